@@ -1,0 +1,1 @@
+"""What a person or a schedule calls: settings, command line, Prefect flows, the demo and its report."""

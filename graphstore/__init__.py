@@ -1,0 +1,1 @@
+"""The graph: schema, stores, projection, personalized PageRank, neighbor sampling, lineage."""

@@ -1,0 +1,315 @@
+"""The Parquet datasets: their schemas, and the only code that publishes or lists their files.
+
+A dataset is a folder of Parquet files under a data root (any `fsspec` URL). Two ways to write one:
+
+- `publish` replaces the whole dataset: its files get content-derived names, then `_snapshot.json`, which lists them,
+  is renamed into place. Readers see the old rows or the new rows, never a mixture; equal content has
+  an equal digest.
+- `append` adds one file with a content-derived name. Rows are computed from immutable inputs and keyed by content
+  (an image hash, a generated id), so a file that exists twice under a re-run is the same file.
+
+A file is written under a temporary name and renamed, so a killed run leaves nothing half-read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import posixpath
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import orjson
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from ingest.errors import Graph2ImageError
+
+SPLITS = ("train", "val", "test")
+
+#: Columns that every item has; a source adds its own after them.
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("image_hash", pa.string()),
+        pa.field("image_ref", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group_id", pa.string(), nullable=False),
+        pa.field("opted_out", pa.bool_(), nullable=False),
+    ]
+)
+
+#: Columns that every entity has; a source adds its own after them.
+ENTITY_SCHEMA = pa.schema(
+    [
+        pa.field("entity_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("name", pa.string()),
+    ]
+)
+
+RELATION_SCHEMA = pa.schema(
+    [
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("from_id", pa.string(), nullable=False),
+        pa.field("to_id", pa.string(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+    ]
+)
+
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),
+        pa.field("raw", pa.string()),
+    ]
+)
+
+IMAGE_SCHEMA = pa.schema(
+    [
+        pa.field("image_hash", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("perceptual_hash", pa.string(), nullable=False),
+        pa.field("source_url", pa.string()),
+        pa.field("fetched_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+NEIGHBOR_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field(
+            "neighbors",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("item_id", pa.string()),
+                        pa.field("image_hash", pa.string()),
+                        pa.field("ppr", pa.float32()),
+                        pa.field("similarity", pa.float32()),
+                        pa.field("via", pa.string()),
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+
+GENERATED_SCHEMA = pa.schema(
+    [
+        pa.field("generated_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("model_id", pa.string(), nullable=False),
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("settings", pa.string(), nullable=False),
+        pa.field(
+            "neighbors",
+            pa.list_(
+                pa.struct(
+                    [pa.field("item_id", pa.string()), pa.field("weight", pa.float32()), pa.field("rank", pa.int32())]
+                )
+            ),
+            nullable=False,
+        ),
+        pa.field("image_path", pa.string(), nullable=False),
+    ]
+)
+
+
+def embedding_schema(key: str, dim: int) -> pa.Schema:
+    """Schema of an embeddings dataset: unit-length float32 vectors, keyed by `image_hash` or `text_hash`."""
+    return pa.schema(
+        [pa.field(key, pa.string(), nullable=False), pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False)]
+    )
+
+
+def text_hash(text: str) -> str:
+    """Key of a text in `text-embeddings/<encoder>`: SHA-256 of its UTF-8 bytes, in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digest(*parts: object) -> str:
+    """Sixteen hex digits that identify JSON-serializable `parts`; equal parts give equal digests, on any machine."""
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a published dataset consists of."""
+
+    files: tuple[str, ...]
+    rows: int
+    digest: str
+    metadata: dict[str, Any]
+
+
+@contextmanager
+def _explain_os_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Graph2ImageError(
+                f"no space left while writing {path}",
+                "What was published before is intact: free some space and run the same command again.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS):
+            raise Graph2ImageError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+class DataRoot:
+    """The folder (or bucket) that holds the datasets, the image files and the models.
+
+    Parameters
+    ----------
+    url
+        A local path or any `fsspec` URL. It is created by the first write.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.fs, self._path = fsspec.core.url_to_fs(url)
+
+    def path(self, *parts: str) -> str:
+        """Path of something under the root, as the root's filesystem names it."""
+        return posixpath.join(self._path, *parts)
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        return bool(self.fs.exists(self.path(name)))
+
+    def read_bytes(self, name: str) -> bytes:
+        return bytes(self.fs.cat_file(self.path(name)))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file under a temporary name, then rename it: it is there whole, or not at all."""
+        target = self.path(name)
+        parent = posixpath.dirname(target)
+        temporary = posixpath.join(parent, f".{uuid.uuid4().hex}.tmp")
+        with _explain_os_errors(target):
+            self.fs.makedirs(parent, exist_ok=True)
+            try:
+                with self.fs.open(temporary, "wb") as stream:
+                    stream.write(content)
+                self.fs.mv(temporary, target)
+            except BaseException:
+                if self.fs.exists(temporary):
+                    self.fs.rm(temporary)
+                raise
+
+    def write_json(self, name: str, value: object) -> None:
+        self.write_bytes(name, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+    def read_json(self, name: str) -> Any:
+        return orjson.loads(self.read_bytes(name))
+
+    # -- datasets ----------------------------------------------------------------------------------------------------
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of the datasets under `prefix` that have at least one published file, sorted."""
+        found = set()
+        root = self.path(prefix) if prefix else self._path
+        if not self.fs.exists(root):
+            return []
+        for file in self.fs.find(root):
+            if file.endswith((".parquet", "/_snapshot.json")):
+                found.add(posixpath.dirname(file)[len(self._path) :].strip("/"))
+        return sorted(found)
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """The published state of a dataset written by `publish`; None if there is none."""
+        pointer = f"{name}/_snapshot.json"
+        if not self.exists(pointer):
+            return None
+        value = self.read_json(pointer)
+        return Snapshot(tuple(value["files"]), value["rows"], value["digest"], value["metadata"])
+
+    def publish(
+        self, name: str, tables: Iterable[pa.Table], schema: pa.Schema, metadata: dict[str, Any] | None = None
+    ) -> tuple[Snapshot, bool]:
+        """Replace dataset `name` by `tables`, one file each.
+
+        Returns
+        -------
+        snapshot, changed
+            `changed` is False when the content equals what was published already; nothing is written then.
+        """
+        before = self.snapshot(name)
+        files: list[str] = []
+        rows = 0
+        for table in tables:
+            files.append(self._write_table(name, table.cast(schema)))
+            rows += table.num_rows
+        if not files:
+            files.append(self._write_table(name, schema.empty_table()))
+        snapshot = Snapshot(tuple(files), rows, digest(files, metadata or {}), metadata or {})
+        if before == snapshot:
+            return snapshot, False
+        self.write_json(
+            f"{name}/_snapshot.json",
+            {"files": files, "rows": rows, "digest": snapshot.digest, "metadata": snapshot.metadata},
+        )
+        # One older generation stays for readers that opened it before the rename.
+        keep = {*files, *(before.files if before else ())}
+        for file in self._files(name):
+            if posixpath.basename(file) not in keep:
+                self.fs.rm(file)
+        return snapshot, True
+
+    def append(self, name: str, table: pa.Table, schema: pa.Schema) -> str:
+        """Add one file to dataset `name`; returns its content-derived name."""
+        return self._write_table(name, table.cast(schema))
+
+    def dataset(self, name: str, schema: pa.Schema | None = None) -> pads.Dataset:
+        """The rows of `name` as a `pyarrow.dataset.Dataset`, to scan with column selection and filters.
+
+        Raises
+        ------
+        Graph2ImageError
+            If there is no such dataset and no `schema` is given; with a `schema` an absent dataset is an empty one.
+        """
+        snapshot = self.snapshot(name)
+        files = [self.path(name, file) for file in snapshot.files] if snapshot else self._files(name)
+        if not files:
+            if schema is None:
+                raise Graph2ImageError(f"there is no dataset {name!r} under {self.url}")
+            return pads.dataset(schema.empty_table())
+        return pads.dataset(files, format="parquet", filesystem=self.fs, schema=schema)
+
+    def read(self, name: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
+        """All rows of `name` as one table; see `dataset` for an absent one."""
+        return self.dataset(name, schema).to_table(columns=list(columns) if columns is not None else None)
+
+    def _files(self, name: str) -> list[str]:
+        folder = self.path(name)
+        if not self.fs.exists(folder):
+            return []
+        return sorted(f for f in self.fs.ls(folder, detail=False) if f.endswith(".parquet"))
+
+    def _write_table(self, name: str, table: pa.Table) -> str:
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        content = buffer.getvalue()
+        file = f"{hashlib.sha256(content).hexdigest()[:20]}.parquet"
+        if not self.exists(f"{name}/{file}"):
+            self.write_bytes(f"{name}/{file}", content)
+        return file

@@ -1,0 +1,1 @@
+"""Graph-conditioned diffusion: Graph-QFormer, pipeline, training, generation, evaluation."""
