@@ -1,0 +1,58 @@
+# Everything goes through one virtual environment, filled from the hashed requirements; a repeated call costs a second.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+.PHONY: help
+help: ## This text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/use.stamp ## The environment to use graph2image
+
+.PHONY: demo
+demo: setup ## Set up, then the main job end to end on the sample gallery; ends with demo/report.html
+	$(BIN)/graph2image demo --out demo
+
+.PHONY: test
+test: .venv/dev.stamp ## Set up, then all tests
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: .venv/dev.stamp ## Format check, linter, type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: .venv/dev.stamp ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
+	$(COMPILE) pyproject.toml --output-file requirements/use.txt
+	$(COMPILE) pyproject.toml --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove the environment and the caches (not your data)
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/uv.stamp: requirements/bootstrap.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; call make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/bootstrap.txt
+	touch $@
+
+.venv/use.stamp: .venv/uv.stamp requirements/use.txt pyproject.toml
+	$(UV) pip install --require-hashes --requirement requirements/use.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/use.stamp requirements/dev.txt
+	$(UV) pip install --require-hashes --requirement requirements/dev.txt
+	touch $@
