@@ -1,0 +1,104 @@
+"""What every command shares: the common options, logging that a person wants to read, and how errors end."""
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from flows.settings import Settings, load_settings
+from ingest.errors import Graph2ImageError
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Graph store, ladybug:///path or neo4j://host:7687.")
+]
+DataOption = Annotated[str | None, typer.Option("--data", metavar="ROOT", help="Root of datasets, images and models.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a command: its settings, and how to print what came out."""
+
+    settings: Settings
+    as_json: bool
+
+    def show(self, result: object, text: str) -> None:
+        """Print `result` as one JSON object under `--json`, `text` otherwise."""
+        if self.as_json:
+            value = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+            sys.stdout.buffer.write(orjson.dumps(value, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.flush()
+        else:
+            typer.echo(text)
+
+
+def configure_logging(*, debug: bool) -> None:
+    """Progress and notes go to standard error, one short line each; libraries speak up only when something is wrong."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s  %(message)s" if not debug else "%(asctime)s %(levelname)s %(name)s  %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )
+    for package in ("ingest", "graphstore", "model", "flows"):
+        logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)
+    if not debug:
+        warnings.filterwarnings("ignore")
+        # Libraries that otherwise print advice for their own developers.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def fail(error: Exception, *, debug: bool) -> None:
+    """Print `error` in one or two lines and leave with exit code 1."""
+    if debug:
+        logging.getLogger(__name__).error("failed", exc_info=error)
+    for line in str(error).splitlines() or [type(error).__name__]:
+        typer.echo(line, err=True)
+    raise typer.Exit(1)
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function `f(call, …)` as command `name`, with `--store`, `--data`, `--json` and `--debug` added."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*, store: str | None, data: str | None, as_json: bool, debug: bool, **arguments: Any) -> None:
+            configure_logging(debug=debug)
+            try:
+                function(Call(load_settings(store=store, data=data), as_json), **arguments)
+            except Graph2ImageError as error:
+                fail(error, debug=debug)
+            except OSError as error:
+                fail(error, debug=debug)
+            except KeyboardInterrupt:
+                typer.echo("interrupted; the same command continues where this one stopped", err=True)
+                raise typer.Exit(130) from None
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        common = [
+            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for option, default, annotation in (
+                ("store", None, StoreOption),
+                ("data", None, DataOption),
+                ("as_json", False, JsonOption),
+                ("debug", False, DebugOption),
+            )
+        ]
+        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        run.__signature__ = inspect.Signature(keyword + common)  # type: ignore[attr-defined]
+        app.command(name)(run)
+        return function
+
+    return register

@@ -1,0 +1,76 @@
+"""Where the data and the graph live: from an option, the environment, `graph2image.toml`, or the default, in that order."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from ingest.errors import Graph2ImageError
+
+CONFIG_FILE = "graph2image.toml"
+
+
+class Settings(BaseSettings):
+    """The two places that every command needs.
+
+    Attributes
+    ----------
+    data
+        Root of the Parquet datasets, images and models: a path or any `fsspec` URL.
+    store
+        URL of the graph store; by default an embedded database inside a local `data` root.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GRAPH2IMAGE_", toml_file=CONFIG_FILE, extra="forbid")
+
+    data: str = "graph2image-data"
+    store: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def store_url(self) -> str:
+        """URL of the graph store, the default filled in.
+
+        Raises
+        ------
+        Graph2ImageError
+            If the data root is remote and no store is named: an embedded database needs a local file.
+        """
+        if self.store is not None:
+            return self.store
+        if "://" in self.data and not self.data.startswith("file://"):
+            raise Graph2ImageError(
+                f"the data root {self.data} is remote, so there is no default place for the graph",
+                "Name a store with --store or GRAPH2IMAGE_STORE, for instance ladybug:///srv/graph.lbug.",
+            )
+        return f"ladybug://{Path(self.data.removeprefix('file://')).resolve() / 'graph.lbug'}"
+
+
+def load_settings(**overrides: str | None) -> Settings:
+    """Settings with `overrides` (command-line options that were given) on top.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the environment or `graph2image.toml` holds something that is not a setting.
+    """
+    given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise Graph2ImageError(f"setting {key!r}: {first['msg']}", f"See {CONFIG_FILE} and GRAPH2IMAGE_*.") from error
+    except ValueError as error:  # the file is no TOML
+        raise Graph2ImageError(f"{CONFIG_FILE}: {error}") from error

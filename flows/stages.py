@@ -1,0 +1,138 @@
+"""The stages of the main job: plain functions from settings and ids to a report of counts.
+
+Each opens what it needs, calls one library function, and closes it again. The command line, the demo and the Prefect
+flows call these, so all three do the same thing. Every stage can be called again: what is done already is found and
+reported as unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.settings import Settings
+from graphstore.load import LoadReport, load_source
+from graphstore.store import open_store
+from ingest.datasets import DataRoot
+from ingest.errors import Graph2ImageError
+
+if TYPE_CHECKING:
+    from graphstore.lineage import LineageReport
+    from graphstore.sampling import SampleReport, SamplerSettings
+    from ingest.encoders.embed import EmbedReport
+    from ingest.pipeline import IngestReport
+    from model.config import TrainConfig
+    from model.evaluation import EvaluationReport
+    from model.generate import GenerateReport, GenerationRequest, GenerationSettings
+    from model.train import TrainReport
+
+
+@dataclass(frozen=True)
+class IngestOutcome:
+    """What an ingestion wrote to Parquet, and what it brought to the graph store."""
+
+    ingest: IngestReport
+    load: LoadReport
+
+    @property
+    def changed(self) -> bool:
+        return self.ingest.changed or self.load.changed
+
+
+@dataclass(frozen=True)
+class GenerateOutcome:
+    """What was generated, and the lineage recorded for it."""
+
+    generate: GenerateReport
+    lineage: LineageReport
+
+    @property
+    def changed(self) -> bool:
+        return self.generate.changed or self.lineage.changed
+
+
+def ingest_table(settings: Settings, spec: Path, root: Path, *, strict: bool = False) -> IngestOutcome:
+    """Ingest the table that `spec` describes, its paths relative to `root`, and load it into the graph store."""
+    from ingest.pipeline import ingest_table as ingest
+
+    report = ingest(DataRoot(settings.data), spec, root, strict=strict)
+    return IngestOutcome(report, load(settings, report.source))
+
+
+def ingest_art500k(settings: Settings, label_file: Path, images: Path, *, strict: bool = False) -> IngestOutcome:
+    """Ingest ART500K's label file and its image folders, and load them into the graph store."""
+    from ingest.pipeline import ingest_art500k as ingest
+
+    report = ingest(DataRoot(settings.data), label_file, images, strict=strict)
+    return IngestOutcome(report, load(settings, report.source))
+
+
+def load(settings: Settings, source: str) -> LoadReport:
+    """Bring the published items, entities and relations of `source` into the graph store."""
+    with closing(open_store(settings.store_url)) as store:
+        return load_source(store, DataRoot(settings.data), source)
+
+
+def embed(settings: Settings, encoder: str = "mini") -> EmbedReport:
+    """Embed the pictures and texts that have no vector yet."""
+    from ingest.encoders.embed import embed as embed_dataset
+
+    return embed_dataset(DataRoot(settings.data), encoder=encoder)
+
+
+def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
+    """Sample the neighbors of every item."""
+    from graphstore.sampling import sample_all
+
+    with closing(open_store(settings.store_url, read_only=True)) as store:
+        return sample_all(store, DataRoot(settings.data), sampler)
+
+
+def train(settings: Settings, config: TrainConfig, neighbors: str | None = None) -> TrainReport:
+    """Train the model that `config` describes on the neighbor samples `neighbors` (by default the newest)."""
+    from model.train import train as train_model
+
+    data = DataRoot(settings.data)
+    return train_model(data, config, neighbors or newest(data, "neighbors"))
+
+
+def generate(
+    settings: Settings, model_id: str, requests: Sequence[GenerationRequest], generation: GenerationSettings
+) -> GenerateOutcome:
+    """Generate a picture per request and record what each was made from in the graph store."""
+    from graphstore.lineage import record_lineage
+    from model.generate import generate as generate_pictures
+
+    data = DataRoot(settings.data)
+    report = generate_pictures(data, model_id, requests, generation)
+    with closing(open_store(settings.store_url)) as store:
+        return GenerateOutcome(report, record_lineage(store, data, [model_id]))
+
+
+def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
+    """Compare the generated pictures with the true ones."""
+    from model.evaluation import evaluate as evaluate_model
+
+    return evaluate_model(DataRoot(settings.data), model_id)
+
+
+def newest(data: DataRoot, kind: str) -> str:
+    """Name of the newest complete `neighbors` dataset, `models` or `encoders` folder.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is none yet; the hint names the command that makes one.
+    """
+    marker, makes = {
+        "neighbors": ("_snapshot.json", "neighbors --all"),
+        "models": ("model.json", "train CONFIG"),
+        "encoders": ("encoder.json", "embed"),
+    }[kind]
+    found = data.fs.glob(data.path(kind, "*", marker))
+    if not found:
+        raise Graph2ImageError(f"there are no {kind} under {data.url} yet", f"Run `graph2image {makes}` first.")
+    return str(max(found, key=data.fs.modified).split("/")[-2])
