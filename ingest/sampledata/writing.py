@@ -1,0 +1,123 @@
+"""How sample data gets onto disk: whole files only, painted by several processes, never over somebody else's."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import logging
+import multiprocessing
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ingest.errors import Graph2ImageError
+from ingest.sampledata.palettes import Floats
+
+log = logging.getLogger(__name__)
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """What was written.
+
+    Attributes
+    ----------
+    items
+        Distinct works, products or books listed.
+    rows
+        Rows or lines in the main file; duplicates count.
+    images
+        Image files written, broken ones included.
+    defects
+        How often each deliberate defect occurs, by name.
+    changed
+        False when the folder held exactly this data already.
+    """
+
+    folder: Path
+    items: int
+    rows: int
+    images: int
+    defects: Mapping[str, int]
+    changed: bool
+
+
+@contextmanager
+def explain_write_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into an error for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Graph2ImageError(
+                f"no space left while writing sample data to {folder}",
+                "Free some space and run the same command again.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise Graph2ImageError(f"cannot write sample data to {folder}: {error.strerror}") from error
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename: the file is there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def gzipped(content: bytes) -> bytes:
+    """Gzip without a time stamp, so that equal content gives equal bytes."""
+    return gzip.compress(content, 6, mtime=0)
+
+
+def jpeg(color: Floats, quality: int = 94) -> bytes:
+    """Encode sRGB in [0, 1], shape (height, width, 3)."""
+    buffer = io.BytesIO()
+    image = Image.fromarray((np.clip(color, 0, 1) * 255 + 0.5).astype(np.uint8))
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def already_there(folder: Path, main_file: str, content: bytes, images: Sequence[str]) -> bool:
+    """Whether `folder` holds this very data; the main file is written last, so it vouches for the rest.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the main file is there with other content: it may be a real data set.
+    """
+    path = folder / main_file
+    if not path.exists():
+        return False
+    if path.read_bytes() != content:
+        raise Graph2ImageError(
+            f"{path} exists and is not this sample data", "Choose an empty folder, or remove that one first."
+        )
+    return all((folder / image).exists() for image in images)
+
+
+def paint_all(paint: Callable[[Job], int], jobs: Sequence[Job], *, workers: int | None, what: str) -> int:
+    """Run `paint` on every job in `workers` processes (None: one per core); returns the sum of its results."""
+    count = min(workers or len(os.sched_getaffinity(0)), max(1, len(jobs) // 50))
+    bar = {"total": len(jobs), "desc": what, "unit": "image", "disable": None}
+    if count <= 1:
+        return sum(tqdm(map(paint, jobs), **bar))
+    # Spawned, not forked: the caller may have threads (a flow runner, a torch that was used).
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return sum(tqdm(pool.map(paint, jobs, chunksize=16), **bar))
