@@ -161,7 +161,8 @@ class Snapshot:
 
 
 @contextmanager
-def _explain_os_errors(path: str) -> Iterator[None]:
+def explain_os_errors(path: str) -> Iterator[None]:
+    """Turn a full disk, a size limit or missing permission while `path` is written into a `Graph2ImageError`."""
     try:
         yield
     except OSError as error:
@@ -205,7 +206,7 @@ class DataRoot:
         target = self.path(name)
         parent = posixpath.dirname(target)
         temporary = posixpath.join(parent, f".{uuid.uuid4().hex}.tmp")
-        with _explain_os_errors(target):
+        with explain_os_errors(target):
             self.fs.makedirs(parent, exist_ok=True)
             try:
                 with self.fs.open(temporary, "wb") as stream:

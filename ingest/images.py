@@ -1,0 +1,266 @@
+"""Pictures: where they are found, whether they are pictures, and how they are stored.
+
+A picture is read as bytes, hashed, decoded once to check it, and stored as received under its content hash. Sources are
+given by name only, never unpacked, so an archive cannot write anywhere; a name that leads out of its folder or
+archive is refused.
+
+Two pictures are near-duplicates when their 256-bit perceptual hashes (pHash: the low frequencies of a DCT of the gray
+picture, each against their median) differ in few bits; see `ingest.splits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import struct
+import tarfile
+import threading
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import imagehash
+from PIL import Image
+
+from ingest.errors import Graph2ImageError
+from ingest.records import RejectReason
+
+#: Larger files and larger pictures are refused: a few KB can expand to gigabytes.
+MAX_IMAGE_BYTES = 64 << 20
+MAX_IMAGE_PIXELS = 100_000_000
+
+#: Only these decoders are tried (others start programs, or fetch), with the suffix that their files are stored under.
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+
+#: Frequencies per side that the perceptual hash keeps, one bit each.
+PERCEPTUAL_HASH_SIZE = 16
+PERCEPTUAL_HASH_BYTES = PERCEPTUAL_HASH_SIZE**2 // 8
+
+# `inspect_image` has its own limit, which refuses instead of warning.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+class ImageProblemError(Exception):
+    """A picture cannot be had; becomes a reject with this reason."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class ImageSource(Protocol):
+    """Where pictures are read from. `read` may be called from several threads."""
+
+    def read(self, ref: str) -> bytes:
+        """The file `ref` (a relative path with `/`), at most `MAX_IMAGE_BYTES`; raises ImageProblemError."""
+        ...
+
+    def url(self, ref: str) -> str:
+        """The picture as a URL that fsspec opens."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_image_source(path: Path) -> ImageSource:
+    """The pictures in a folder, a tar file or a zip file.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is nothing at `path`, or neither a folder nor such an archive.
+    """
+    if path.is_dir():
+        return FolderImages(path)
+    try:
+        if zipfile.is_zipfile(path):
+            return ZipImages(path)
+        return TarImages(path)
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise Graph2ImageError(
+            f"{path} is neither a folder, nor a tar or zip archive: {error}",
+            "Members of a compressed tar cannot be read in any order: decompress a .tar.gz to a .tar first.",
+        ) from error
+    except OSError as error:
+        raise Graph2ImageError(f"cannot read the pictures in {path}: {error.strerror or error}") from error
+
+
+def _relative(ref: str) -> str:
+    """`ref` in plain form (no `./`, no `//`); raises ImageProblemError when it leads out."""
+    path = PurePosixPath(ref)
+    if path.is_absolute() or ".." in path.parts or "\\" in ref or "\0" in ref or not path.parts:
+        raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} leads out of the place of the pictures")
+    return str(path)
+
+
+def _missing(ref: str) -> ImageProblemError:
+    return ImageProblemError(RejectReason.IMAGE_MISSING, f"there is no file {ref!r}")
+
+
+def _check_size(ref: str, size: int) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"{ref!r} has {size} bytes (limit {MAX_IMAGE_BYTES})")
+
+
+class FolderImages:
+    """Pictures in a folder, at any depth."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    def read(self, ref: str) -> bytes:
+        relative = _relative(ref)
+        try:
+            path = (self._folder / relative).resolve(strict=True)
+            if not path.is_relative_to(self._folder):
+                raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link that leads out")
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise _missing(ref)
+            _check_size(ref, status.st_size)
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise _missing(ref) from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+            raise ImageProblemError(RejectReason.IMAGE_MISSING, f"cannot read {ref!r}: {error}") from error
+
+    def url(self, ref: str) -> str:
+        return f"file://{self._folder / _relative(ref)}"
+
+    def close(self) -> None:
+        pass
+
+
+class TarImages:
+    """Pictures in an uncompressed tar file, read in place by offset."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive.resolve()
+        self._members: dict[str, tuple[int, int] | None] = {}
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.sparse is None
+                if not member.isdir():
+                    self._members[str(PurePosixPath(member.name))] = (
+                        (member.offset_data, member.size) if plain else None
+                    )
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+        self._file = archive.open("rb")
+
+    def read(self, ref: str) -> bytes:
+        relative = _relative(ref)
+        if relative not in self._members:
+            raise _missing(ref)
+        place = self._members[relative]
+        if place is None:
+            raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
+        offset, size = place
+        _check_size(ref, size)
+        content = os.pread(self._file.fileno(), size, offset)
+        if len(content) < size:
+            raise ImageProblemError(RejectReason.IMAGE_TRUNCATED, f"{ref!r}: the archive ends within it")
+        return content
+
+    def url(self, ref: str) -> str:
+        return f"tar://{_relative(ref)}::file://{self._archive}"
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ZipImages:
+    """Pictures in a zip file."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive.resolve()
+        self._zip = zipfile.ZipFile(archive)
+        self._members = {str(PurePosixPath(m.filename)): m for m in self._zip.infolist() if not m.is_dir()}
+        self._lock = threading.Lock()
+
+    def read(self, ref: str) -> bytes:
+        relative = _relative(ref)
+        member = self._members.get(relative)
+        if member is None:
+            raise _missing(ref)
+        mode = member.external_attr >> 16
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
+        _check_size(ref, member.file_size)
+        try:
+            with self._lock, self._zip.open(member) as stream:
+                content = stream.read(MAX_IMAGE_BYTES + 1)  # the size in the header may be a lie
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise ImageProblemError(RejectReason.IMAGE_CORRUPT, f"{ref!r} cannot be unpacked: {error}") from error
+        _check_size(ref, len(content))
+        return content
+
+    def url(self, ref: str) -> str:
+        return f"zip://{_relative(ref)}::file://{self._archive}"
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What decoding found: size in pixels, format as PIL names it, perceptual hash as 64 hex digits."""
+
+    width: int
+    height: int
+    format: str
+    perceptual_hash: str
+
+
+def content_hash(content: bytes) -> str:
+    """The name of a picture everywhere: SHA-256 of its bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def inspect_image(content: bytes) -> ImageInfo:
+    """Decode a picture once, to the end.
+
+    Raises
+    ------
+    ImageProblemError
+        If it is empty, no picture of a known format, too large, cut short, or cannot be decoded.
+    """
+    if not content:
+        raise ImageProblemError(RejectReason.IMAGE_EMPTY, "the file has no bytes")
+    try:
+        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+    except Image.DecompressionBombError as error:
+        raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, str(error)) from error
+    except Exception as error:  # decoders raise anything on hostile bytes
+        raise ImageProblemError(
+            RejectReason.IMAGE_NOT_AN_IMAGE, f"not an image: it starts with {content[:16]!r}"
+        ) from error
+    with image:
+        width, height = image.size
+        if width * height > MAX_IMAGE_PIXELS:
+            raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"{width} x {height} pixels")
+        name = str(image.format)
+        try:
+            # JPEG decodes at a smaller scale (still reading every byte), which is enough for the hash.
+            image.draft("RGB", (256, 256))
+            image.load()
+            perceptual_hash = str(imagehash.phash(_gray(image), hash_size=PERCEPTUAL_HASH_SIZE))
+        except Exception as error:
+            cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error)
+            reason = RejectReason.IMAGE_TRUNCATED if cut else RejectReason.IMAGE_CORRUPT
+            raise ImageProblemError(reason, f"{name}: {error}") from error
+    return ImageInfo(width, height, name, perceptual_hash)
+
+
+def _gray(image: Image.Image) -> Image.Image:
+    """The picture in gray, on white where it is transparent."""
+    if image.has_transparency_data:
+        colors = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, colors).convert("L")
+    return image.convert("L")

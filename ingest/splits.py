@@ -1,0 +1,145 @@
+"""Groups that must not be torn apart, and the split that each group is in.
+
+A group holds the items that share a picture, near-duplicate pictures, or a group name given by the source. A group is
+in one split, so no picture of the test split has a twin in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.datasets import SPLITS
+
+#: Bits (of 256) in which the hashes of near-duplicates differ at most. Of product photos saved again at another quality
+#: or size, 99% differed in 8 or fewer; the same shot of another variant starts at 10, different things are far above.
+MAX_HASH_DISTANCE = 8
+
+#: Pictures whose hashes agree in one band are compared with this many of their neighbors in hash order. It only
+#: matters for a degenerate collection, where comparing all pairs would never end.
+MAX_COMPARISONS = 256
+
+
+@dataclass(frozen=True)
+class SplitFractions:
+    """Shares of the groups that are held out; the rest is for training."""
+
+    val: float = 0.1
+    test: float = 0.1
+
+
+def split_of(group_id: str, fractions: SplitFractions) -> str:
+    """The split of a group, by hash of its id: it does not depend on which other groups there are."""
+    position = int.from_bytes(hashlib.sha256(group_id.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
+    if position < fractions.test:
+        return "test"
+    return "val" if position < fractions.test + fractions.val else "train"
+
+
+def near_duplicates(hashes: NDArray[np.uint8], max_distance: int = MAX_HASH_DISTANCE) -> Iterator[tuple[int, int]]:
+    """Pairs of rows of `hashes` that differ in at most `max_distance` bits, enough of them to connect each such pair.
+
+    Hashes that differ in at most d bits agree in at least one of d+1 bands of bits (pigeonhole), so only rows that
+    agree in a band are compared.
+
+    Parameters
+    ----------
+    hashes
+        One perceptual hash per row, as bytes; shape (n, 32).
+    """
+    if len(hashes) == 0:
+        return
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    order = np.lexsort(words.T)
+    same = np.all(words[order[1:]] == words[order[:-1]], axis=1)
+    yield from zip(order[:-1][same].tolist(), order[1:][same].tolist(), strict=True)
+
+    distinct = order[np.concatenate([[True], ~same])]
+    words = words[distinct]
+    for band in range(max_distance + 1):
+        # Strided, because neighboring frequencies go together.
+        mask = np.zeros(hashes.shape[1] * 8, np.uint8)
+        mask[band :: max_distance + 1] = 1
+        keys = words & np.packbits(mask).view(np.uint64)
+        order = np.lexsort(keys.T)
+        left = np.arange(len(order))
+        for offset in range(1, MAX_COMPARISONS + 1):
+            left = left[left + offset < len(order)]
+            one, other = order[left], order[left + offset]
+            agree = np.all(keys[one] == keys[other], axis=1)
+            left, one, other = left[agree], one[agree], other[agree]
+            if len(left) == 0:
+                break
+            close = np.bitwise_count(words[one] ^ words[other]).sum(axis=1) <= max_distance
+            yield from zip(distinct[one[close]].tolist(), distinct[other[close]].tolist(), strict=True)
+
+
+class Groups:
+    """Disjoint sets of items, by position. Items that were never joined take no memory."""
+
+    def __init__(self) -> None:
+        self._parent: dict[int, int] = {}
+
+    def find(self, item: int) -> int:
+        root = item
+        while (parent := self._parent.get(root, root)) != root:
+            root = parent
+        while item != root:
+            self._parent[item], item = root, self._parent.get(item, item)
+        return root
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.find(one), self.find(other)))
+        self._parent[high] = low
+        self._parent.setdefault(low, low)
+
+    def members(self) -> dict[int, list[int]]:
+        """The joined items by root, each list in order."""
+        members: dict[int, list[int]] = {}
+        for item in sorted(self._parent):
+            members.setdefault(self.find(item), []).append(item)
+        return members
+
+
+def group_ids(
+    source: str,
+    item_ids: Sequence[str],
+    pictured: NDArray[np.int64],
+    hashes: NDArray[np.uint8],
+    names: Mapping[int, str],
+) -> dict[int, str]:
+    """Ids of the groups of those items whose group is not just themselves.
+
+    A group that the source names is `<source>/group/<name>` (the least name, should near-duplicates join several); any
+    other group has the least id of its items.
+
+    Parameters
+    ----------
+    item_ids
+        All items of the source, in order; the other arguments go by their positions.
+    pictured, hashes
+        Positions of the items with a picture, and their perceptual hashes; shapes (n,) and (n, 32).
+    names
+        Group name of the items to which the source gives one.
+    """
+    groups = Groups()
+    by_name: dict[str, int] = {}
+    for item, name in names.items():
+        groups.join(by_name.setdefault(name, item), item)
+    for one, other in near_duplicates(hashes):
+        groups.join(int(pictured[one]), int(pictured[other]))
+    result = {}
+    for members in groups.members().values():
+        named = [names[item] for item in members if item in names]
+        group_id = f"{source}/group/{min(named)}" if named else min(item_ids[item] for item in members)
+        result.update(dict.fromkeys(members, group_id))
+    return result
+
+
+def most_held_out(splits: Sequence[str]) -> str:
+    """The split of a group whose members the source puts in several: the one that keeps held-out items held out."""
+    return max(splits, key=SPLITS.index)
