@@ -1,0 +1,352 @@
+"""The embedded store: a Ladybug database in one file, nothing to start.
+
+What is notable about Ladybug, and handled here:
+
+- One process may write, others may read beside it. Within one process all stores on a path share a single `Database`:
+  a second one would not notice the first's writes, and closing it would drop the first's file lock.
+- `COPY` is by far the fastest way in and takes columns by position; it must not meet a key that exists. So upserts
+  split the rows by what the store has: new rows are copied, the others set.
+- A read-only transaction refuses writes to the graph, but not `COPY … TO` a file: `cypher.check_reads_only` does.
+- A failed statement rolls the whole transaction back.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ladybug
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphstore.cypher import check_parameters, check_reads_only, with_row_limit
+from graphstore.schema import (
+    SYSTEM_LABELS,
+    SYSTEM_RELATIONS,
+    GraphSchema,
+    LabelInfo,
+    RelationInfo,
+    check_identifier,
+)
+from graphstore.store import GraphStore, mark_truncated
+from ingest.errors import Graph2ImageError
+
+_TYPE_NAMES = {
+    pa.string(): "STRING",
+    pa.bool_(): "BOOL",
+    pa.int64(): "INT64",
+    pa.float64(): "DOUBLE",
+    pa.date32(): "DATE",
+    pa.timestamp("us"): "TIMESTAMP",
+}
+_TYPE_NAMES |= {pa.list_(arrow_type): f"{name}[]" for arrow_type, name in _TYPE_NAMES.items()}
+_ARROW_TYPES = {name: arrow_type for arrow_type, name in _TYPE_NAMES.items()}
+
+
+@dataclass
+class _OpenDatabase:
+    database: ladybug.Database
+    read_only: bool
+    users: int = 0
+    writing: bool = False
+
+
+_open: dict[str, _OpenDatabase] = {}
+_open_lock = threading.Lock()
+
+
+def _acquire(path: str, read_only: bool) -> ladybug.Database:
+    with _open_lock:
+        shared = _open.get(path)
+        if shared is not None and not read_only and (shared.writing or shared.read_only):
+            raise Graph2ImageError(
+                f"{path} is already open in this process for {'writing' if shared.writing else 'reading'}",
+                "Close that store first, or pass it on.",
+            )
+        if shared is None:
+            shared = _open[path] = _OpenDatabase(_open_database(path, read_only), read_only)
+        shared.users += 1
+        shared.writing |= not read_only
+        return shared.database
+
+
+def _release(path: str, read_only: bool) -> None:
+    with _open_lock:
+        shared = _open[path]
+        shared.users -= 1
+        if not read_only:
+            shared.writing = False
+        if shared.users == 0:
+            del _open[path]
+            shared.database.close()
+
+
+def _open_database(path: str, read_only: bool) -> ladybug.Database:
+    if read_only and not Path(path).exists():
+        raise Graph2ImageError(f"there is no graph store at {path}", "Run `graph2image ingest` first.")
+    try:
+        if not read_only:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return ladybug.Database(path, read_only=read_only)
+    except (RuntimeError, OSError) as error:
+        message = str(error)
+        if "Could not set lock" in message:
+            holder = re.search(r"PID (\d+)", message)
+            raise Graph2ImageError(
+                f"{path} is open for writing in another process" + (f" (PID {holder[1]})" if holder else ""),
+                "One process may write at a time: wait until it has ended, then run the same command again.",
+            ) from error
+        raise Graph2ImageError(f"cannot open the graph store {path}: {_first_line(message)}") from error
+
+
+def _first_line(message: str) -> str:
+    return message.strip().partition("\n")[0]
+
+
+@contextmanager
+def _explain_errors() -> Iterator[None]:
+    """Turn Ladybug's errors into ours. It raises nothing but `RuntimeError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        message = str(error)
+        if message.startswith("Interrupted"):
+            raise Graph2ImageError(
+                "the query was stopped at its time limit", "Narrow it, or raise the limit."
+            ) from error
+        if "read-only transaction" in message or "read-only mode" in message.lower():
+            raise Graph2ImageError("the query tried to write: queries only read the graph") from error
+        if "No space left" in message:
+            raise Graph2ImageError(
+                "no space left for the graph store", "What was loaded before is intact: free some space and run again."
+            ) from error
+        raise Graph2ImageError(f"the graph store says: {_first_line(message)}") from error
+
+
+def _to_arrow(result: Any) -> pa.Table:
+    if not result.get_column_names():  # a statement without a result, for which Ladybug divides by zero
+        return pa.table({})
+    return result.get_as_arrow()
+
+
+class LadybugStore(GraphStore):
+    """A `GraphStore` in one file; see the module's notes."""
+
+    def __init__(self, url: str, path: str, *, read_only: bool) -> None:
+        self.url = url
+        self._path = str(Path(path).expanduser().resolve())
+        self._read_only = read_only
+        self._database = _acquire(self._path, read_only)
+        self._closed = False
+        try:
+            self._connection = ladybug.Connection(self._database)
+            if not read_only:
+                self._define_system_tables()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if hasattr(self, "_connection"):
+                self._connection.close()
+            _release(self._path, self._read_only)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        row_limit: int = 10_000,
+        timeout_s: float = 30.0,
+    ) -> pa.Table:
+        values = dict(parameters or {})
+        check_reads_only(cypher)
+        check_parameters(cypher, values)
+        # A connection of its own: the transaction and the time limit must not touch what the store is doing.
+        connection = ladybug.Connection(self._database)
+        try:
+            with _explain_errors():
+                connection.execute("BEGIN TRANSACTION READ ONLY")
+                connection.set_query_timeout(max(1, round(timeout_s * 1000)))
+                result = connection.execute(with_row_limit(cypher, row_limit + 1), values)
+                table = _to_arrow(result)
+        finally:
+            connection.close()
+        return table if table.num_rows <= row_limit else mark_truncated(table.slice(0, row_limit))
+
+    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        return _to_arrow(self._execute(cypher, parameters))
+
+    def node_labels(self) -> dict[str, pa.Schema]:
+        return {name: self._properties(name) for name in self._tables("NODE")}
+
+    def relation_types(self) -> list[tuple[str, str, str]]:
+        return sorted(
+            (name, row["source table name"], row["destination table name"])
+            for name in self._tables("REL")
+            for row in self.read(f"CALL show_connection('{name}') RETURN *").to_pylist()
+        )
+
+    def schema(self) -> GraphSchema:
+        kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}
+        labels = tuple(
+            LabelInfo(
+                name,
+                kinds.get(name, "system"),
+                self._count(f"MATCH (n:`{name}`) RETURN count(n) AS count"),
+                {field.name: _TYPE_NAMES[field.type] for field in properties},
+            )
+            for name, properties in sorted(self.node_labels().items())
+        )
+        relations = tuple(
+            RelationInfo(
+                *key, self._count("MATCH (a:`{1}`)-[r:`{0}`]->(b:`{2}`) RETURN count(r) AS count".format(*key))
+            )
+            for key in self.relation_types()
+        )
+        return GraphSchema(labels, relations)
+
+    def _count(self, cypher: str) -> int:
+        return int(self.read(cypher).column("count")[0].as_py())
+
+    def _tables(self, kind: str) -> list[str]:
+        tables = self.read("CALL show_tables() RETURN name, type").to_pylist()
+        return sorted(row["name"] for row in tables if row["type"] == kind)
+
+    def _properties(self, table: str) -> pa.Schema:
+        rows = self.read(f"CALL table_info('{table}') RETURN *").to_pylist()
+        return pa.schema([(row["name"], _ARROW_TYPES[row["type"]]) for row in rows])
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> None:
+        self._execute(cypher, parameters)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._execute("BEGIN TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            # A statement that failed has rolled back already; then there is nothing left to roll back.
+            with suppress(RuntimeError):
+                self._connection.execute("ROLLBACK")
+            raise
+        self._execute("COMMIT")
+
+    def define_label(self, label: str, properties: pa.Schema) -> None:
+        self._check_case(label, "label")
+        if label not in self._tables("NODE"):
+            columns = ", ".join(f"`{check_identifier(f.name, 'property')}` {_TYPE_NAMES[f.type]}" for f in properties)
+            self._execute(f"CREATE NODE TABLE `{label}`({columns}, PRIMARY KEY (id))")
+            return
+        existing = {name.lower(): name for name in self._properties(label).names}
+        for field in properties:
+            known = existing.get(check_identifier(field.name, "property").lower())
+            if known is None:
+                self._execute(f"ALTER TABLE `{label}` ADD `{field.name}` {_TYPE_NAMES[field.type]}")
+            elif known != field.name:
+                raise Graph2ImageError(
+                    f"{label} has property {known!r} already, which {field.name!r} cannot be told from"
+                )
+
+    def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
+        self._check_case(type_, "relation type")
+        if type_ not in self._tables("REL"):
+            columns = "".join(f", `{check_identifier(f.name, 'property')}` {_TYPE_NAMES[f.type]}" for f in properties)
+            self._execute(f"CREATE REL TABLE `{type_}`(FROM `{from_label}` TO `{to_label}`{columns})")
+        else:
+            self._execute(f"ALTER TABLE `{type_}` ADD IF NOT EXISTS FROM `{from_label}` TO `{to_label}`")
+
+    def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
+        nodes = _cast(nodes, self._properties(label), label)
+        known = self.read(f"MATCH (n:`{label}`) RETURN n.id AS id").column("id")
+        is_known = pc.is_in(nodes.column("id"), value_set=known)
+        columns = ", ".join(f"`{name}`" for name in nodes.column_names)
+        self._load(f"COPY `{label}`({columns}) FROM $rows", nodes.filter(pc.invert(is_known)))
+        # `__n` cannot be a column's name: those begin with a letter.
+        assignments = ", ".join(f"__n.`{name}` = `{name}`" for name in nodes.column_names if name != "id")
+        if assignments:
+            self._load(f"LOAD FROM $rows MATCH (__n:`{label}` {{id: id}}) SET {assignments}", nodes.filter(is_known))
+
+    def upsert_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
+        names = [name for name in relations.column_names if name not in ("from_id", "to_id")]
+        relations = relations.select(["from_id", "to_id", *names])  # COPY goes by position
+        keys = ["from_id", "to_id"]
+        known = self.read(
+            f"MATCH (a:`{from_label}`)-[:`{type_}`]->(b:`{to_label}`) RETURN a.id AS from_id, b.id AS to_id"
+        )
+        self._load(
+            f"COPY `{type_}` FROM $rows (from='{from_label}', to='{to_label}')",
+            relations.join(known, keys, join_type="left anti"),
+        )
+        if names:
+            assignments = ", ".join(f"__r.`{name}` = `{name}`" for name in names)
+            self._load(
+                f"LOAD FROM $rows MATCH (__a:`{from_label}` {{id: from_id}})-[__r:`{type_}`]->"
+                f"(__b:`{to_label}` {{id: to_id}}) SET {assignments}",
+                relations.join(known, keys, join_type="left semi"),
+            )
+
+    def remove_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
+        self._load(
+            f"LOAD FROM $rows MATCH (__a:`{from_label}` {{id: from_id}})-[__r:`{type_}`]->"
+            f"(__b:`{to_label}` {{id: to_id}}) DELETE __r",
+            relations.select(["from_id", "to_id"]),
+        )
+
+    def _load(self, statement: str, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._execute(statement, {"rows": rows})
+
+    def _execute(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        with _explain_errors():
+            return self._connection.execute(cypher, dict(parameters or {}))
+
+    def _define_system_tables(self) -> None:
+        if set(SYSTEM_LABELS) <= set(self._tables("NODE")):
+            return
+        with self.transaction():
+            for label, properties in SYSTEM_LABELS.items():
+                self.define_label(label, properties)
+            for type_, (from_label, to_label) in SYSTEM_RELATIONS.items():
+                self.define_relation(type_, from_label, to_label, pa.schema([]))
+
+    def _check_case(self, name: str, what: str) -> None:
+        """Ladybug keeps labels and relation types in one catalog that does not tell upper from lower case."""
+        check_identifier(name, what)
+        kind = "NODE" if what == "label" else "REL"
+        for row in self.read("CALL show_tables() RETURN name, type").to_pylist():
+            if row["name"].lower() == name.lower() and (row["name"], row["type"]) != (name, kind):
+                used_as = "label" if row["type"] == "NODE" else "relation type"
+                raise Graph2ImageError(
+                    f"{what} {name!r} cannot be told from the {used_as} {row['name']!r} in the graph store",
+                    "Rename one of the two: upper and lower case are not told apart.",
+                )
+
+
+def _cast(nodes: pa.Table, properties: pa.Schema, label: str) -> pa.Table:
+    """`nodes` in the types that the store has for them; Ladybug itself would round a float in an integer's place."""
+    fields = []
+    for field in nodes.schema:
+        wanted = properties.field(field.name).type
+        numbers = {field.type, wanted} == {pa.int64(), pa.float64()}
+        if field.type != wanted and not numbers and not pa.types.is_null(field.type):
+            raise Graph2ImageError(
+                f"property {label}.{field.name} holds {_TYPE_NAMES[wanted]}, but the column now has {field.type}",
+                "Give the column another name, or load into a new store.",
+            )
+        fields.append(pa.field(field.name, wanted))
+    try:
+        return nodes.cast(pa.schema(fields))
+    except pa.ArrowInvalid as error:
+        raise Graph2ImageError(f"a value of {label} does not fit its property's type: {error}") from error

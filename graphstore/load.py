@@ -1,0 +1,399 @@
+"""From the Parquet datasets of one source into the graph store, in one transaction.
+
+After a load the store has every item, entity and relation of the source's snapshot, checked by counting in the store
+before the commit: lost relationships are the classic silent failure of graph loads. A load that is killed has changed
+nothing; the same load again starts over.
+
+- An unchanged snapshot is recognized by its digests and costs nothing.
+- A relation whose end is not in the store is *pending*: it stays in the relations dataset, and appears as soon as a
+  load of any source brings that end.
+- Rows that are no longer in the snapshot stay in the store and are counted as gone: lineage may lead to them. Relations
+  that a row no longer has are removed.
+- `opted_out` in the store only ever becomes true: a re-ingest does not bring back what somebody withdrew.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphstore.schema import (
+    ENTITY_PROPERTIES,
+    GENERATED_IMAGE,
+    ITEM_LINEAGE_RELATIONS,
+    ITEM_PROPERTIES,
+    LOADED_SOURCE,
+    OPT_OUT,
+    RELATION_PROPERTIES,
+    SNAPSHOT,
+    SYSTEM_LABELS,
+    check_identifier,
+    check_user_name,
+    property_type,
+)
+from graphstore.store import GraphStore
+from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoot, digest
+from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+_KEYS = ["from_id", "to_id"]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What one load did.
+
+    Attributes
+    ----------
+    items, entities, relations
+        Rows of the source's snapshot that are in the store now.
+    pending
+        Relations of the source that wait for an end that is not in the store yet.
+    items_gone, entities_gone
+        Nodes of the source in the store that the snapshot no longer has.
+    relations_removed
+        Relations that nodes of the snapshot no longer have.
+    resolved
+        Relations of other sources that were pending and appeared with this load.
+    version
+        The graph version after the load.
+    changed
+        False if this snapshot had been loaded already.
+    """
+
+    source: str
+    items: int
+    entities: int
+    relations: int
+    pending: int
+    items_gone: int
+    entities_gone: int
+    relations_removed: int
+    resolved: int
+    version: str
+    changed: bool
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """What the store has of one kind of node of the source: the snapshot's ids and labels, and ids that are gone."""
+
+    ids: pa.ChunkedArray
+    labels: list[str]
+    gone: list[str]
+
+
+@dataclass(frozen=True)
+class _Relations:
+    loaded: int
+    pending: int
+    added: int
+    removed: int
+
+
+def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
+    """Bring the store up to date with the published items, entities and relations of `source`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If nothing was ingested for `source`; if a label, relation type or column cannot be used in a graph; if ids
+        repeat, belong to another source, or have changed their label; if the counts in the store differ from the
+        counts sent. Nothing is changed then.
+    """
+    digests = {f"{name}_digest": _digest(data, f"{name}/{source}") for name in ("items", "entities", "relations")}
+    if not any(digests.values()):
+        raise Graph2ImageError(f"there is nothing to load for source {source!r}", "Run `graph2image ingest` first.")
+    before = {row["id"]: row for row in _loaded_sources(store)}
+    if source in before and all(before[source][name] == value for name, value in digests.items()):
+        return _report(before[source], store.version(), changed=False)
+
+    item_rows = _read(data, f"items/{source}", ITEM_SCHEMA)
+    entity_rows = _read(data, f"entities/{source}", ENTITY_SCHEMA)
+    relation_rows = _read(data, f"relations/{source}", RELATION_SCHEMA)
+    with store.transaction():
+        items = _load_nodes(store, item_rows, "item", source, before)
+        entities = _load_nodes(store, entity_rows, "entity", source, before)
+        ids = pa.chunked_array([*items.ids.chunks, *entities.ids.chunks], pa.string())
+        known_labels = {name for row in before.values() for name in (*row["item_labels"], *row["entity_labels"])}
+        labels = sorted(known_labels | {*items.labels, *entities.labels})
+        relations = _load_relations(store, relation_rows, source, labels, ids)
+        record = {
+            "id": source,
+            **digests,
+            "gone_digest": digest(items.gone, entities.gone),
+            "item_labels": items.labels,
+            "entity_labels": entities.labels,
+            "items": len(items.ids),
+            "entities": len(entities.ids),
+            "relations": relations.loaded,
+            "pending": relations.pending,
+            "items_gone": len(items.gone),
+            "entities_gone": len(entities.gone),
+            "loaded_at": _now(),
+        }
+        store.upsert_nodes(LOADED_SOURCE, pa.Table.from_pylist([record], SYSTEM_LABELS[LOADED_SOURCE]))
+        resolved = sum(_retry_pending(store, data, row, labels) for name, row in before.items() if name != source)
+        apply_opt_outs(store)
+        version = record_snapshot(store)
+    report = _report(record, version, changed=True, removed=relations.removed, resolved=resolved)
+    log.info(
+        "loaded %s: %d items, %d entities, %d relations, %d pending",
+        *(source, report.items, report.entities, report.relations, report.pending),
+    )
+    if items.gone or entities.gone:
+        log.warning(
+            "%d items and %d entities of %s are in the store, but no longer in the source",
+            *(report.items_gone, report.entities_gone, source),
+        )
+    return report
+
+
+def apply_opt_outs(store: GraphStore) -> None:
+    """Mark every item that leads to an opted-out entity, by whatever relation, as opted out."""
+    if store.read(f"MATCH (o:{OPT_OUT}) RETURN o.id AS id LIMIT 1").num_rows == 0:
+        return
+    items, entities = set(store.labels_of_kind("item")), set(store.labels_of_kind("entity"))
+    for type_, from_label, to_label in store.relation_types():
+        if from_label in items and to_label in entities:
+            store.write(
+                f"MATCH (n:`{from_label}`)-[:`{type_}`]->(e:`{to_label}`) WHERE e.opted_out = true "
+                "SET n.opted_out = true"
+            )
+
+
+def record_snapshot(store: GraphStore) -> str:
+    """Make sure that the present graph version has its `Snapshot` node, for lineage to lead to; returns the version."""
+    version = store.version()
+    if store.read(f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", {"id": version}).num_rows == 0:
+        rows = _loaded_sources(store)
+        totals = {name: sum(row[name] for row in rows) for name in ("items", "entities", "relations")}
+        snapshot = {"id": version, "created_at": _now(), **totals}
+        store.upsert_nodes(SNAPSHOT, pa.Table.from_pylist([snapshot], SYSTEM_LABELS[SNAPSHOT]))
+    return version
+
+
+def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, before: dict[str, dict[str, Any]]) -> _Nodes:
+    """Upsert items or entities, label by label, and count them in the store."""
+    prefix = f"{source}:" if kind == "item" else f"{source}/"
+    base = ITEM_PROPERTIES if kind == "item" else ENTITY_PROPERTIES
+    rows = rows.rename_columns({f"{kind}_id": "id"})
+    ids = rows.column("id")
+    _check_ids(ids, kind, source, prefix)
+    labels = sorted(pc.unique(rows.column("label")).to_pylist())
+    _check_labels(labels, kind, before)
+
+    stored = {
+        label: store.read(
+            f"MATCH (n:`{label}`) WHERE n.id STARTS WITH $prefix RETURN n.id AS id, n.opted_out AS opted_out",
+            {"prefix": prefix},
+        )
+        for label in (before[source][f"{kind}_labels"] if source in before else [])
+    }
+    gone: list[str] = []
+    for label, known in stored.items():
+        others = ids.filter(pc.not_equal(rows.column("label"), label))
+        moved = known.column("id").filter(pc.is_in(known.column("id"), value_set=others))
+        if len(moved):
+            raise Graph2ImageError(
+                f"{kind} {moved[0]} is a {label} in the graph store, but has another label now",
+                "Load the source into a new store, or give it another name.",
+            )
+        gone += known.column("id").filter(pc.invert(pc.is_in(known.column("id"), value_set=ids))).to_pylist()
+
+    for label in labels:
+        table = _properties(rows.filter(pc.equal(rows.column("label"), label)), base)
+        store.define_label(label, table.schema)
+        if kind == "item":
+            for type_, properties in ITEM_LINEAGE_RELATIONS.items():
+                store.define_relation(type_, GENERATED_IMAGE, label, properties)
+        if label in stored:
+            withdrawn = stored[label].filter(stored[label].column("opted_out")).column("id")
+            opted_out = pc.or_(table.column("opted_out"), pc.is_in(table.column("id"), value_set=withdrawn))
+            table = table.set_column(table.column_names.index("opted_out"), "opted_out", opted_out)
+        store.upsert_nodes(label, table)
+
+    in_store = sum(
+        _count(
+            store, f"MATCH (n:`{label}`) WHERE n.id STARTS WITH $prefix RETURN count(n) AS count", {"prefix": prefix}
+        )
+        for label in {*labels, *stored}
+    )
+    _check_count(f"{kind} nodes of {source}", in_store, len(ids) + len(gone))
+    return _Nodes(ids, sorted({*labels, *(label for label in stored if stored[label].num_rows)}), sorted(gone))
+
+
+def _check_ids(ids: pa.ChunkedArray, kind: str, source: str, prefix: str) -> None:
+    counts = pc.value_counts(ids)
+    repeated = counts.field(0).filter(pc.greater(counts.field(1), 1))
+    if len(repeated):
+        raise Graph2ImageError(f"the dataset of source {source!r} has {kind} {repeated[0]} twice")
+    foreign = ids.filter(pc.invert(pc.starts_with(ids, prefix)))
+    if len(foreign):
+        raise Graph2ImageError(f"{kind} {foreign[0]} does not belong to source {source!r}: ids begin with {prefix!r}")
+
+
+def _check_labels(labels: list[str], kind: str, before: dict[str, dict[str, Any]]) -> None:
+    other = "entity" if kind == "item" else "item"
+    for label in labels:
+        check_user_name(label, "label")
+        for name, row in before.items():
+            if label in row[f"{other}_labels"]:
+                raise Graph2ImageError(
+                    f"label {label!r} cannot be given to an {kind}: it is the label of an {other} in source {name!r}"
+                )
+
+
+def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:
+    """The node properties of `rows` (one label): `base` first, then the source's own columns, in the store's types."""
+    rows = rows.drop_columns(["label"])
+    if "opted_out" not in rows.column_names:
+        rows = rows.append_column("opted_out", pa.array([False]).take(pa.repeat(0, rows.num_rows)))
+    own = [name for name in rows.column_names if name not in base.names]
+    schema = pa.schema(
+        [
+            *base,
+            *((check_identifier(name, "column"), property_type(rows.schema.field(name).type, name)) for name in own),
+        ]
+    )
+    return rows.select(schema.names).cast(schema)
+
+
+def _load_relations(
+    store: GraphStore, rows: pa.Table, source: str, labels: list[str], snapshot_ids: pa.ChunkedArray
+) -> _Relations:
+    """Upsert the relations of `source` whose ends are in the store; count them there.
+
+    Relations of the nodes `snapshot_ids` that are not in `rows` are removed.
+    """
+    invalid = rows.filter(pc.invert(pc.and_(pc.is_finite(rows.column("weight")), pc.greater_equal(rows["weight"], 0))))
+    if invalid.num_rows:
+        row = invalid.slice(0, 1).to_pylist()[0]
+        raise Graph2ImageError(
+            f"relation {row['type']} from {row['from_id']} to {row['to_id']} has weight {row['weight']}"
+        )
+    foreign = rows.filter(pc.invert(_is_own(rows["from_id"], source)))
+    if foreign.num_rows:
+        raise Graph2ImageError(f"relation from {foreign['from_id'][0]} does not belong to source {source!r}")
+    # The same relation twice: the last row counts.
+    rows = rows.group_by(["type", *_KEYS], use_threads=False).aggregate([("weight", "last")])
+    rows = rows.rename_columns(["type", *_KEYS, "weight"])
+    rows = _with_end_labels(store, rows, labels)
+    resolved = rows.drop_null()
+
+    ends = ["type", "from_label", "to_label"]
+    wanted = {tuple(row.values()) for row in resolved.select(ends).group_by(ends).aggregate([]).to_pylist()}
+    existing = {key for key in store.relation_types() if key[1] in labels and key[2] in labels}
+    added = removed = 0
+    for key in sorted(wanted | existing):
+        type_, from_label, to_label = key
+        if key not in existing:
+            check_user_name(type_, "relation type")
+            store.define_relation(type_, from_label, to_label, RELATION_PROPERTIES)
+        matches = f"MATCH (a:`{from_label}`)-[r:`{type_}`]->(b:`{to_label}`)"
+        stored = store.read(f"{matches} RETURN a.id AS from_id, b.id AS to_id, r.weight AS weight")
+        stored = stored.filter(_is_own(stored["from_id"], source))
+        is_key = pc.and_(
+            pc.equal(resolved["type"], type_),
+            pc.and_(pc.equal(resolved["from_label"], from_label), pc.equal(resolved["to_label"], to_label)),
+        )
+        sent = resolved.filter(is_key).select([*_KEYS, "weight"])
+        changed = sent.join(stored, [*_KEYS, "weight"], join_type="left anti")
+        dropped = stored.join(sent, _KEYS, join_type="left anti")
+        kept = dropped.filter(pc.invert(pc.is_in(dropped["from_id"], value_set=snapshot_ids)))
+        dropped = dropped.filter(pc.is_in(dropped["from_id"], value_set=snapshot_ids))
+        store.upsert_relations(type_, from_label, to_label, changed)
+        store.remove_relations(type_, from_label, to_label, dropped)
+        in_store = _count(
+            store,
+            f"{matches} WHERE a.id STARTS WITH $item OR a.id STARTS WITH $entity RETURN count(r) AS count",
+            {"item": f"{source}:", "entity": f"{source}/"},
+        )
+        _check_count(f"{type_} relations of {source}", in_store, sent.num_rows + kept.num_rows)
+        added += changed.num_rows
+        removed += dropped.num_rows
+    return _Relations(resolved.num_rows, rows.num_rows - resolved.num_rows, added, removed)
+
+
+def _is_own(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
+    """Which of `ids` name items or entities of `source`."""
+    return pc.or_(pc.starts_with(ids, f"{source}:"), pc.starts_with(ids, f"{source}/"))
+
+
+def _with_end_labels(store: GraphStore, rows: pa.Table, labels: list[str]) -> pa.Table:
+    """`rows` with columns `from_label`, `to_label`: null where the store has no node with that id."""
+    ids = [store.read(f"MATCH (n:`{label}`) RETURN n.id AS id").column("id") for label in labels]
+    all_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
+    label_of = pa.chunked_array(
+        [pa.repeat(label, len(column)) for label, column in zip(labels, ids, strict=True)], pa.string()
+    ).combine_chunks()
+    for end in ("from", "to"):
+        found = label_of.take(pc.index_in(rows[f"{end}_id"], value_set=all_ids).combine_chunks())
+        rows = rows.append_column(f"{end}_label", found)
+    return rows
+
+
+def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any], labels: list[str]) -> int:
+    """Load relations of another source whose missing ends may have come; returns how many appeared.
+
+    Nothing is done if that source's relations have been published anew since: its own load will see to them.
+    """
+    if row["pending"] == 0 or _digest(data, f"relations/{row['id']}") != row["relations_digest"]:
+        return 0
+    rows = _read(data, f"relations/{row['id']}", RELATION_SCHEMA)
+    counts = _load_relations(store, rows, row["id"], labels, pa.chunked_array([], pa.string()))
+    store.write(
+        f"MATCH (s:{LOADED_SOURCE} {{id: $id}}) SET s.relations = $relations, s.pending = $pending",
+        {"id": row["id"], "relations": counts.loaded, "pending": counts.pending},
+    )
+    return counts.added
+
+
+def _count(store: GraphStore, cypher: str, parameters: dict[str, str]) -> int:
+    return int(store.read(cypher, parameters).column("count")[0].as_py())
+
+
+def _check_count(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise Graph2ImageError(
+            f"the graph store has {found} {what} after the load, but {expected} were sent",
+            "The load was rolled back. This should not happen: please report it.",
+        )
+
+
+def _digest(data: DataRoot, name: str) -> str:
+    snapshot = data.snapshot(name)
+    return snapshot.digest if snapshot else ""
+
+
+def _read(data: DataRoot, name: str, schema: pa.Schema) -> pa.Table:
+    if data.snapshot(name) is None:
+        return schema.empty_table()
+    table = data.read(name)
+    missing = [column for column in schema.names if column not in table.column_names]
+    if missing:
+        raise Graph2ImageError(f"dataset {name!r} has no column {missing[0]!r}", "Run `graph2image ingest` again.")
+    return table
+
+
+def _loaded_sources(store: GraphStore) -> list[dict[str, Any]]:
+    columns = ", ".join(f"s.{name} AS {name}" for name in SYSTEM_LABELS[LOADED_SOURCE].names)
+    rows: list[dict[str, Any]] = store.read(f"MATCH (s:{LOADED_SOURCE}) RETURN {columns} ORDER BY id").to_pylist()
+    return rows
+
+
+def _report(row: dict[str, Any], version: str, *, changed: bool, removed: int = 0, resolved: int = 0) -> LoadReport:
+    counts = {field.name: row[field.name] for field in fields(LoadReport) if field.name in row}
+    return LoadReport(
+        source=row["id"], **counts, relations_removed=removed, resolved=resolved, version=version, changed=changed
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,183 @@
+"""The graph schema: which names and types are allowed, and the tables that graph2image itself keeps in every store.
+
+Items (`Artwork`, `Product`, `Book`, or the label of a table spec) and entities (`Artist`, `Genre`, `Brand` …) get their
+labels, relation types and properties from the Parquet datasets when they are loaded. What is fixed here:
+
+- every item has `ITEM_PROPERTIES`, every entity `ENTITY_PROPERTIES`, every relation a `weight`; one label per node;
+- lineage: `(:GeneratedImage)-[:CONDITIONED_ON {weight, rank}]->(item)`, `-[:GENERATED_FOR]->(item)`,
+  `-[:GENERATED_BY]->(:Model)-[:TRAINED_ON]->(:Snapshot)`, where a `Snapshot`'s id is a graph version;
+- bookkeeping: one `LoadedSource` per source says what was loaded, one `OptOut` per withdrawn item or entity.
+
+Labels and relation types share one case-insensitive name space, because an embedded store keeps both as tables.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ingest.errors import Graph2ImageError
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+ITEM_PROPERTIES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("image_hash", pa.string()),
+        ("image_ref", pa.string()),
+        ("split", pa.string()),
+        ("group_id", pa.string()),
+        ("opted_out", pa.bool_()),
+    ]
+)
+ENTITY_PROPERTIES = pa.schema([("id", pa.string()), ("name", pa.string()), ("opted_out", pa.bool_())])
+RELATION_PROPERTIES = pa.schema([("weight", pa.float64())])
+
+GENERATED_IMAGE = "GeneratedImage"
+MODEL = "Model"
+SNAPSHOT = "Snapshot"
+LOADED_SOURCE = "LoadedSource"
+OPT_OUT = "OptOut"
+
+CONDITIONED_ON = "CONDITIONED_ON"
+GENERATED_FOR = "GENERATED_FOR"
+GENERATED_BY = "GENERATED_BY"
+TRAINED_ON = "TRAINED_ON"
+
+_TIMESTAMP = pa.timestamp("us")
+
+#: Labels that graph2image keeps for itself, with their properties.
+SYSTEM_LABELS: dict[str, pa.Schema] = {
+    GENERATED_IMAGE: pa.schema(
+        [
+            ("id", pa.string()),
+            ("variant", pa.string()),
+            ("seed", pa.int64()),
+            ("settings", pa.string()),
+            ("image_path", pa.string()),
+        ]
+    ),
+    MODEL: pa.schema([("id", pa.string()), ("preset", pa.string()), ("created_at", pa.string())]),
+    SNAPSHOT: pa.schema(
+        [
+            ("id", pa.string()),
+            ("created_at", _TIMESTAMP),
+            ("items", pa.int64()),
+            ("entities", pa.int64()),
+            ("relations", pa.int64()),
+        ]
+    ),
+    LOADED_SOURCE: pa.schema(
+        [
+            ("id", pa.string()),
+            ("items_digest", pa.string()),
+            ("entities_digest", pa.string()),
+            ("relations_digest", pa.string()),
+            ("gone_digest", pa.string()),
+            ("item_labels", pa.list_(pa.string())),
+            ("entity_labels", pa.list_(pa.string())),
+            ("items", pa.int64()),
+            ("entities", pa.int64()),
+            ("relations", pa.int64()),
+            ("pending", pa.int64()),
+            ("items_gone", pa.int64()),
+            ("entities_gone", pa.int64()),
+            ("loaded_at", _TIMESTAMP),
+        ]
+    ),
+    OPT_OUT: pa.schema([("id", pa.string()), ("created_at", _TIMESTAMP)]),
+}
+
+#: Relations between system labels; `CONDITIONED_ON` and `GENERATED_FOR` lead to items and are made with their labels.
+SYSTEM_RELATIONS: dict[str, tuple[str, str]] = {
+    GENERATED_BY: (GENERATED_IMAGE, MODEL),
+    TRAINED_ON: (MODEL, SNAPSHOT),
+}
+ITEM_LINEAGE_RELATIONS: dict[str, pa.Schema] = {
+    CONDITIONED_ON: pa.schema([("weight", pa.float64()), ("rank", pa.int64())]),
+    GENERATED_FOR: pa.schema([]),
+}
+RESERVED_NAMES = frozenset(
+    name.lower() for name in (*SYSTEM_LABELS, *SYSTEM_RELATIONS, *ITEM_LINEAGE_RELATIONS, "id", "label")
+)
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """A label: `kind` is `item`, `entity` or `system`; `properties` maps names to the store's own type names."""
+
+    name: str
+    kind: str
+    count: int
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RelationInfo:
+    """The relations of one type between two labels."""
+
+    type: str
+    from_label: str
+    to_label: str
+    count: int
+
+
+@dataclass(frozen=True)
+class GraphSchema:
+    """What there is in a store."""
+
+    labels: tuple[LabelInfo, ...]
+    relations: tuple[RelationInfo, ...]
+
+
+def check_identifier(name: str, what: str) -> str:
+    """Return `name` if it may be written into Cypher as a label, relation type or property.
+
+    Raises
+    ------
+    Graph2ImageError
+        If it has anything but ASCII letters, digits and underscores, or does not start with a letter.
+    """
+    if not _IDENTIFIER.fullmatch(name):
+        raise Graph2ImageError(
+            f"{name!r} cannot be a {what}", "Use letters, digits and underscores, starting with a letter."
+        )
+    return name
+
+
+def check_user_name(name: str, what: str) -> str:
+    """As `check_identifier`, and refuse the names that graph2image keeps for itself."""
+    if check_identifier(name, what).lower() in RESERVED_NAMES:
+        raise Graph2ImageError(f"{name!r} cannot be a {what}: graph2image uses that name itself")
+    return name
+
+
+def property_type(arrow_type: pa.DataType, name: str) -> pa.DataType:
+    """The Arrow type in which a property is stored: string, bool, int64, float64, date32, timestamp[us], list of these.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the type has no such form, e.g. a struct.
+    """
+    if pa.types.is_dictionary(arrow_type):
+        return property_type(arrow_type.value_type, name)
+    if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
+        return pa.list_(property_type(arrow_type.value_type, name))
+    if pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_null(arrow_type):
+        return pa.string()
+    if pa.types.is_boolean(arrow_type):
+        return pa.bool_()
+    if pa.types.is_integer(arrow_type):
+        return pa.int64()
+    if pa.types.is_floating(arrow_type):
+        return pa.float64()
+    if pa.types.is_date(arrow_type):
+        return pa.date32()
+    if pa.types.is_timestamp(arrow_type):
+        return _TIMESTAMP
+    raise Graph2ImageError(f"column {name!r} has type {arrow_type}, which a graph property cannot have")

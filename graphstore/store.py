@@ -1,0 +1,137 @@
+"""The `GraphStore` protocol: what the rest of graph2image asks of a graph database; `open_store` picks one by URL.
+
+Reading and writing go through Cypher and Arrow tables, so a load or a projection never loops over rows in Python.
+The Cypher written here and in the modules that use a store keeps to what both Ladybug and Neo4j accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import pyarrow as pa
+
+from graphstore.schema import LOADED_SOURCE, OPT_OUT, GraphSchema
+from ingest.datasets import digest
+from ingest.errors import Graph2ImageError
+
+_TRUNCATED = b"graph2image.truncated"
+
+
+class GraphStore(Protocol):
+    """A graph database that holds items, entities, relations and lineage.
+
+    Every node has an `id`, unique in the store. Methods that write need a store opened with `read_only=False`; each is
+    all or nothing, and several together are inside `transaction()`.
+    """
+
+    url: str
+
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        row_limit: int = 10_000,
+        timeout_s: float = 30.0,
+    ) -> pa.Table:
+        """Run a user's Cypher, read-only whatever the mode of the store.
+
+        Returns
+        -------
+        pyarrow.Table
+            At most `row_limit` rows; `is_truncated` tells whether there were more.
+
+        Raises
+        ------
+        Graph2ImageError
+            For an attempt to write, a mistake in the Cypher (with the store's own message), a parameter without a
+            value, or a query that takes longer than `timeout_s`.
+        """
+
+    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Run Cypher of ours that reads, without limits; inside `transaction()` it sees what was written so far."""
+
+    def write(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run Cypher of ours that writes."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is written inside is committed at the end, or rolled back by an exception."""
+
+    def define_label(self, label: str, properties: pa.Schema) -> None:
+        """Make sure that nodes with `label` can have `properties`; types as given by `schema.property_type`."""
+
+    def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
+        """Make sure that relations `type_` can lead from `from_label` to `to_label` and have `properties`."""
+
+    def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
+        """Create or update one node per row; column `id` is the key and unique, the others are properties."""
+
+    def upsert_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
+        """Create or update one relation per row; `from_id`, `to_id` are the key, unique, and both nodes exist."""
+
+    def remove_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
+        """Remove the relations with these `from_id`, `to_id`."""
+
+    def node_labels(self) -> dict[str, pa.Schema]:
+        """Every label with its properties."""
+
+    def relation_types(self) -> list[tuple[str, str, str]]:
+        """Every (relation type, from label, to label), sorted."""
+
+    def schema(self) -> GraphSchema:
+        """Labels with counts and properties, relation types with end points and counts."""
+
+    def close(self) -> None:
+        """Release the database; the store cannot be used after that."""
+
+    def version(self) -> str:
+        """The graph version: a digest of what was loaded from each source and of what was opted out."""
+        sources = self.read(
+            f"MATCH (s:{LOADED_SOURCE}) RETURN s.id AS id, s.items_digest AS items, s.entities_digest AS entities, "
+            "s.relations_digest AS relations, s.gone_digest AS gone ORDER BY id"
+        )
+        opted_out = self.read(f"MATCH (o:{OPT_OUT}) RETURN o.id AS id ORDER BY id")
+        return digest(sources.to_pylist(), opted_out.column("id").to_pylist())
+
+    def labels_of_kind(self, kind: str) -> list[str]:
+        """Labels of the loaded items (`kind="item"`) or entities (`kind="entity"`), sorted."""
+        column = self.read(f"MATCH (s:{LOADED_SOURCE}) RETURN s.{kind}_labels AS labels").column("labels")
+        return sorted({label for labels in column.to_pylist() for label in labels})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_truncated(table: pa.Table) -> bool:
+    """Whether the query behind `table` had more rows than its `row_limit`."""
+    return bool(table.schema.metadata and _TRUNCATED in table.schema.metadata)
+
+
+def mark_truncated(table: pa.Table) -> pa.Table:
+    """`table`, marked for `is_truncated`; for implementations of `GraphStore.query`."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _TRUNCATED: b"true"})
+
+
+def open_store(url: str, *, read_only: bool = False) -> GraphStore:
+    """Open the graph store at `url`, e.g. `ladybug:///data/graph.lbug`; one that is opened for writing is created.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the URL names no kind of store, the file is not there (`read_only`) or is no store, or another process, or
+        another store object of this process, has it open for writing.
+    """
+    scheme, separator, path = url.partition("://")
+    if separator and scheme == "ladybug" and path:
+        from graphstore.ladybug import LadybugStore
+
+        return LadybugStore(url, path, read_only=read_only)
+    raise Graph2ImageError(f"{url!r} is no graph store", "Give a URL such as ladybug:///path/graph.lbug.")
