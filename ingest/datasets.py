@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fsspec
@@ -32,6 +33,9 @@ import pyarrow.parquet as pq
 from ingest.errors import Graph2ImageError
 
 SPLITS = ("train", "val", "test")
+
+#: Age from which a file that no snapshot lists is taken for a leftover.
+SWEEP_AGE = timedelta(days=1)
 
 #: Columns that every item has; a source adds its own after them.
 ITEM_SCHEMA = pa.schema(
@@ -162,7 +166,7 @@ class Snapshot:
 
 @contextmanager
 def explain_os_errors(path: str) -> Iterator[None]:
-    """Turn a full disk, a size limit or missing permission while `path` is written into a `Graph2ImageError`."""
+    """Turn what the operating system objects to while `path` is written into a `Graph2ImageError`."""
     try:
         yield
     except OSError as error:
@@ -171,9 +175,7 @@ def explain_os_errors(path: str) -> Iterator[None]:
                 f"no space left while writing {path}",
                 "What was published before is intact: free some space and run the same command again.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS):
-            raise Graph2ImageError(f"cannot write {path}: {error.strerror}") from error
-        raise
+        raise Graph2ImageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class DataRoot:
@@ -227,13 +229,16 @@ class DataRoot:
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of the datasets under `prefix` that have at least one published file, sorted."""
-        found = set()
+        found = []
         root = self.path(prefix) if prefix else self._path
         if not self.fs.exists(root):
             return []
-        for file in self.fs.find(root):
-            if file.endswith((".parquet", "/_snapshot.json")):
-                found.add(posixpath.dirname(file)[len(self._path) :].strip("/"))
+        for folder, subfolders, files in self.fs.walk(root):
+            name = folder[len(self._path) :].strip("/")
+            if any(file == "_snapshot.json" or file.endswith(".parquet") for file in files):
+                found.append(name)
+            if name == "images":
+                subfolders.clear()  # they hold the pictures, of which there may be millions
         return sorted(found)
 
     def snapshot(self, name: str) -> Snapshot | None:
@@ -269,12 +274,20 @@ class DataRoot:
             f"{name}/_snapshot.json",
             {"files": files, "rows": rows, "digest": snapshot.digest, "metadata": snapshot.metadata},
         )
-        # One older generation stays for readers that opened it before the rename.
-        keep = {*files, *(before.files if before else ())}
-        for file in self._files(name):
-            if posixpath.basename(file) not in keep:
-                self.fs.rm(file)
+        self._sweep(name, {*files, *(before.files if before else ())})
         return snapshot, True
+
+    def _sweep(self, name: str, keep: set[str]) -> None:
+        """Remove what older generations and killed runs left in the folder of a dataset.
+
+        One older generation is in `keep`, for readers that opened it before the rename. Young files stay too: another
+        run may be about to publish them.
+        """
+        oldest = datetime.now(UTC) - SWEEP_AGE
+        for file in self.fs.ls(self.path(name), detail=False):
+            leftover = file.endswith((".parquet", ".tmp")) and posixpath.basename(file) not in keep
+            if leftover and self.fs.modified(file) < oldest:
+                self.fs.rm(file)
 
     def append(self, name: str, table: pa.Table, schema: pa.Schema) -> str:
         """Add one file to dataset `name`; returns its content-derived name."""

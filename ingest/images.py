@@ -25,10 +25,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import imagehash
+import pyarrow as pa
 from PIL import Image
 
+from ingest.datasets import IMAGE_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.records import RejectReason
+from ingest.records import ItemRecord, Record, RejectReason
 
 #: Larger files and larger pictures are refused: a few KB can expand to gigabytes.
 MAX_IMAGE_BYTES = 64 << 20
@@ -36,6 +38,9 @@ MAX_IMAGE_PIXELS = 100_000_000
 
 #: Only these decoders are tried (others start programs, or fetch), with the suffix that their files are stored under.
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+
+#: New pictures per file of the `images` dataset: what a killed run has to decode again at most.
+IMAGE_BATCH = 2048
 
 #: Frequencies per side that the perceptual hash keeps, one bit each.
 PERCEPTUAL_HASH_SIZE = 16
@@ -264,3 +269,97 @@ def _gray(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, colors).convert("L")
     return image.convert("L")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The picture of an item. `info` is None if it was stored before."""
+
+    image_hash: str
+    ref: str
+    perceptual_hash: bytes
+    info: ImageInfo | None
+
+
+class ImageStore:
+    """Stores pictures under their content hash, and appends the new ones to the `images` dataset.
+
+    Parameters
+    ----------
+    source
+        Where pictures are read from; None when the records have none.
+    """
+
+    def __init__(self, data: DataRoot, source: ImageSource | None) -> None:
+        self.new = 0
+        self._data = data
+        self._source = source
+        self._known: dict[str, bytes] = {}
+        self._rows: list[dict[str, object]] = []
+        if source is not None:
+            columns = ["image_hash", "perceptual_hash"]
+            for batch in data.dataset("images", IMAGE_SCHEMA).to_batches(columns=columns):
+                hashes, perceptual = (column.to_pylist() for column in batch.columns)
+                self._known.update(zip(hashes, map(bytes.fromhex, perceptual), strict=True))
+
+    def acquire(self, record: Record) -> StoredImage | ImageProblemError | None:
+        """The picture of a record, stored; None if the record has none. Runs in a thread."""
+        if self._source is None or not isinstance(record, ItemRecord) or not record.image_refs:
+            return None
+        try:
+            ref, content = self._read(self._source, record.image_refs)
+            image_hash = content_hash(content)
+            if image_hash in self._known:
+                return StoredImage(image_hash, ref, self._known[image_hash], None)
+            info = inspect_image(content)
+        except ImageProblemError as problem:
+            return problem
+        path = image_path(image_hash, info.format)
+        if not self._data.exists(path):
+            self._data.write_bytes(path, content)
+        return StoredImage(image_hash, ref, bytes.fromhex(info.perceptual_hash), info)
+
+    @staticmethod
+    def _read(source: ImageSource, refs: tuple[str, ...]) -> tuple[str, bytes]:
+        missing = None
+        for ref in refs:
+            try:
+                return ref, source.read(ref)
+            except ImageProblemError as problem:
+                if problem.reason != RejectReason.IMAGE_MISSING:
+                    raise
+                missing = missing or problem
+        assert missing is not None
+        raise missing
+
+    def record(self, picture: StoredImage) -> None:
+        """Enter the picture of an accepted item in the `images` dataset, if it is new."""
+        if self._source is None or picture.info is None or picture.image_hash in self._known:
+            return
+        self._known[picture.image_hash] = picture.perceptual_hash
+        self.new += 1
+        self._rows.append(
+            {
+                "image_hash": picture.image_hash,
+                "path": image_path(picture.image_hash, picture.info.format),
+                "width": picture.info.width,
+                "height": picture.info.height,
+                "format": picture.info.format,
+                "perceptual_hash": picture.info.perceptual_hash,
+                "source_url": self._source.url(picture.ref),
+                "fetched_at": None,
+            }
+        )
+        if len(self._rows) >= IMAGE_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Append what `record` has entered since the last flush."""
+        if self._rows:
+            self._data.append("images", pa.Table.from_pylist(self._rows, IMAGE_SCHEMA), IMAGE_SCHEMA)
+            self._rows.clear()
+
+
+def image_path(image_hash: str, image_format: str) -> str:
+    """Where the bytes of a picture are under the data root."""
+    return f"images/files/{image_hash[:2]}/{image_hash}.{FORMATS[image_format]}"

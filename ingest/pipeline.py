@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -29,16 +28,14 @@ import orjson
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ingest.datasets import ENTITY_SCHEMA, IMAGE_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA, DataRoot
+from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.images import (
-    FORMATS,
     PERCEPTUAL_HASH_BYTES,
-    ImageInfo,
     ImageProblemError,
     ImageSource,
-    content_hash,
-    inspect_image,
+    ImageStore,
+    StoredImage,
     open_image_source,
 )
 from ingest.readers.art500k import ITEM_COLUMN_SCHEMA, read_art500k
@@ -49,9 +46,6 @@ from ingest.spool import TABLE_ROWS, Spool
 from ingest.tablespec import load_spec
 
 logger = logging.getLogger(__name__)
-
-#: New pictures per file of the `images` dataset: what a killed run has to decode again at most.
-IMAGE_BATCH = 2048
 
 #: Bytes of a row that are kept in the rejects.
 RAW_BYTES = 4096
@@ -163,11 +157,11 @@ def ingest(
         If the disk is full, or with `strict` at the first reject. What was published before is then untouched.
     """
     logger.info("%s: reading rows", source)
-    with tempfile.TemporaryDirectory(prefix="graph2image-") as folder:
-        collected = _Collected(source, item_columns, Path(folder), strict)
-        pictures = _PictureStore(data, images)
-        progress = tqdm(map_ordered(pictures.acquire, records), desc=source, unit=" rows", disable=None)
-        for record, picture in progress:
+    with ExitStack() as stack:
+        collected = stack.enter_context(closing(_Collected(source, item_columns, strict)))
+        pictures = ImageStore(data, images)
+        pairs = stack.enter_context(closing(map_ordered(pictures.acquire, records)))
+        for record, picture in tqdm(pairs, desc=source, unit=" rows", disable=None):
             if isinstance(record, RejectRecord):
                 collected.reject(record)
             elif isinstance(picture, ImageProblemError):
@@ -181,7 +175,7 @@ def ingest(
     return report
 
 
-def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R]]:
     """Apply `function` in threads, a bounded number of items ahead; yields each item with its result, in order."""
     workers = min(16, os.cpu_count() or 1)
     pending: deque[tuple[T, Future[R]]] = deque()
@@ -199,96 +193,10 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tupl
         pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """The picture of an item. `info` is None if it was stored before."""
-
-    image_hash: str
-    ref: str
-    perceptual_hash: bytes
-    info: ImageInfo | None
-
-
-class _PictureStore:
-    """Stores pictures under their content hash, and appends the new ones to the `images` dataset."""
-
-    def __init__(self, data: DataRoot, source: ImageSource | None) -> None:
-        self.new = 0
-        self._data = data
-        self._source = source
-        self._known: dict[str, bytes] = {}
-        self._rows: list[dict[str, object]] = []
-        if source is not None:
-            columns = ["image_hash", "perceptual_hash"]
-            for batch in data.dataset("images", IMAGE_SCHEMA).to_batches(columns=columns):
-                hashes, perceptual = (column.to_pylist() for column in batch.columns)
-                self._known.update(zip(hashes, map(bytes.fromhex, perceptual), strict=True))
-
-    def acquire(self, record: Record) -> _Picture | ImageProblemError | None:
-        """The picture of a record, stored; None if the record has none. Runs in a thread."""
-        if self._source is None or not isinstance(record, ItemRecord) or not record.image_refs:
-            return None
-        try:
-            ref, content = self._read(self._source, record.image_refs)
-            image_hash = content_hash(content)
-            if image_hash in self._known:
-                return _Picture(image_hash, ref, self._known[image_hash], None)
-            info = inspect_image(content)
-        except ImageProblemError as problem:
-            return problem
-        path = _picture_path(image_hash, info.format)
-        if not self._data.exists(path):
-            self._data.write_bytes(path, content)
-        return _Picture(image_hash, ref, bytes.fromhex(info.perceptual_hash), info)
-
-    @staticmethod
-    def _read(source: ImageSource, refs: tuple[str, ...]) -> tuple[str, bytes]:
-        missing = None
-        for ref in refs:
-            try:
-                return ref, source.read(ref)
-            except ImageProblemError as problem:
-                if problem.reason != RejectReason.IMAGE_MISSING:
-                    raise
-                missing = missing or problem
-        assert missing is not None
-        raise missing
-
-    def record(self, picture: _Picture) -> None:
-        """Enter the picture of an accepted item in the `images` dataset, if it is new."""
-        if self._source is None or picture.info is None or picture.image_hash in self._known:
-            return
-        self._known[picture.image_hash] = picture.perceptual_hash
-        self.new += 1
-        self._rows.append(
-            {
-                "image_hash": picture.image_hash,
-                "path": _picture_path(picture.image_hash, picture.info.format),
-                "width": picture.info.width,
-                "height": picture.info.height,
-                "format": picture.info.format,
-                "perceptual_hash": picture.info.perceptual_hash,
-                "source_url": self._source.url(picture.ref),
-                "fetched_at": None,
-            }
-        )
-        if len(self._rows) >= IMAGE_BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            self._data.append("images", pa.Table.from_pylist(self._rows, IMAGE_SCHEMA), IMAGE_SCHEMA)
-            self._rows.clear()
-
-
-def _picture_path(image_hash: str, image_format: str) -> str:
-    return f"images/files/{image_hash[:2]}/{image_hash}.{FORMATS[image_format]}"
-
-
 class _Collected:
     """What the rows of a source amount to: large parts spooled, and in memory what joins rows to each other."""
 
-    def __init__(self, source: str, item_columns: pa.Schema, folder: Path, strict: bool) -> None:
+    def __init__(self, source: str, item_columns: pa.Schema, strict: bool) -> None:
         self.source = source
         self.strict = strict
         self.rows_read = 0
@@ -307,10 +215,16 @@ class _Collected:
         self._columns = item_columns.names
         self._item_schema = pa.schema([*ITEM_SCHEMA, *item_columns])
         unfinished = [f for f in self._item_schema if f.name not in ("split", "group_id", "opted_out")]
-        self._item_spool = Spool(folder / "items", pa.schema(unfinished))
-        self._relation_spool = Spool(folder / "relations", RELATION_SCHEMA)
-        self._link_spool = Spool(folder / "links", RELATION_SCHEMA)
-        self._reject_spool = Spool(folder / "rejects", REJECT_SCHEMA)
+        self._item_spool = Spool(pa.schema(unfinished))
+        self._relation_spool = Spool(RELATION_SCHEMA)
+        self._link_spool = Spool(RELATION_SCHEMA)
+        self._reject_spool = Spool(REJECT_SCHEMA)
+        self._spools = (self._item_spool, self._relation_spool, self._link_spool, self._reject_spool)
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        for spool in self._spools:
+            spool.close()
 
     def reject(self, reject: RejectRecord) -> None:
         """Count and keep a row that is no item."""
@@ -326,7 +240,7 @@ class _Collected:
             self.rejected[reject.reason.value] += 1
         self._reject_spool.add(reject.file, reject.row, reject.reason.value, reject.detail, _raw_text(reject.raw))
 
-    def add(self, record: ItemRecord, picture: _Picture | None) -> bool:
+    def add(self, record: ItemRecord, picture: StoredImage | None) -> bool:
         """Add an item; False if it is a duplicate."""
         if (earlier := self.items.get(record.item_id)) is not None:
             detail = f"the id {record.item_id} is that of row {self._item_rows[earlier]} already"
@@ -375,7 +289,7 @@ class _Collected:
 
     def publish(self, data: DataRoot, fractions: SplitFractions, images_new: int) -> IngestReport:
         """Publish the four datasets of the source; items come last, as what they refer to is there then."""
-        for spool in (self._item_spool, self._relation_spool, self._link_spool, self._reject_spool):
+        for spool in self._spools:
             spool.finish()
         pending = sum(
             to_id not in self.items for table in self._link_spool.tables() for to_id in table["to_id"].to_pylist()

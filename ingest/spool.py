@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -17,19 +17,19 @@ TABLE_ROWS = 1 << 17
 class Spool:
     """A queue of rows: first all are added, then all are read, in order.
 
-    Parameters
-    ----------
-    path
-        A file to create; the caller removes it.
+    The file has no name, so that even a killed process leaves nothing behind.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
-        self._path = path
         self._columns: list[list[object]] = [[] for _ in schema]
-        with explain_os_errors(str(path)):
-            self._file = pa.OSFile(str(path), "wb")
+        with explain_os_errors(tempfile.gettempdir()):
+            self._file = tempfile.TemporaryFile(prefix="graph2image-")  # noqa: SIM115 (closed with the spool)
             self._writer = pa.ipc.new_stream(self._file, schema)
+
+    def close(self) -> None:
+        """Give up the rows."""
+        self._file.close()
 
     def add(self, *values: object) -> None:
         """Add a row; one value per field of the schema."""
@@ -39,27 +39,27 @@ class Spool:
             self._flush()
 
     def _flush(self) -> None:
-        arrays = [pa.array(c, f.type) for c, f in zip(self._columns, self.schema, strict=True)]
+        arrays = [pa.array(column, field.type) for column, field in zip(self._columns, self.schema, strict=True)]
         for column in self._columns:
             column.clear()
-        with explain_os_errors(str(self._path)):
+        with explain_os_errors(tempfile.gettempdir()):
             self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
 
     def finish(self) -> None:
-        """End writing."""
+        """End the writing; `tables` reads from then on."""
         self._flush()
-        with explain_os_errors(str(self._path)):
+        with explain_os_errors(tempfile.gettempdir()):
             self._writer.close()
-            self._file.close()
+            self._file.flush()
 
     def tables(self) -> Iterator[pa.Table]:
         """The rows as tables of at most `TABLE_ROWS` rows, the same cut for the same rows."""
-        waiting: list[pa.RecordBatch] = []
-        with pa.OSFile(str(self._path), "rb") as file:
-            for batch in pa.ipc.open_stream(file):
-                waiting.append(batch)
-                if len(waiting) * BATCH_ROWS >= TABLE_ROWS:
-                    yield pa.Table.from_batches(waiting, self.schema).combine_chunks()
-                    waiting.clear()
-        if sum(batch.num_rows for batch in waiting):
-            yield pa.Table.from_batches(waiting, self.schema).combine_chunks()
+        self._file.seek(0)
+        batches: list[pa.RecordBatch] = []
+        for batch in pa.ipc.open_stream(self._file):
+            batches.append(batch)
+            if len(batches) * BATCH_ROWS >= TABLE_ROWS:
+                yield pa.Table.from_batches(batches).combine_chunks()
+                batches.clear()
+        if any(batch.num_rows for batch in batches):
+            yield pa.Table.from_batches(batches).combine_chunks()
