@@ -240,6 +240,9 @@ class LadybugStore(GraphStore):
             # A statement that failed has rolled back already; then there is nothing left to roll back.
             with suppress(RuntimeError):
                 self._connection.execute("ROLLBACK")
+            # A connection keeps the plans of its statements, and would go on using those for tables rolled back.
+            self._connection.close()
+            self._connection = ladybug.Connection(self._database)
             raise
         self._execute("COMMIT")
 

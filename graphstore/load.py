@@ -117,6 +117,7 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
     item_rows = _read(data, f"items/{source}", ITEM_SCHEMA)
     entity_rows = _read(data, f"entities/{source}", ENTITY_SCHEMA)
     relation_rows = _read(data, f"relations/{source}", RELATION_SCHEMA)
+    _check_labels(item_rows, entity_rows, before)
     with store.transaction():
         items = _load_nodes(store, item_rows, "item", source, before)
         entities = _load_nodes(store, entity_rows, "entity", source, before)
@@ -187,7 +188,6 @@ def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, befor
     ids = rows.column("id")
     _check_ids(ids, kind, source, prefix)
     labels = sorted(pc.unique(rows.column("label")).to_pylist())
-    _check_labels(labels, kind, before)
 
     stored = {
         label: store.read(
@@ -239,15 +239,19 @@ def _check_ids(ids: pa.ChunkedArray, kind: str, source: str, prefix: str) -> Non
         raise Graph2ImageError(f"{kind} {foreign[0]} does not belong to source {source!r}: ids begin with {prefix!r}")
 
 
-def _check_labels(labels: list[str], kind: str, before: dict[str, dict[str, Any]]) -> None:
-    other = "entity" if kind == "item" else "item"
-    for label in labels:
+def _check_labels(item_rows: pa.Table, entity_rows: pa.Table, before: dict[str, dict[str, Any]]) -> None:
+    """A label must be writable in Cypher, and be of items only or of entities only."""
+    items, entities = set(item_rows["label"].unique().to_pylist()), set(entity_rows["label"].unique().to_pylist())
+    for label in sorted(items | entities):
         check_user_name(label, "label")
-        for name, row in before.items():
-            if label in row[f"{other}_labels"]:
-                raise Graph2ImageError(
-                    f"label {label!r} cannot be given to an {kind}: it is the label of an {other} in source {name!r}"
-                )
+    for row in before.values():
+        items.update(row["item_labels"])
+        entities.update(row["entity_labels"])
+    both = sorted(items & entities)
+    if both:
+        raise Graph2ImageError(
+            f"label {both[0]!r} is given to items and to entities", "Give one of them another label."
+        )
 
 
 def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:
