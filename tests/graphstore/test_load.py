@@ -151,12 +151,7 @@ def test_the_last_of_repeated_relations_counts(store: GraphStore, data: DataRoot
         (([item("art:1", "Artist")], [entity(MONET)], []), "given to items and to entities"),
         (([item("art:1", "artist")], [entity(MONET)], []), "cannot be told from"),
         (([item("art:1")], [entity(MONET)], [relation("CREATED BY", "art:1", MONET)]), "cannot be a relation type"),
-        (
-            [item("art:1")],
-            [entity(MONET)],
-            [relation("ARTIST", "art:1", MONET)],
-            "cannot be told from the label 'Artist'",
-        ),
+        (([item("art:1")], [entity(MONET)], [relation("ARTIST", "art:1", MONET)]), "from the label 'Artist'"),
         (([item("art:1")], [entity(MONET)], [relation("TRAINED_ON", "art:1", MONET)]), "graph2image uses that name"),
         (([item("art:1")], [entity(MONET)], [relation("BY", "art:1", MONET, math.nan)]), "has weight nan"),
         (([item("art:1")], [entity(MONET)], [relation("BY", "art:1", MONET, -1.0)]), "has weight -1.0"),
