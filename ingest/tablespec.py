@@ -157,10 +157,18 @@ class TableFile(_Section):
 
 
 class ColumnSpec(_Section):
-    """A column to keep: its type, and its name in the table where that differs from the name it is kept under."""
+    """A column to keep: its type, and its name in the table where that differs from the name it is kept under.
+
+    The type alone may be written for it: `year = "int"` is `year = { type = "int" }`.
+    """
 
     type: ColumnType
     column: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_type(cls, value: object) -> object:
+        return {"type": value} if isinstance(value, str) else value
 
 
 class ItemSpec(_Section):
@@ -176,7 +184,7 @@ class ItemSpec(_Section):
     text: TemplateField | None = None
     remove_from_text: list[str] = Field(default_factory=list)
     group: TemplateField | None = None
-    columns: dict[Identifier, ColumnType | ColumnSpec] = Field(default_factory=dict)
+    columns: dict[Identifier, ColumnSpec] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_names(self) -> ItemSpec:
@@ -187,15 +195,6 @@ class ItemSpec(_Section):
                 raise ValueError(f"the name {name!r} is taken in [item.columns]; keep the column under another one")
             taken.add(name.lower())
         return self
-
-    def kept_columns(self) -> dict[str, ColumnSpec]:
-        """The kept columns in full form, by the name they are kept under."""
-        return {
-            name: ColumnSpec(type=spec.type, column=spec.column or name)
-            if isinstance(spec, ColumnSpec)
-            else ColumnSpec(type=spec, column=name)
-            for name, spec in self.columns.items()
-        }
 
 
 class ImageSpec(_Section):
@@ -282,8 +281,8 @@ class TableSpec(_Section):
             if template is not None:
                 use(f"item.{key}", *template.columns)
         use("item.remove_from_text", *item.remove_from_text)
-        for name, spec in item.kept_columns().items():
-            use(f"item.columns.{name}", spec.column)
+        for name, spec in item.columns.items():
+            use(f"item.columns.{name}", spec.column or name)
         if self.image is not None:
             use("image.path", *self.image.path.columns)
         for number, entity in enumerate(self.entity, 1):
@@ -311,7 +310,11 @@ def load_spec(path: Path) -> TableSpec:
     except tomllib.TOMLDecodeError as error:
         raise Graph2ImageError(f"the spec {path} is not valid TOML: {error}") from error
     except ValidationError as error:
-        problems = [f"{_key(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        plainer = {"extra_forbidden": "unknown key", "missing": "is missing"}
+        problems = [
+            f"{_key(e['loc'])}: {plainer.get(e['type'], e['msg'].removeprefix('Value error, '))}"
+            for e in error.errors()
+        ]
         raise Graph2ImageError(f"the spec {path} is wrong: {'; '.join(problems)}") from error
 
 

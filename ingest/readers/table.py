@@ -50,7 +50,7 @@ class _BadRowError(Exception):
 
 def column_schema(spec: TableSpec) -> pa.Schema:
     """Arrow schema of the columns that the spec keeps, in its order."""
-    return pa.schema([pa.field(name, ARROW_TYPES[c.type]) for name, c in spec.item.kept_columns().items()])
+    return pa.schema([pa.field(name, ARROW_TYPES[c.type]) for name, c in spec.item.columns.items()])
 
 
 def read_table(spec: TableSpec, root: Path) -> Iterator[Record]:
@@ -183,7 +183,6 @@ def _parquet_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _Ba
 def _item_maker(spec: TableSpec) -> Callable[[int, _Row], ItemRecord]:
     item = spec.item
     text_template = item.text or item.title
-    columns = item.kept_columns()
     patterns = [re.compile(entity.pattern) if entity.pattern else None for entity in spec.entity]
 
     def make(number: int, row: _Row) -> ItemRecord:
@@ -215,7 +214,7 @@ def _item_maker(spec: TableSpec) -> Callable[[int, _Row], ItemRecord]:
                 for link in spec.link
                 for target in link.target.values(row, link.separator)
             ),
-            columns={name: _convert(name, column, row) for name, column in columns.items()},
+            columns={name: _convert(name, column, row) for name, column in item.columns.items()},
             group=group,
             split=_split(spec.split.column, row),
         )
@@ -241,7 +240,8 @@ def _split(column: str | None, row: _Row) -> str | None:
 
 
 def _convert(name: str, spec: ColumnSpec, row: _Row) -> ColumnValue:
-    value = row.get(spec.column or name)
+    source = spec.column or name
+    value = row.get(source)
     text = as_text(value).strip()
     if spec.type == "string":
         return as_text(value) if value is not None else None
@@ -256,7 +256,7 @@ def _convert(name: str, spec: ColumnSpec, row: _Row) -> ColumnValue:
             case "bool":
                 return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
     except (ValueError, KeyError, OverflowError):
-        raise _BadRowError(RejectReason.BAD_VALUE, f"{spec.column}: {text[:200]!r} is no {spec.type}") from None
+        raise _BadRowError(RejectReason.BAD_VALUE, f"{source}: {text[:200]!r} is no {spec.type}") from None
 
 
 def _whole_number(text: str) -> int:
