@@ -8,7 +8,6 @@ reported as unchanged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +71,7 @@ def ingest_art500k(settings: Settings, label_file: Path, images: Path, *, strict
 
 def load(settings: Settings, source: str) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
-    with closing(open_store(settings.store_url)) as store:
+    with open_store(settings.store_url) as store:
         return load_source(store, DataRoot(settings.data), source)
 
 
@@ -87,7 +86,7 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
     """Sample the neighbors of every item."""
     from graphstore.sampling import sample_all
 
-    with closing(open_store(settings.store_url, read_only=True)) as store:
+    with open_store(settings.store_url, read_only=True) as store:
         return sample_all(store, DataRoot(settings.data), sampler)
 
 
@@ -108,7 +107,7 @@ def generate(
 
     data = DataRoot(settings.data)
     report = generate_pictures(data, model_id, requests, generation)
-    with closing(open_store(settings.store_url)) as store:
+    with open_store(settings.store_url) as store:
         return GenerateOutcome(report, record_lineage(store, data, [model_id]))
 
 
