@@ -1,0 +1,232 @@
+"""A mini CLIP, trained from scratch on the pictures and texts of the training split: minutes on a CPU.
+
+A small residual network (32 px) and a two-layer text transformer, both open_clip's, trained contrastively (Radford et
+al. 2021). Two things differ from CLIP, as the data are small, and their texts say *what* a picture shows but not *how*:
+
+- Items with equal texts are all positives of each other: the loss is the cross-entropy with a uniform distribution over
+  them.
+- Each picture is seen in two views, which are contrasted with each other too, as in SimCLR (Chen et al. 2020). Matching
+  texts alone would let the network forget what texts never mention, such as a palette, a brush or a product's
+  color; telling pictures apart keeps it. So that color survives, the views are crops and mirror images only.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torchvision import transforms  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
+
+from ingest.datasets import DataRoot, digest
+from ingest.encoders.checkpoint import is_published, publish_encoder
+from ingest.encoders.pictures import load_pictures
+from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+
+
+class MiniClipConfig(BaseModel):
+    """What a mini CLIP's weights depend on beside its training pairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: int = 32
+    image_width: int = 32
+    text_width: int = 128
+    text_layers: int = 2
+    context_length: int = Field(24, ge=8, le=77)
+    embedding_dim: int = 128
+    #: Weight of the loss between two views of a picture, and that loss's temperature.
+    view_weight: float = 0.3
+    view_temperature: float = 0.1
+    #: Smallest share of a picture's side that a crop shows.
+    smallest_crop: float = 0.75
+    batch_size: int = 256
+    #: Steps are `base_steps` and one more for every `pairs_per_step` training pairs, up to `max_steps`.
+    base_steps: int = 200
+    pairs_per_step: int = 25
+    max_steps: int = 2_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup_steps: int = 30
+    #: More training pairs than this are thinned out: their pictures are held in memory, 3 KiB each at 32 px.
+    max_pairs: int = 200_000
+    seed: int = 0
+
+    def steps(self, pairs: int) -> int:
+        return min(self.base_steps + pairs // self.pairs_per_step, self.max_steps)
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """As in open_clip's `open_clip_config.json`."""
+        return {
+            "model_cfg": {
+                "embed_dim": self.embedding_dim,
+                "vision_cfg": {
+                    "image_size": self.image_size,
+                    "layers": [1, 1, 1, 1],
+                    "width": self.image_width,
+                    "head_width": 32,
+                },
+                "text_cfg": {
+                    "context_length": self.context_length,
+                    "vocab_size": 49408,
+                    "width": self.text_width,
+                    "heads": self.text_width // 32,
+                    "layers": self.text_layers,
+                },
+            },
+            "preprocess_cfg": {"size": self.image_size, "mean": MEAN, "std": STD, "resize_mode": "shortest"},
+        }
+
+
+def mini_encoder_id(pairs: Sequence[tuple[str, str]], config: MiniClipConfig) -> str:
+    """`mini-<digest of the configuration and the training pairs>`; `pairs` are (image hash, text), sorted."""
+    return f"mini-{digest(config.model_dump(), list(pairs))[:8]}"
+
+
+def train_mini_clip(
+    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: dict[str, str], config: MiniClipConfig
+) -> tuple[str, bool]:
+    """Train a mini CLIP on `pairs` and publish it, unless it is there.
+
+    Parameters
+    ----------
+    pairs
+        (image hash, text) of the training items, sorted and without repeats.
+    paths
+        Path of each picture, by image hash.
+
+    Returns
+    -------
+    encoder, trained
+        Its id under `encoders/`, and whether it had to be trained.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there are fewer than two different texts and pictures, or a picture cannot be read.
+    """
+    encoder = mini_encoder_id(pairs, config)
+    if is_published(data, encoder):
+        return encoder, False
+    if min(len({text for _, text in pairs}), len({image_hash for image_hash, _ in pairs})) < 2:
+        raise Graph2ImageError(
+            "training an encoder needs at least two training items with different pictures and texts",
+            "Ingest more items, or name a ready encoder with --encoder.",
+        )
+    started = time.perf_counter()
+    used = list(pairs[:: math.ceil(len(pairs) / config.max_pairs)])
+    model, losses = _train(_load_pixels(data, used, paths, config.image_size), [text for _, text in used], config)
+    seconds = time.perf_counter() - started
+    log.info("Trained %s on %d pairs in %.0f s (loss %.2f -> %.2f)", encoder, len(used), seconds, losses[0], losses[-1])
+    record = {
+        "origin": "mini CLIP, trained here",
+        "config": config.model_dump(),
+        "training_pairs": len(used),
+        "training_pairs_digest": digest(list(pairs)),
+        "steps": config.steps(len(used)),
+        "seconds": round(seconds, 1),
+        "losses": losses,
+    }
+    publish_encoder(data, encoder, model, config.checkpoint_config(), record)
+    return encoder, True
+
+
+def _load_pixels(
+    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: dict[str, str], size: int
+) -> npt.NDArray[np.uint8]:
+    """`(pairs, size, size, 3)`, resized and cropped as open_clip's preprocessing does it."""
+    resize = transforms.Compose(
+        [transforms.Resize(size, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(size)]
+    )
+    pixels = np.empty((len(pairs), size, size, 3), np.uint8)
+    loaded = load_pictures(data, paths, (image_hash for image_hash, _ in pairs), resize)
+    for index, picture in enumerate(tqdm(loaded, "read pictures", len(pairs), unit="picture", disable=None)):
+        pixels[index] = np.asarray(picture)
+    return pixels
+
+
+def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConfig) -> tuple[CLIP, list[float]]:
+    """The trained model, and its loss at about fifty steps, evenly spaced."""
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = CLIP(**config.checkpoint_config()["model_cfg"]).to(memory_format=torch.channels_last)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    tokens = open_clip.SimpleTokenizer(context_length=config.context_length)(texts)
+    text_ids = torch.from_numpy(np.unique(texts, return_inverse=True)[1])
+
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    steps, batch_size = config.steps(len(texts)), min(config.batch_size, len(texts))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / config.warmup_steps) * (1 + math.cos(math.pi * step / steps)) / 2
+    )
+    order = torch.empty(0, dtype=torch.int64)
+    losses: list[float] = []
+    progress = tqdm(range(steps), "mini CLIP", unit="step", disable=None)
+    for step in progress:
+        if len(order) < batch_size:
+            order = torch.randperm(len(texts), generator=generator)
+        batch, order = order[:batch_size], order[batch_size:]
+        views = torch.cat([_random_view(images[batch], config.smallest_crop, generator) for _ in range(2)])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            image_features = model.encode_image(views.contiguous(memory_format=torch.channels_last))
+            text_features = model.encode_text(tokens[batch])
+        first, second = F.normalize(image_features.float(), dim=1).chunk(2)
+        words = F.normalize(text_features.float(), dim=1)
+        same_text = text_ids[batch][:, None] == text_ids[batch][None, :]
+        loss = _contrast(model.logit_scale.exp() * first @ words.T, same_text)
+        same_picture = torch.eye(batch_size, dtype=torch.bool)
+        loss = loss + config.view_weight * _contrast(first @ second.T / config.view_temperature, same_picture)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))  # as in CLIP
+        if step % max(1, steps // 50) == 0 or step == steps - 1:
+            losses.append(round(loss.item(), 4))
+            progress.set_postfix(loss=losses[-1])
+    return model.eval(), losses
+
+
+def _random_view(images: Tensor, smallest_crop: float, generator: torch.Generator) -> Tensor:
+    """A random crop of each uint8 image, scaled back to full size, half of them mirrored; normalized float32."""
+    count = len(images)
+    scale = 1 - (1 - smallest_crop) * torch.rand(count, generator=generator)
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    transform = torch.zeros(count, 2, 3)
+    transform[:, 0, 0], transform[:, 1, 1] = scale * mirror, scale
+    transform[:, :, 2] = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - scale)[:, None]
+    grid = F.affine_grid(transform, list(images.shape), align_corners=False)
+    views = F.grid_sample(images.float() / 255, grid, padding_mode="border", align_corners=False)
+    return (views - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def _contrast(logits: Tensor, positive: Tensor) -> Tensor:
+    """Symmetric cross-entropy of `(n, n)` logits with the uniform distribution over each row's (column's) positives."""
+    target = positive.float() / positive.sum(1, keepdim=True)  # `positive` is symmetric
+    rows = -(target * F.log_softmax(logits, 1)).sum(1).mean()
+    columns = -(target * F.log_softmax(logits.T, 1)).sum(1).mean()
+    return (rows + columns) / 2
