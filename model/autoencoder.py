@@ -1,0 +1,261 @@
+"""A small autoencoder that trains from scratch in a minute or two on a CPU, and the choice between it and a ready one.
+
+It makes 64-pixel images into 8x8 latents of 16 channels: pixel-unshuffle by 4, residual blocks, one strided step. The
+channels' mean and standard deviation over the training images are part of its configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import numpy.typing as npt
+import orjson
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ingest.datasets import DataRoot, digest
+from ingest.errors import Graph2ImageError
+from model import taef2
+from model.config import AutoencoderConfig
+from model.latents import encode_images, load_squares, to_pixels
+from model.storage import local_folder, publish_folder
+
+logger = logging.getLogger(__name__)
+
+#: Images that the latents' statistics are computed from.
+_STATISTICS_IMAGES = 1024
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Deterministic convolutional autoencoder with diffusers' interface.
+
+    Parameters
+    ----------
+    channels
+        Width at a quarter of the image's size; the lower resolution has one and a half times as many.
+    latent_channels
+        Channels of the latents.
+    blocks
+        Residual blocks per resolution, in the encoder and in the decoder.
+    patch_size
+        Pixels that are folded into channels first.
+    latents_mean, latents_std
+        Per-channel statistics of the latents over the training images.
+    spatial_factor
+        Image pixels per latent pixel, along one side: twice `patch_size`.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        channels: int = 96,
+        latent_channels: int = 16,
+        blocks: int = 2,
+        patch_size: int = 4,
+        latents_mean: Sequence[float] | None = None,
+        latents_std: Sequence[float] | None = None,
+        spatial_factor: int = 8,
+    ) -> None:
+        super().__init__()
+        folded, deep = 3 * patch_size**2, channels * 3 // 2
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(patch_size),
+            nn.Conv2d(folded, channels, 3, padding=1),
+            *(ResidualBlock(channels) for _ in range(blocks)),
+            nn.Conv2d(channels, deep, 4, stride=2, padding=1),
+            *(ResidualBlock(deep) for _ in range(blocks)),
+            nn.Conv2d(deep, latent_channels, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent_channels, deep, 3, padding=1),
+            *(ResidualBlock(deep) for _ in range(blocks)),
+            nn.Conv2d(deep, 4 * channels, 1),
+            nn.PixelShuffle(2),
+            *(ResidualBlock(channels) for _ in range(blocks)),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, folded, 3, padding=1),
+            nn.PixelShuffle(patch_size),
+        )
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderTinyOutput | tuple[Tensor]:
+        """Encode images `(batch, 3, h, w)` in [-1, 1] to latents `(batch, latent_channels, h / 8, w / 8)`."""
+        latents = self.encoder(x)
+        return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Decode latents to images, about [-1, 1]."""
+        sample = self.decoder(z)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+
+def train_autoencoder(squares: npt.NDArray[np.uint8], config: AutoencoderConfig, seed: int) -> MiniAutoencoder:
+    """Train from scratch on `(images, size, size, 3)` uint8 images: squared error, random mirroring, cosine decay.
+
+    The result depends only on the arguments. It carries the latents' statistics and is in evaluation mode.
+    """
+    torch.manual_seed(seed)
+    model: MiniAutoencoder = MiniAutoencoder(config.channels, config.latent_channels, config.blocks)
+    model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / 20, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+    )
+    draw = np.random.default_rng(seed)
+    progress = tqdm(range(config.steps), desc="autoencoder", unit="step", disable=None)
+    for _ in progress:
+        batch = squares[draw.integers(len(squares), size=config.batch_size)]
+        mirrored = draw.random(config.batch_size) < 0.5
+        batch[mirrored] = batch[mirrored, :, ::-1]
+        pixels = to_pixels(batch).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = model.decoder(model.encoder(pixels))
+        loss = F.mse_loss(decoded.float(), pixels)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        progress.set_postfix(psnr=f"{_psnr(loss):.1f} dB")
+    logger.info("Trained the autoencoder: %.1f dB on the last batch", _psnr(loss))
+    model.requires_grad_(False).eval()
+    _set_statistics(model, squares)
+    return model
+
+
+def _psnr(loss: Tensor) -> float:
+    """Peak signal-to-noise ratio, in dB, of a squared error on pixels in [-1, 1]."""
+    return 10 * math.log10(4 / max(loss.item(), 1e-12))
+
+
+def _set_statistics(model: MiniAutoencoder | taef2.TAEF2, squares: npt.NDArray[np.uint8]) -> None:
+    latents = encode_images(model, squares[:_STATISTICS_IMAGES])
+    model.register_to_config(
+        latents_mean=latents.mean(dim=(0, 2, 3)).tolist(),
+        latents_std=latents.std(dim=(0, 2, 3)).clamp(min=1e-6).tolist(),
+    )
+
+
+def autoencoder_id(config: AutoencoderConfig, image_hashes: Sequence[str], image_size: int, seed: int) -> str:
+    """Id of the autoencoder that `prepare_autoencoder` gives for these arguments, without making it.
+
+    Derived from what determines its weights: the local weight files, or the recipe and the images.
+
+    Raises
+    ------
+    Graph2ImageError
+        If `config.path` has no weight files.
+    """
+    if config.path is None:
+        return f"mini-ae-{digest(config.model_dump(exclude={'path'}), sorted(image_hashes), image_size, seed)}"
+    folder = Path(config.path)
+    if _is_taef2(folder):
+        files = [folder / taef2.ENCODER_FILE, folder / taef2.DECODER_FILE]
+        return f"taef2-{digest(_sha256(files), sorted(image_hashes)[:_STATISTICS_IMAGES], image_size)}"
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    if len(files) < 2 or not files[0].is_file():
+        raise Graph2ImageError(
+            f"there is no autoencoder in {folder}",
+            f"autoencoder.path names a folder with config.json and safetensors weights, or with {taef2.ENCODER_FILE} "
+            f"and {taef2.DECODER_FILE}.",
+        )
+    return f"{_class_name(folder)}-{digest(_sha256(files))}"
+
+
+def prepare_autoencoder(
+    data: DataRoot, config: AutoencoderConfig, image_hashes: Sequence[str], image_size: int, seed: int
+) -> tuple[ModelMixin, str]:
+    """Load the autoencoder from `autoencoders/<vae_id>`; make it first if it is not there.
+
+    Parameters
+    ----------
+    image_hashes
+        Training images: what a `MiniAutoencoder` learns from, and the latents' statistics are computed from.
+
+    Returns
+    -------
+    vae, vae_id
+        The model, frozen and in evaluation mode, and its id.
+    """
+    vae_id = autoencoder_id(config, image_hashes, image_size, seed)
+    name = f"autoencoders/{vae_id}"
+    if not data.exists(f"{name}/config.json"):
+        vae = _make_autoencoder(data, config, sorted(image_hashes), image_size, seed)
+        publish_folder(data, name, vae.save_pretrained, marker="config.json")
+    with local_folder(data, name) as folder:
+        return _load_autoencoder(folder), vae_id
+
+
+def _make_autoencoder(
+    data: DataRoot, config: AutoencoderConfig, image_hashes: Sequence[str], image_size: int, seed: int
+) -> ModelMixin:
+    if config.path is None:
+        logger.info("Training an autoencoder on %d images, %d steps", len(image_hashes), config.steps)
+        return train_autoencoder(load_squares(data, image_hashes, image_size), config, seed)
+    folder = Path(config.path)
+    if _is_taef2(folder):
+        vae = taef2.TAEF2.from_weight_files(folder)
+        _set_statistics(vae, load_squares(data, image_hashes[:_STATISTICS_IMAGES], image_size))
+        return vae
+    return _load_autoencoder(folder)
+
+
+def _is_taef2(folder: Path) -> bool:
+    return (folder / taef2.ENCODER_FILE).is_file() and (folder / taef2.DECODER_FILE).is_file()
+
+
+def _class_name(folder: Path) -> str:
+    try:
+        return str(orjson.loads((folder / "config.json").read_bytes())["_class_name"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Graph2ImageError(f"{folder / 'config.json'} is not the configuration of a diffusers model") from error
+
+
+def _load_autoencoder(folder: Path) -> ModelMixin:
+    known = {
+        "MiniAutoencoder": MiniAutoencoder,
+        "TAEF2": taef2.TAEF2,
+        "AutoencoderKL": diffusers.AutoencoderKL,
+        "AutoencoderTiny": diffusers.AutoencoderTiny,
+    }
+    name = _class_name(folder)
+    if name not in known:
+        raise Graph2ImageError(f"cannot use the autoencoder in {folder}: {name} is none of {', '.join(known)}")
+    try:
+        vae = known[name].from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Graph2ImageError(f"cannot load the autoencoder in {folder}: {error}") from error
+    return vae.requires_grad_(False).eval()
+
+
+def _sha256(files: Sequence[Path]) -> list[str]:
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
