@@ -39,6 +39,9 @@ MAX_IMAGE_PIXELS = 100_000_000
 #: Only these decoders are tried (others start programs, or fetch), with the suffix that their files are stored under.
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 
+#: What files of these formats start with.
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
 #: New pictures per file of the `images` dataset: what a killed run has to decode again at most.
 IMAGE_BATCH = 2048
 
@@ -46,8 +49,8 @@ IMAGE_BATCH = 2048
 PERCEPTUAL_HASH_SIZE = 16
 PERCEPTUAL_HASH_BYTES = PERCEPTUAL_HASH_SIZE**2 // 8
 
-# `inspect_image` has its own limit, which refuses instead of warning.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Pillow warns of oddities (broken EXIF data, large pictures); what matters of them, `inspect_image` refuses.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageProblemError(Exception):
@@ -67,7 +70,7 @@ class ImageSource(Protocol):
         ...
 
     def url(self, ref: str) -> str:
-        """The picture as a URL that fsspec opens."""
+        """A picture that `read` gives, as a URL that fsspec opens."""
         ...
 
     def close(self) -> None: ...
@@ -89,8 +92,10 @@ def open_image_source(path: Path) -> ImageSource:
         return TarImages(path)
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise Graph2ImageError(
-            f"{path} is neither a folder, nor a tar or zip archive: {error}",
-            "Members of a compressed tar cannot be read in any order: decompress a .tar.gz to a .tar first.",
+            f"cannot read {path} as a folder, a tar or a zip archive: {error}",
+            "The members of a compressed tar cannot be read in any order: decompress it to a .tar first."
+            if path.suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst")
+            else None,
         ) from error
     except OSError as error:
         raise Graph2ImageError(f"cannot read the pictures in {path}: {error.strerror or error}") from error
@@ -147,14 +152,13 @@ class TarImages:
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive.resolve()
-        self._members: dict[str, tuple[int, int] | None] = {}
+        self._members: dict[str, tuple[str, int, int] | None] = {}
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
                 plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.sparse is None
                 if not member.isdir():
-                    self._members[str(PurePosixPath(member.name))] = (
-                        (member.offset_data, member.size) if plain else None
-                    )
+                    place = (member.name, member.offset_data, member.size) if plain else None
+                    self._members[str(PurePosixPath(member.name))] = place
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
         self._file = archive.open("rb")
 
@@ -165,7 +169,7 @@ class TarImages:
         place = self._members[relative]
         if place is None:
             raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
-        offset, size = place
+        _, offset, size = place
         _check_size(ref, size)
         content = os.pread(self._file.fileno(), size, offset)
         if len(content) < size:
@@ -173,7 +177,9 @@ class TarImages:
         return content
 
     def url(self, ref: str) -> str:
-        return f"tar://{_relative(ref)}::file://{self._archive}"
+        place = self._members[_relative(ref)]
+        assert place is not None
+        return f"tar://{place[0]}::file://{self._archive}"
 
     def close(self) -> None:
         self._file.close()
@@ -206,7 +212,7 @@ class ZipImages:
         return content
 
     def url(self, ref: str) -> str:
-        return f"zip://{_relative(ref)}::file://{self._archive}"
+        return f"zip://{self._members[_relative(ref)].filename}::file://{self._archive}"
 
     def close(self) -> None:
         self._zip.close()
@@ -242,6 +248,8 @@ def inspect_image(content: bytes) -> ImageInfo:
     except Image.DecompressionBombError as error:
         raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, str(error)) from error
     except Exception as error:  # decoders raise anything on hostile bytes
+        if content.startswith(MAGIC):
+            raise ImageProblemError(RejectReason.IMAGE_CORRUPT, "the header is damaged or cut short") from error
         raise ImageProblemError(
             RejectReason.IMAGE_NOT_AN_IMAGE, f"not an image: it starts with {content[:16]!r}"
         ) from error

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from ingest.datasets import explain_os_errors
 
-#: Rows per batch that is written, and per table that is read back.
-BATCH_ROWS = 1 << 14
+#: Rows per batch that is written; rows and bytes from which a table that is read back is full.
+BATCH_ROWS = 1 << 12
 TABLE_ROWS = 1 << 17
+TABLE_BYTES = 1 << 26
 
 
 class Spool:
@@ -53,13 +54,14 @@ class Spool:
             self._file.flush()
 
     def tables(self) -> Iterator[pa.Table]:
-        """The rows as tables of at most `TABLE_ROWS` rows, the same cut for the same rows."""
+        """The rows as tables of a bounded size, cut in the same places for the same rows."""
         self._file.seek(0)
         batches: list[pa.RecordBatch] = []
         for batch in pa.ipc.open_stream(self._file):
             batches.append(batch)
-            if len(batches) * BATCH_ROWS >= TABLE_ROWS:
-                yield pa.Table.from_batches(batches).combine_chunks()
+            rows, size = (sum(getattr(b, name) for b in batches) for name in ("num_rows", "nbytes"))
+            if rows >= TABLE_ROWS or size >= TABLE_BYTES:
+                yield pa.Table.from_batches(batches)
                 batches.clear()
         if any(batch.num_rows for batch in batches):
-            yield pa.Table.from_batches(batches).combine_chunks()
+            yield pa.Table.from_batches(batches)

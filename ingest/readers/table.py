@@ -277,4 +277,4 @@ def remove_words(text: str, phrases: list[str]) -> str:
     wanted += [re.escape(word) for phrase in phrases for word in phrase.split()]
     if not wanted:
         return text
-    return squeeze(re.sub(rf"(?<![\w-])(?:{'|'.join(wanted)})(?![\w-])", " ", text, flags=re.IGNORECASE))
+    return squeeze(re.sub(rf"(?<![\w-])(?:{'|'.join(wanted)})(?![\w-])", "", text, flags=re.IGNORECASE))

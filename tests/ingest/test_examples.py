@@ -1,0 +1,53 @@
+"""The example specs on the data they were written for, where that is at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ingest.datasets import DataRoot
+from ingest.pipeline import ingest_table
+from ingest.tablespec import load_spec
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Path:
+    folder = os.environ.get("GRAPH2IMAGE_SHARED")
+    if not folder:
+        pytest.skip("GRAPH2IMAGE_SHARED does not name the folder of the data")
+    return Path(folder) / "data"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_example_specs_are_valid(path: Path) -> None:
+    load_spec(path)
+
+
+def test_fashion(shared: Path, data: DataRoot) -> None:
+    report = ingest_table(data, EXAMPLES / "fashion.toml", shared / "fashion", strict=True)
+    assert (report.rows_read, report.items, report.images_new) == (9583, 9583, 9461)
+    items = data.read("items/fashion").to_pylist()
+    assert Counter(row["color"] for row in items)["NA"] == 3
+    # A color of two words, or one that occurs twice in the title, is gone all the same.
+    assert not [row for row in items if row["color"].lower() in row["text"].lower().split()]
+    splits = Counter(row["split"] for row in items)
+    assert 850 < splits["test"] < 1050
+    start = time.monotonic()
+    again = ingest_table(data, EXAMPLES / "fashion.toml", shared / "fashion")
+    assert again == dataclasses.replace(report, images_new=0, changed=False)
+    assert time.monotonic() - start < 10  # about 1 s on a quiet machine
+
+
+def test_art(shared: Path, data: DataRoot) -> None:
+    report = ingest_table(data, EXAMPLES / "art.toml", shared / "art", strict=True)
+    assert (report.rows_read, report.items, report.images_new) == (10361, 10361, 0)
+    relations = data.read("relations/painters").to_pylist()
+    influences = {(row["from_id"], row["to_id"]) for row in relations if row["type"] == "INFLUENCED_BY"}
+    assert ("painters:Egon Schiele", "painters:Gustav Klimt") in influences
