@@ -1,11 +1,24 @@
-"""Wall-clock time and peak memory of each stage of one process."""
+"""Wall-clock time and peak memory of each stage, kept beside the data they are about."""
 
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+import orjson
+
+
+class StageReport(Protocol):
+    """What every stage returns: counts, and whether there was anything to do."""
+
+    @property
+    def changed(self) -> bool: ...
+
+
+Report = TypeVar("Report", bound=StageReport)
 
 
 @dataclass(frozen=True)
@@ -18,17 +31,44 @@ class StageTiming:
 
 
 class StopWatch:
-    """Collects a `StageTiming` for each `with watch.stage(name):` block."""
+    """Times `with watch.stage(name):` blocks.
 
-    def __init__(self) -> None:
-        self.timings: list[StageTiming] = []
+    The timing of a stage that had nothing to do says nothing about the stage: `timings` then has the one of the run that
+    did the work, from `file`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._kept: dict[str, StageTiming] = {}
+        if file.exists():
+            self._kept = {row["stage"]: StageTiming(**row) for row in orjson.loads(file.read_bytes())}
+        self._changed_stage = False
+        self.changed = False
+        self.seconds = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Time a block; inside it, pass the stage's report to `keep`."""
         _reset_peak()
+        self._changed_stage = False
         started = time.perf_counter()
         yield
-        self.timings.append(StageTiming(name, time.perf_counter() - started, _peak_mib()))
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        if self._changed_stage or name not in self._kept:
+            self._kept[name] = StageTiming(name, round(elapsed, 2), round(_peak_mib()))
+            self._file.write_bytes(orjson.dumps([asdict(t) for t in self._kept.values()], option=orjson.OPT_INDENT_2))
+
+    def keep(self, report: Report) -> Report:
+        """Note whether the running stage changed anything; returns `report`."""
+        self._changed_stage |= report.changed
+        self.changed |= report.changed
+        return report
+
+    @property
+    def timings(self) -> list[StageTiming]:
+        """One per stage, in the order of the first run."""
+        return list(self._kept.values())
 
 
 def _reset_peak() -> None:

@@ -1,0 +1,97 @@
+"""What each stage did, in a sentence or two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flows.comparison import ComparisonReport
+    from flows.demo import DemoReport
+    from flows.stages import GenerateOutcome, IngestOutcome
+    from graphstore.sampling import SampleReport
+    from ingest.encoders.embed import EmbedReport
+    from ingest.sampledata import SampleReport as PaintReport
+    from model.train import TrainReport
+
+
+def count(number: int, thing: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def painted(report: PaintReport) -> str:
+    defects = ", ".join(f"{name.replace('_', ' ')} {times}" for name, times in sorted(report.defects.items()))
+    head = "Painted" if report.changed else "Unchanged:"
+    return f"{head} {count(report.items, 'item')} in {report.folder} (defects on purpose: {defects})."
+
+
+def ingested(outcome: IngestOutcome) -> str:
+    report = outcome.ingest
+    rejected = sum(report.rejected.values())
+    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(report.rejected.items()))
+    lines = [
+        f"{report.source}: {count(report.rows_read, 'row')} read = {count(report.items, 'item')} + "
+        f"{count(report.duplicates, 'duplicate')} + {count(rejected, 'reject')}"
+        + (f" ({reasons})." if reasons else "."),
+        f"{count(report.entities, 'entity')[:-1].removesuffix('y')}ies, {count(report.relations, 'relation')} "
+        f"({report.pending_links:,} pending), {count(report.images_new, 'new picture')}.",
+    ]
+    if rejected + report.duplicates:
+        lines.append(f"Rejected rows, each with its reason: rejects/{report.source} in the data root.")
+    lines.append(f"Graph version {outcome.load.version}." if outcome.changed else "Unchanged: all of it was there.")
+    return "\n".join(lines)
+
+
+def embedded(report: EmbedReport) -> str:
+    if not report.changed:
+        return (
+            f"Unchanged: {count(report.images_existing, 'picture')} and {count(report.texts_existing, 'text')} "
+            f"have vectors of {report.encoder}."
+        )
+    return (
+        f"{count(report.images_new, 'picture')} and {count(report.texts_new, 'text')} embedded with {report.encoder}"
+        f"{', trained for it,' if report.trained else ''} in {report.seconds:.0f} s; "
+        f"{report.images_existing:,} and {report.texts_existing:,} had vectors already."
+    )
+
+
+def sampled(report: SampleReport) -> str:
+    head = "Sampled" if report.changed else "Unchanged:"
+    return (
+        f"{head} {count(report.neighbors, 'neighbor')} for {count(report.items, 'item')}: neighbors/{report.digest} "
+        f"({report.incomplete:,} items with fewer than asked, {report.fallbacks:,} without a graph path)."
+    )
+
+
+def trained(report: TrainReport) -> str:
+    if not report.changed:
+        return f"Unchanged: {report.model_id} is trained already."
+    return (
+        f"Trained {report.model_id} on {count(report.items, 'item')}: {count(report.steps, 'step')} "
+        f"in {report.seconds:.0f} s, loss {report.loss:.3f}."
+    )
+
+
+def generated(outcome: GenerateOutcome) -> str:
+    report = outcome.generate
+    lines = [
+        f"{count(report.new, 'new picture')}, {report.existing:,} existing."
+        if report.changed
+        else f"Unchanged: all {count(report.existing, 'picture')} exist."
+    ]
+    if len(report.generated_ids) <= 10:
+        lines += [f"  {generated_id}" for generated_id in report.generated_ids]
+    return "\n".join(lines)
+
+
+def compared(report: ComparisonReport) -> str:
+    return f"{report.headline}\nReport: {report.report}"
+
+
+def demonstrated(report: DemoReport) -> str:
+    return (
+        f"\n{report.headline}\n\nReport:  {report.report}   ({report.seconds:.0f} s"
+        f"{'' if report.changed else ', nothing to do'})\n"
+        f'Ask:     graph2image query "MATCH (g:GeneratedImage)-[:CONDITIONED_ON]->(n) RETURN g.id, n.title LIMIT 5" '
+        f"--data {report.data}"
+    )
