@@ -19,7 +19,7 @@ import io
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -286,8 +286,9 @@ class DataRoot:
         oldest = datetime.now(UTC) - SWEEP_AGE
         for file in self.fs.ls(self.path(name), detail=False):
             leftover = file.endswith((".parquet", ".tmp")) and posixpath.basename(file) not in keep
-            if leftover and self.fs.modified(file) < oldest:
-                self.fs.rm(file)
+            with suppress(FileNotFoundError):  # another run has just renamed or removed it
+                if leftover and self.fs.modified(file) < oldest:
+                    self.fs.rm(file)
 
     def append(self, name: str, table: pa.Table, schema: pa.Schema) -> str:
         """Add one file to dataset `name`; returns its content-derived name."""
