@@ -1,11 +1,13 @@
 """The command line. Each command parses, calls one stage and prints; heavy libraries are imported by the stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flows.console import Call, command
+from flows.tables import TableFormat, print_rows, write_table
+from ingest.errors import Graph2ImageError
 
 app = typer.Typer(
     name="graph2image",
@@ -23,7 +25,8 @@ app.add_typer(sample_data_app, name="sample-data")
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail at the first rejected row.")]
 ItemsOption = Annotated[int, typer.Option("--items", min=1, help="How many items to paint.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Equal seeds paint equal data.")]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model, by default the newest.")]
+EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
 
 
 def main() -> None:
@@ -36,64 +39,67 @@ def demo(
     call: Call,
     out: Annotated[Path, typer.Option(help="Folder for the gallery, the data and report.html.")] = Path("demo"),
 ) -> None:
-    """The main job end to end on a painted gallery: ingest, embed, sample, train, generate, report."""
+    """The main job end to end on a painted gallery; ends with report.html."""
+    from flows import words
     from flows.demo import run_demo
 
-    result = run_demo(out)
-    call.show(result, f"\n{result.headline}\n\nReport: {result.report}\n{result.query_hint}")
+    call.show(report := run_demo(out), words.demonstrated(report))
 
 
-# -- ingestion ---------------------------------------------------------------------------------------------------------
+# -- data in -----------------------------------------------------------------------------------------------------------
 
 
 @command(sample_data_app, "art500k")
 def sample_art500k(call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0) -> None:
-    """Paint artworks by invented artists, in ART500K's format."""
+    """Artworks by invented artists, in ART500K's format."""
+    from flows import words
     from ingest.sampledata import paint_art500k
 
-    call.show(report := paint_art500k(folder, items=items, seed=seed), f"{report}")
+    call.show(report := paint_art500k(folder, items=items, seed=seed), words.painted(report))
 
 
 @command(sample_data_app, "amazon")
 def sample_amazon(call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0) -> None:
-    """Paint product photos of invented brands, in Amazon's format."""
+    """Product photos of invented brands, in Amazon's format."""
+    from flows import words
     from ingest.sampledata import paint_amazon
 
-    call.show(report := paint_amazon(folder, items=items, seed=seed), f"{report}")
+    call.show(report := paint_amazon(folder, items=items, seed=seed), words.painted(report))
 
 
 @command(sample_data_app, "goodreads")
 def sample_goodreads(call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0) -> None:
-    """Paint book covers by series and author, in Goodreads' format."""
+    """Book covers by series and author, in Goodreads' format."""
+    from flows import words
     from ingest.sampledata import paint_goodreads
 
-    call.show(report := paint_goodreads(folder, items=items, seed=seed), f"{report}")
+    call.show(report := paint_goodreads(folder, items=items, seed=seed), words.painted(report))
 
 
 @command(ingest_app, "art500k")
 def ingest_art500k(
     call: Call,
-    label_file: Annotated[Path, typer.Argument(help="label_list.csv")],
-    images: Annotated[Path, typer.Option(help="Folder that holds Artists1, Artists2, Art Movement and Medium.")],
+    label_file: Annotated[Path, typer.Argument(help="label_list.csv; head_info.csv beside it names the columns.")],
+    images: Annotated[Path, typer.Option(help="Folder (or tar or zip) with Artists1, Artists2, Art Movement, Medium.")],
     strict: StrictOption = False,
 ) -> None:
-    """Ingest ART500K's label file and pictures."""
-    from flows import stages
+    """ART500K's label file and pictures."""
+    from flows import stages, words
 
-    call.show(outcome := stages.ingest_art500k(call.settings, label_file, images, strict=strict), str(outcome))
+    call.show(out := stages.ingest_art500k(call.settings, label_file, images, strict=strict), words.ingested(out))
 
 
 @command(ingest_app, "table")
 def ingest_table(
     call: Call,
-    spec: Annotated[Path, typer.Argument(help="Spec file, see docs/table-spec.md.")],
+    spec: Annotated[Path, typer.Argument(help="Spec file, as docs/table-spec.md explains.")],
     root: Annotated[Path, typer.Option(help="Folder that the paths in SPEC are relative to.")] = Path(),
     strict: StrictOption = False,
 ) -> None:
-    """Ingest anybody's table with pictures, described by a spec file."""
-    from flows import stages
+    """Anybody's table with pictures, described by a spec file."""
+    from flows import stages, words
 
-    call.show(outcome := stages.ingest_table(call.settings, spec, root, strict=strict), str(outcome))
+    call.show(out := stages.ingest_table(call.settings, spec, root, strict=strict), words.ingested(out))
 
 
 @command(app, "embed")
@@ -104,28 +110,206 @@ def embed(
     ] = "mini",
 ) -> None:
     """Embed the pictures and texts that have no vector yet."""
-    from flows import stages
+    from flows import stages, words
 
-    call.show(report := stages.embed(call.settings, encoder), str(report))
+    call.show(report := stages.embed(call.settings, encoder), words.embedded(report))
 
 
 # -- graph -------------------------------------------------------------------------------------------------------------
+
+
+@command(app, "neighbors")
+def neighbors(
+    call: Call,
+    item: Annotated[str | None, typer.Argument(help="Item id, such as art500k:….")] = None,
+    all_items: Annotated[bool, typer.Option("--all", help="Sample every item, to Parquet.")] = False,
+    mode: Annotated[str, typer.Option(help="semantic-ppr, ppr, semantic or random.")] = "semantic-ppr",
+    k: Annotated[int, typer.Option(help="Neighbors per item.")] = 5,
+    pool: Annotated[int, typer.Option(help="Candidates that the walk hands to the re-ranking.")] = 10,
+    weight: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE=W", help="Weight of a relation type, 1 by default; repeat it.")
+    ] = None,
+    encoder: EncoderOption = None,
+) -> None:
+    """Sample the neighbors of one item, explained; or of all items, to Parquet."""
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from flows import stages, words
+    from graphstore.sampling import SamplerSettings
+
+    if (item is None) == (not all_items):
+        raise typer.BadParameter("give one item, or --all")
+    try:
+        settings = SamplerSettings(
+            encoder=encoder or stages.newest(call.data, "encoders"),
+            mode=mode,
+            k=k,
+            pool=pool,
+            relation_weights=_shares(weight or [], "TYPE=W"),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if item is None:
+        call.show(report := stages.sample(call.settings, settings), words.sampled(report))
+        return
+    explained = stages.explain(call.settings, item, settings)
+    call.show(explained, f"{explained.item_id}: {explained.title or ''}  ({explained.split})")
+    if not call.as_json:
+        rows = [asdict(neighbor) for neighbor in explained.neighbors]
+        print_rows([{key: row[key] for key in ("item_id", "title", "ppr", "similarity", "via")} for row in rows])
 
 
 @command(app, "query")
 def query(
     call: Call,
     cypher: Annotated[str, typer.Argument(metavar="CYPHER")],
-    output: Annotated[
-        str, typer.Option("--format", help="table, json, csv or parquet (to standard output).")
-    ] = "table",
+    output: Annotated[TableFormat, typer.Option("--format", help="To standard output.")] = TableFormat.TABLE,
     limit: Annotated[int, typer.Option(min=1, help="Most rows to return.")] = 1000,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before the query is stopped.")] = 30.0,
 ) -> None:
-    """Ask the graph; read-only."""
-    from flows.tables import write_table
+    """Ask the graph, in Cypher; read-only."""
+    from graphstore.store import is_truncated, open_store
+
+    with open_store(call.settings.store_url, read_only=True) as store:
+        rows = store.query(cypher, row_limit=limit, timeout_s=timeout)
+    write_table(rows, TableFormat.JSON if call.as_json else output)
+    if is_truncated(rows):
+        typer.echo(f"only the first {limit:,} rows; more with --limit", err=True)
+
+
+@command(app, "lineage")
+def lineage(call: Call, generated_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """What a generated picture was made from."""
+    from graphstore.lineage import lineage as trace
     from graphstore.store import open_store
 
     with open_store(call.settings.store_url, read_only=True) as store:
-        result = store.query(cypher, row_limit=limit, timeout_s=timeout)
-    write_table(result, "json" if call.as_json else output)
+        call.show_tree(trace(store, generated_id))
+
+
+@command(app, "optout")
+def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="ITEM|ENTITY")]) -> None:
+    """Withdraw a work, or all works of an entity, and list what they touched."""
+    from dataclasses import asdict
+
+    from graphstore.lineage import opt_out
+    from graphstore.store import open_store
+
+    with open_store(call.settings.store_url) as store:
+        call.show_tree(asdict(opt_out(store, call.data, item_or_entity)))
+
+
+# -- model -------------------------------------------------------------------------------------------------------------
+
+
+@command(app, "train")
+def train(
+    call: Call,
+    config: Annotated[str, typer.Argument(help="Configuration file, or a preset: mini.")],
+    samples: Annotated[
+        str | None, typer.Option("--neighbors", metavar="DIGEST", help="Neighbor samples, by default the newest.")
+    ] = None,
+) -> None:
+    """Train a graph-conditioned diffusion model; continues a run that was stopped."""
+    from flows import stages, words
+    from model.config import load_train_config
+
+    call.show(report := stages.train(call.settings, load_train_config(config), samples), words.trained(report))
+
+
+@command(app, "generate")
+def generate(
+    call: Call,
+    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…")] = None,
+    split: Annotated[str | None, typer.Option(help="Instead of items: train, val or test.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --split: how many.")] = 64,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTITY=SHARE", help="Works of this entity instead of the item's neighbors; twice."),
+    ] = None,
+    model: ModelOption = None,
+    graph_guidance_scale: Annotated[float, typer.Option(min=0, help="0 is text only.")] = 1.5,
+    guidance_scale: Annotated[float, typer.Option(min=0)] = 2.0,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Equal calls with equal seeds make equal pictures.")] = 0,
+) -> None:
+    """Generate pictures for items, with lineage."""
+    from flows import requests, stages, words
+    from model.generate import GenerationSettings
+
+    if bool(items) == (split is not None):
+        raise typer.BadParameter("give items, or --split")
+    model_id = model or stages.newest(call.data, "models")
+    if mix:
+        if not items:
+            raise typer.BadParameter("--mix goes with items")
+        from flows.mixing import mixed
+
+        wanted = mixed(call.settings, model_id, items, _shares(mix, "ENTITY=SHARE"), graph_guidance_scale)
+    elif split is not None:
+        wanted = requests.for_split(call.settings, model_id, split, limit, graph_guidance_scale)
+    else:
+        wanted = requests.for_items(call.settings, model_id, items or [], graph_guidance_scale)
+    settings = GenerationSettings(seed=seed, guidance_scale=guidance_scale, num_inference_steps=steps)
+    call.show(out := stages.generate(call.settings, model_id, wanted, settings), words.generated(out))
+
+
+@command(app, "evaluate")
+def evaluate(
+    call: Call,
+    model: ModelOption = None,
+    items: Annotated[int, typer.Option(min=2, help="Held-out items to compare on.")] = 64,
+    mix_label: Annotated[str, typer.Option(help="Entity label whose entities are mixed, such as Artist.")] = "Artist",
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Graph2Image",
+    report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
+) -> None:
+    """Compare a model with its own controls on held-out items; writes report.html."""
+    from flows import stages, words
+    from flows.comparison import compare
+    from flows.timing import StopWatch
+
+    model_id = model or stages.newest(call.data, "models")
+    watch = StopWatch(report.with_suffix(".timings.json"))
+    call.show(
+        out := compare(call.settings, model_id, report, items, mix_label, title, watch),
+        words.compared(out),
+    )
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+@command(app, "status")
+def status(call: Call) -> None:
+    """What there is: sources, pictures, vectors, samples, models, graph."""
+    from flows.state import read_state
+
+    call.show_tree(read_state(call.settings))
+
+
+@command(app, "doctor")
+def doctor(call: Call) -> None:
+    """What is wrong with this installation, if anything."""
+    from flows.state import examine
+
+    findings = examine(call.settings)
+    call.show({"findings": findings}, "\n".join(f"{'ok  ' if f['ok'] else 'FAIL'}  {f['what']}" for f in findings))
+    if not all(finding["ok"] for finding in findings):
+        raise typer.Exit(1)
+
+
+def _shares(pairs: list[str], form: str) -> dict[str, Any]:
+    """`["a=0.7", "b=0.3"]` as a dict; the last `=` separates, since ids may hold one."""
+    shares = {}
+    for pair in pairs:
+        key, separator, value = pair.rpartition("=")
+        try:
+            shares[key] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator:
+            raise Graph2ImageError(f"{pair!r} is not of the form {form}")
+    return shares

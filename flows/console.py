@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import orjson
 import typer
 
 from flows.settings import Settings, load_settings
+from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
 StoreOption = Annotated[
@@ -31,6 +32,11 @@ class Call:
     settings: Settings
     as_json: bool
 
+    @property
+    def data(self) -> DataRoot:
+        """The data root of the settings."""
+        return DataRoot(self.settings.data)
+
     def show(self, result: object, text: str) -> None:
         """Print `result` as one JSON object under `--json`, `text` otherwise."""
         if self.as_json:
@@ -39,6 +45,26 @@ class Call:
             sys.stdout.flush()
         else:
             typer.echo(text)
+
+    def show_tree(self, value: dict[str, Any]) -> None:
+        """Print nested `value` as JSON under `--json`, as an indented outline otherwise."""
+        self.show(value, "\n".join(_outline(value)))
+
+
+def _outline(value: dict[str, Any], indent: str = "") -> Iterator[str]:
+    for key, part in value.items():
+        name = f"{indent}{key.replace('_', ' ')}"
+        if isinstance(part, dict):
+            yield f"{name}:"
+            yield from _outline(part, indent + "  ")
+        elif isinstance(part, list | tuple) and part and isinstance(part[0], dict):
+            yield f"{name}:"
+            for row in part:
+                yield f"{indent}  - " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in row.items())
+        elif isinstance(part, list | tuple):
+            yield f"{name}: {', '.join(map(str, part)) or '-'}"
+        else:
+            yield f"{name}: {'-' if part is None else format(part, ',') if isinstance(part, int) else part}"
 
 
 def configure_logging(*, debug: bool) -> None:

@@ -57,6 +57,4 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
     with watch.stage("train"):
         model_id = watch.keep(stages.train(settings, load_train_config(config), neighbors)).model_id
     outcome = compare(settings, model_id, out / "report.html", HELD_OUT, "Artist", "A painted gallery", watch)
-    return DemoReport(
-        outcome.report, model_id, outcome.headline, settings.data, round(watch.seconds, 1), watch.changed
-    )
+    return DemoReport(outcome.report, model_id, outcome.headline, settings.data, round(watch.seconds, 1), watch.changed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.requests import CONTROL_SCALE, MIX_SHARES, Sample, opted_out_items
+from flows.requests import CONTROL_SCALE, MIX_SHARES, Sample, named, opted_out_items
 from flows.settings import Settings
 from ingest.datasets import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
@@ -45,6 +45,32 @@ class Mixture:
             )
             for share in shares
         ]
+
+
+def mixed(
+    settings: Settings, model_id: str, item_ids: Sequence[str], shares: Mapping[str, float], scale: float
+) -> list[GenerationRequest]:
+    """Requests for items that are conditioned on works of entities; the graph scale is split by `shares` of them.
+
+    Raises
+    ------
+    Graph2ImageError
+        If an item or an entity is unknown, or withdrawn, or a share is negative or all are 0.
+    """
+    total = sum(shares.values())
+    if min(shares.values()) < 0 or total == 0:
+        raise Graph2ImageError("shares must not be negative, and not all 0")
+    works = EntityWorks(settings, DataRoot(settings.data).read_json(f"models/{model_id}/model.json")["encoder"])
+    return [
+        GenerationRequest(
+            sample.item_id,
+            sample.text,
+            tuple(works.best(entity, sample) for entity in shares),
+            tuple(scale * share / total for share in shares.values()),
+            "mix",
+        )
+        for sample in named(settings, model_id, item_ids)
+    ]
 
 
 class EntityWorks:

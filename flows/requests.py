@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flows.settings import Settings
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets import SPLITS, DataRoot
 from ingest.errors import Graph2ImageError
 from model.generate import GenerationRequest, Neighbor
 
@@ -95,9 +95,13 @@ def controls(samples: Sequence[Sample]) -> list[GenerationRequest]:
     return requests
 
 
-def for_split(settings: Settings, model_id: str, split: str, limit: int) -> list[GenerationRequest]:
+def for_split(
+    settings: Settings, model_id: str, split: str, limit: int, scale: float = CONTROL_SCALE
+) -> list[GenerationRequest]:
     """Requests for `limit` items of `split`."""
-    return plain(held_out(neighbor_samples(settings, model_id).values(), split, limit))
+    if split not in SPLITS:
+        raise Graph2ImageError(f"there is no split {split!r}", f"Splits are: {', '.join(SPLITS)}.")
+    return plain(held_out(neighbor_samples(settings, model_id).values(), split, limit), scale)
 
 
 def for_items(
@@ -110,11 +114,16 @@ def for_items(
     Graph2ImageError
         If an item is unknown to the model's samples, or was withdrawn.
     """
+    return plain(named(settings, model_id, item_ids), scale)
+
+
+def named(settings: Settings, model_id: str, item_ids: Sequence[str]) -> list[Sample]:
+    """Samples of the named items; raises as `for_items` does."""
     samples = neighbor_samples(settings, model_id)
     for item_id in item_ids:
         if item_id not in samples:
             raise Graph2ImageError(
                 f"{item_id!r} is not among the samples of {model_id}, or it was withdrawn",
-                "List items with `graph2image query`; after an ingest, run `embed`, `neighbors --all` and `train` again.",
+                "List items with `graph2image query`; new items need `embed`, `neighbors --all` and `train` first.",
             )
-    return plain([samples[item_id] for item_id in item_ids], scale)
+    return [samples[item_id] for item_id in item_ids]

@@ -1,4 +1,4 @@
-"""Where the data and the graph live: from an option, the environment, `graph2image.toml`, or the default, in that order."""
+"""Where the data and the graph live: an option, the environment, `graph2image.toml`, or the default, in this order."""
 
 from pathlib import Path
 from typing import Any

@@ -19,12 +19,13 @@ from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
+    from model.evaluation import EvaluationReport
+
     from graphstore.lineage import LineageReport
-    from graphstore.sampling import SampleReport, SamplerSettings
+    from graphstore.sampling import NeighborExplanation, SampleReport, SamplerSettings
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from model.config import TrainConfig
-    from model.evaluation import EvaluationReport
     from model.generate import GenerateReport, GenerationRequest, GenerationSettings
     from model.train import TrainReport
 
@@ -88,6 +89,14 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
 
     with open_store(settings.store_url, read_only=True) as store:
         return sample_all(store, DataRoot(settings.data), sampler)
+
+
+def explain(settings: Settings, item_id: str, sampler: SamplerSettings) -> NeighborExplanation:
+    """Sample the neighbors of one item, with titles, scores and paths."""
+    from graphstore.sampling import explain_neighbors
+
+    with open_store(settings.store_url, read_only=True) as store:
+        return explain_neighbors(store, DataRoot(settings.data), item_id, sampler)
 
 
 def train(settings: Settings, config: TrainConfig, neighbors: str | None = None) -> TrainReport:

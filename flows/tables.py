@@ -2,6 +2,7 @@
 
 import sys
 from enum import StrEnum
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -25,7 +26,7 @@ def write_table(rows: pa.Table, output: TableFormat) -> None:
     """Write `rows` to standard output."""
     stream = sys.stdout.buffer
     if output is TableFormat.TABLE:
-        _print_table(rows)
+        print_rows(rows.to_pylist())
     elif output is TableFormat.JSON:
         stream.write(orjson.dumps(rows.to_pylist(), default=str, option=orjson.OPT_APPEND_NEWLINE))
     elif output is TableFormat.CSV:
@@ -34,17 +35,17 @@ def write_table(rows: pa.Table, output: TableFormat) -> None:
         pq.write_table(rows, stream)
 
 
-def _print_table(rows: pa.Table) -> None:
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print `rows`, which have the same keys, as a table for people."""
     table = Table(header_style="bold")
-    for field in rows.schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        table.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows.to_pylist():
+    for name, value in (rows[0] if rows else {}).items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in rows:
         # Text, not markup: a title such as "[red]" is printed as it is.
         table.add_row(*(Text("" if value is None else _cell(value)) for value in row.values()))
     console = Console()
     console.print(table)
-    console.print(f"{rows.num_rows:,} row{'' if rows.num_rows == 1 else 's'}", highlight=False)
+    console.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", highlight=False)
 
 
 def _cell(value: object) -> str:

@@ -33,8 +33,8 @@ class StageTiming:
 class StopWatch:
     """Times `with watch.stage(name):` blocks.
 
-    The timing of a stage that had nothing to do says nothing about the stage: `timings` then has the one of the run that
-    did the work, from `file`.
+    The timing of a stage that had nothing to do says nothing about the stage: `timings` then has the one of the run
+    that did the work, from `file`.
     """
 
     def __init__(self, file: Path) -> None:

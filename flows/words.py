@@ -33,7 +33,7 @@ def ingested(outcome: IngestOutcome) -> str:
         f"{report.source}: {count(report.rows_read, 'row')} read = {count(report.items, 'item')} + "
         f"{count(report.duplicates, 'duplicate')} + {count(rejected, 'reject')}"
         + (f" ({reasons})." if reasons else "."),
-        f"{count(report.entities, 'entity')[:-1].removesuffix('y')}ies, {count(report.relations, 'relation')} "
+        f"{report.entities:,} entities, {count(report.relations, 'relation')} "
         f"({report.pending_links:,} pending), {count(report.images_new, 'new picture')}.",
     ]
     if rejected + report.duplicates:
