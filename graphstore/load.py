@@ -15,6 +15,7 @@ nothing; the same load again starts over.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -288,7 +289,8 @@ def _load_relations(
     # The same relation twice: the last row counts.
     rows = rows.group_by(["type", *_KEYS], use_threads=False).aggregate([("weight", "last")])
     rows = rows.rename_columns(["type", *_KEYS, "weight"])
-    rows = _with_end_labels(store, rows, labels)
+    for end in ("from", "to"):
+        rows = rows.append_column(f"{end}_label", labels_of(store, rows[f"{end}_id"], labels))
     resolved = rows.drop_null()
 
     ends = ["type", "from_label", "to_label"]
@@ -330,17 +332,13 @@ def _is_own(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     return pc.or_(pc.starts_with(ids, f"{source}:"), pc.starts_with(ids, f"{source}/"))
 
 
-def _with_end_labels(store: GraphStore, rows: pa.Table, labels: list[str]) -> pa.Table:
-    """`rows` with columns `from_label`, `to_label`: null where the store has no node with that id."""
-    ids = [store.read(f"MATCH (n:`{label}`) RETURN n.id AS id").column("id") for label in labels]
-    all_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
-    label_of = pa.chunked_array(
-        [pa.repeat(label, len(column)) for label, column in zip(labels, ids, strict=True)], pa.string()
-    ).combine_chunks()
-    for end in ("from", "to"):
-        found = label_of.take(pc.index_in(rows[f"{end}_id"], value_set=all_ids).combine_chunks())
-        rows = rows.append_column(f"{end}_label", found)
-    return rows
+def labels_of(store: GraphStore, ids: pa.ChunkedArray, labels: Iterable[str]) -> pa.Array:
+    """Which of `labels` each of `ids` has in the store; null if none."""
+    owners = pa.table({"id": pa.array([], pa.string()), "label": pa.array([], pa.string())})
+    for label in labels:
+        table = store.read(f"MATCH (n:`{label}`) RETURN n.id AS id")
+        owners = pa.concat_tables([owners, table.append_column("label", pa.repeat(label, table.num_rows))])
+    return owners["label"].combine_chunks().take(pc.index_in(ids, value_set=owners["id"]).combine_chunks())
 
 
 def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any], labels: list[str]) -> int:

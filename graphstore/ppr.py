@@ -15,7 +15,7 @@ FOCS 2006: every node has a score `p` and a residual `r`, at first 1 at the sour
   graph with symmetric weights and degrees `d`, `true[v] - score[v] <= epsilon * d[v] * max(n / d)`; with unit weights
   that is the paper's `epsilon * d[v]`.
 - Nodes are pushed in rounds: all residuals of a round are taken before any is spread. So nodes in the same position
-  get the same score, whatever their number. Scores that are equal as float32 are ties, and a hash of source and node
+  get the same score, whatever their number. Scores that are equal as float32 are ties, and a hash of the two ids
   orders them: their order favors nobody, and is the same in every run, with any number of threads.
 """
 
@@ -64,6 +64,7 @@ class _Graph(NamedTuple):
     degrees: _Floats
     is_neighbor: _Bools
     groups: _Indices
+    id_hashes: npt.NDArray[np.uint32]
 
 
 class _Buffers(NamedTuple):
@@ -86,6 +87,7 @@ def _graph(projection: Projection) -> _Graph:
         projection.degrees,
         projection.is_neighbor,
         projection.groups,
+        projection.id_hashes,
     )
 
 
@@ -95,7 +97,7 @@ def top_k_ppr(
     *,
     k: int,
     damping_factor: float = 0.85,
-    epsilon: float = 1e-6,
+    epsilon: float = 1e-5,
     threads: int | None = None,
 ) -> TopK:
     """The `k` items with the highest personalized PageRank for each of `sources`; the module's notes give the method.
@@ -149,25 +151,35 @@ def exact_ppr(
     return scores
 
 
-def best_paths(projection: Projection, source: int, nodes: npt.ArrayLike) -> list[str]:
-    """Through what a walk of one or two steps from `source` most likely reaches each of `nodes`.
+def best_paths(projection: Projection, sources: npt.ArrayLike, nodes: npt.ArrayLike) -> list[list[str]]:
+    """Through what a walk of one or two steps from each source most likely reaches each of its `nodes`.
+
+    Parameters
+    ----------
+    sources, nodes
+        [n_sources] and [n_sources, k] node numbers, as `top_k_ppr` takes and returns them.
 
     Returns
     -------
-    list of str
-        `"TYPE"` for a relation between the two, `"TYPE id"` for the node between them and the relation from `source`
-        to it, `"indirect"` if it takes more than two steps.
+    list of list of str
+        Per source and node (without those that are -1): `"TYPE"` for a relation between the two, `"TYPE id"` for the
+        node between them and the relation that leads from the source to it, `"indirect"` if it takes more steps.
     """
-    edges = _best_edges(_graph(projection), source, np.ascontiguousarray(nodes, dtype=np.int32))
-    paths = []
-    for node, edge in zip(np.asarray(nodes).tolist(), edges.tolist(), strict=True):
+    sources = np.ascontiguousarray(sources, dtype=np.int32)
+    nodes = np.ascontiguousarray(nodes, dtype=np.int32)
+    edges = _best_edges(_graph(projection), sources, nodes)
+
+    def path(node: int, edge: int) -> str:
         if edge < 0:
-            paths.append("indirect")
-            continue
-        target = projection.targets[edge]
+            return "indirect"
         relation = projection.type_names[projection.types[edge]]
-        paths.append(relation if target == node else f"{relation} {projection.ids[target]}")
-    return paths
+        between = projection.targets[edge]
+        return relation if between == node else f"{relation} {projection.ids[between]}"
+
+    return [
+        [path(node, edge) for node, edge in zip(row, row_edges, strict=True) if node >= 0]
+        for row, row_edges in zip(nodes.tolist(), edges.tolist(), strict=True)
+    ]
 
 
 @njit(nogil=True, cache=True)
@@ -209,9 +221,9 @@ def _push(graph: _Graph, source: int, damping_factor: float, epsilon: float, buf
 
 
 @njit(nogil=True, cache=True)
-def _tie_order(source: int, node: int) -> Any:
+def _tie_order(source_hash: int, node_hash: int) -> Any:
     """A hash of both (the finalizer of splitmix64), uint64."""
-    x = (np.uint64(source) << np.uint64(32)) + np.uint64(node) + np.uint64(0x9E3779B97F4A7C15)
+    x = (np.uint64(source_hash) << np.uint64(32)) + np.uint64(node_hash) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -251,7 +263,7 @@ def _top_k(
             if not graph.is_neighbor[v] or v == source or graph.groups[v] == graph.groups[source]:
                 continue
             # Insertion into the best so far, which are sorted.
-            rounded, tie, place = np.float32(value), _tie_order(source, v), found
+            rounded, tie, place = np.float32(value), _tie_order(graph.id_hashes[source], graph.id_hashes[v]), found
             while place > 0 and (
                 rounded > np.float32(scores[row, place - 1])
                 or (rounded == np.float32(scores[row, place - 1]) and tie < ties[place - 1])
@@ -265,25 +277,32 @@ def _top_k(
 
 
 @njit(nogil=True, cache=True)
-def _best_edges(graph: _Graph, source: int, nodes: _Indices) -> npt.NDArray[np.int64]:
-    """For each of `nodes`, the edge of `source` that begins the likeliest walk of at most two steps to it, or -1."""
+def _best_edges(graph: _Graph, sources: _Indices, nodes: _Indices) -> npt.NDArray[np.int64]:
+    """For each source and node, the source's edge that begins the likeliest walk of at most two steps, or -1."""
     offsets, targets, weights, degrees = graph[:4]
     first_step = np.zeros(len(degrees))
     first_edge = np.full(len(degrees), -1, np.int64)
-    for edge in range(offsets[source], offsets[source + 1]):
-        step = weights[edge] / degrees[source]
-        if step > first_step[targets[edge]]:
-            first_step[targets[edge]] = step
-            first_edge[targets[edge]] = edge
-    best = np.full(len(nodes), -1, np.int64)
-    for i in range(len(nodes)):
-        v = nodes[i]
-        likeliest, best[i] = first_step[v], first_edge[v]
-        # Neighbors are in the graph, so their edges lead both ways with the same weight.
-        for edge in range(offsets[v], offsets[v + 1]):
-            between = targets[edge]
-            if first_step[between] > 0.0:
-                walk = first_step[between] * weights[edge] / degrees[between]
-                if walk > likeliest:
-                    likeliest, best[i] = walk, first_edge[between]
+    best = np.full(nodes.shape, -1, np.int64)
+    for row in range(len(sources)):
+        source = sources[row]
+        for edge in range(offsets[source], offsets[source + 1]):
+            step = weights[edge] / degrees[source]
+            if step > first_step[targets[edge]]:
+                first_step[targets[edge]] = step
+                first_edge[targets[edge]] = edge
+        for column in range(nodes.shape[1]):
+            v = nodes[row, column]
+            if v < 0:
+                continue
+            likeliest, best[row, column] = first_step[v], first_edge[v]
+            # Neighbors are in the graph, so their edges lead both ways with the same weight.
+            for edge in range(offsets[v], offsets[v + 1]):
+                between = targets[edge]
+                if first_step[between] > 0.0:
+                    walk = first_step[between] * weights[edge] / degrees[between]
+                    if walk > likeliest:
+                        likeliest, best[row, column] = walk, first_edge[between]
+        for edge in range(offsets[source], offsets[source + 1]):
+            first_step[targets[edge]] = 0.0
+            first_edge[targets[edge]] = -1
     return best

@@ -18,6 +18,7 @@ can be a source, and no walk ever reaches or passes through it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -45,6 +46,8 @@ class Projection:
         Row `i` is node `i`: item_id, label, split, group_id, image_hash.
     ids
         Id of every node.
+    id_hashes
+        [n_nodes] uint32, CRC-32 of the ids: an order of nodes that does not depend on which others there are.
     is_neighbor
         [n_nodes] bool, true for the items that may be somebody's neighbor: in the graph, with an image.
     groups
@@ -58,6 +61,7 @@ class Projection:
 
     items: pa.Table
     ids: pa.StringArray
+    id_hashes: npt.NDArray[np.uint32]
     is_neighbor: _Bools
     groups: _Indices
     offsets: npt.NDArray[np.int64]
@@ -141,6 +145,7 @@ def project(
     return Projection(
         items=items,
         ids=ids,
+        id_hashes=np.fromiter((zlib.crc32(id_.encode()) for id_ in ids.to_pylist()), np.uint32, n_nodes),
         is_neighbor=in_graph & has_image,
         groups=groups,
         offsets=offsets,

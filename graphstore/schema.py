@@ -61,7 +61,7 @@ SYSTEM_LABELS: dict[str, pa.Schema] = {
             ("image_path", pa.string()),
         ]
     ),
-    MODEL: pa.schema([("id", pa.string()), ("preset", pa.string()), ("created_at", pa.string())]),
+    MODEL: pa.schema([("id", pa.string()), ("preset", pa.string()), ("created_at", _TIMESTAMP)]),
     SNAPSHOT: pa.schema(
         [
             ("id", pa.string()),

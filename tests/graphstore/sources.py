@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoot
+from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoot, embedding_schema, text_hash
 
 Row = dict[str, Any]
 
@@ -72,4 +73,29 @@ def publish_art(data: DataRoot) -> None:
             relation("IN_GENRE", "art:3", LANDSCAPE),
             relation("INFLUENCED_BY", MONET, HOKUSAI),
         ],
+    )
+
+
+def vector(name: str, dim: int = 8) -> list[float]:
+    """A unit vector that depends on `name` only."""
+    values = np.random.default_rng(list(name.encode())).normal(size=dim)
+    return (values / np.linalg.norm(values)).astype(np.float32).tolist()
+
+
+def publish_embeddings(
+    data: DataRoot, items: Sequence[Row], images: dict[str, list[float]] | None = None, encoder: str = "test"
+) -> None:
+    """Embeddings of the items' images and texts: those of `images` by image hash, others made from their names."""
+    hashes = sorted({row["image_hash"] for row in items if row["image_hash"]})
+    vectors = [(images or {}).get(name) or vector(name) for name in hashes]
+    _append(data, f"embeddings/{encoder}", "image_hash", hashes, vectors)
+    texts = sorted({row["text"] or "" for row in items})
+    keys, vectors = [text_hash(text) for text in texts], [vector(text) for text in texts]
+    _append(data, f"text-embeddings/{encoder}", "text_hash", keys, vectors)
+
+
+def _append(data: DataRoot, name: str, key: str, keys: list[str], vectors: list[list[float]]) -> None:
+    schema = embedding_schema(key, len(vectors[0]) if vectors else 8)
+    data.append(
+        name, pa.table([pa.array(keys), pa.array(vectors, schema.field("embedding").type)], schema=schema), schema
     )

@@ -39,6 +39,7 @@ def make_projection(
     return Projection(
         items=pa.table({}),
         ids=pa.array([f"n{i}" for i in range(n_nodes)]),
+        id_hashes=np.arange(n_nodes, dtype=np.uint32),
         is_neighbor=is_neighbor,
         groups=np.where(is_neighbor, np.arange(n_nodes), -1).astype(np.int32) if groups is None else groups,
         offsets=np.searchsorted(starts, np.arange(n_nodes + 1)).astype(np.int64),
@@ -319,9 +320,10 @@ def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) ->
     )
     load_source(store, data, "art")
     projection = project(store, entity_exponent=0.0)
-    paths = best_paths(projection, 0, [1, 2, 3, 4])
-    assert paths == [f"CREATED_BY {MONET}", f"IN_GENRE {LANDSCAPE}", "SIMILAR_TO", "SIMILAR_TO art:4"]
-    assert best_paths(projection, 2, [3]) == ["indirect"]
+    assert best_paths(projection, [0, 2], [[1, 2, 3, 4], [3, -1, -1, -1]]) == [
+        [f"CREATED_BY {MONET}", f"IN_GENRE {LANDSCAPE}", "SIMILAR_TO", "SIMILAR_TO art:4"],
+        ["indirect"],
+    ]
 
 
 def test_a_new_process_does_not_compile_again() -> None:

@@ -1,0 +1,309 @@
+"""Lineage: what every generated image was made from, as graph; and withdrawing works, with all that they touched.
+
+    (:GeneratedImage)-[:CONDITIONED_ON {weight, rank}]->(item)      the neighbors it was made from
+    (:GeneratedImage)-[:GENERATED_FOR]->(item)                      the item that was to be pictured
+    (:GeneratedImage)-[:GENERATED_BY]->(:Model)-[:TRAINED_ON]->(:Snapshot)
+
+A `Snapshot`'s id is the graph version whose neighbor samples the model was trained with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphstore.load import apply_opt_outs, labels_of, record_snapshot
+from graphstore.schema import (
+    CONDITIONED_ON,
+    GENERATED_BY,
+    GENERATED_FOR,
+    GENERATED_IMAGE,
+    MODEL,
+    OPT_OUT,
+    SNAPSHOT,
+    SYSTEM_LABELS,
+    TRAINED_ON,
+)
+from graphstore.store import GraphStore
+from ingest.datasets import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LineageReport:
+    """What `record_lineage` did; `links_missing` counts uses of items that the store does not have."""
+
+    images_new: int
+    images_existing: int
+    models_new: int
+    links_missing: int
+    changed: bool
+
+
+@dataclass(frozen=True)
+class OptOutReport:
+    """What a withdrawal touched.
+
+    Attributes
+    ----------
+    items
+        Items that are opted out by it: the item itself, or all items related to the entity.
+    generated
+        Generated images that were made from these items, or for them.
+    models
+        Models with one of these items among their training items or those items' neighbors. A model whose neighbors
+        dataset is no longer there is listed too.
+    changed
+        False if it had been withdrawn before.
+    """
+
+    id: str
+    items: tuple[str, ...]
+    generated: tuple[str, ...]
+    models: tuple[str, ...]
+    version: str
+    changed: bool
+
+
+def record_lineage(store: GraphStore, data: DataRoot, model_ids: Sequence[str] | None = None) -> LineageReport:
+    """Bring what the `generated` dataset says into the graph, for the named models or for all.
+
+    An image that is in the graph already is left as it is.
+    """
+    rows = data.read("generated", schema=GENERATED_SCHEMA)
+    if model_ids is not None:
+        rows = rows.filter(pc.is_in(rows["model_id"], value_set=pa.array(model_ids, pa.string())))
+    # An image that two runs have made is there twice, in equal rows.
+    _, first = np.unique(rows["generated_id"].to_numpy(zero_copy_only=False).astype(str), return_index=True)
+    rows = rows.take(first)
+    known = store.read(f"MATCH (g:{GENERATED_IMAGE}) RETURN g.id AS id")["id"]
+    new = rows.filter(pc.invert(pc.is_in(rows["generated_id"], value_set=known)))
+    known_models = set(store.read(f"MATCH (m:{MODEL}) RETURN m.id AS id")["id"].to_pylist())
+    models = sorted({*(model_ids or ()), *rows["model_id"].to_pylist()} - known_models)
+    if new.num_rows == 0 and not models:
+        return LineageReport(0, rows.num_rows, 0, 0, changed=False)
+
+    with store.transaction():
+        for model_id in models:
+            _record_model(store, data, model_id)
+        images = new.select(["generated_id", "variant", "seed", "settings", "image_path"])
+        store.upsert_nodes(GENERATED_IMAGE, images.rename_columns(SYSTEM_LABELS[GENERATED_IMAGE].names))
+        store.upsert_relations(GENERATED_BY, GENERATED_IMAGE, MODEL, _links(new["generated_id"], new["model_id"]))
+        missing = _link_items(store, GENERATED_FOR, _links(new["generated_id"], new["item_id"]))
+        missing += _link_items(store, CONDITIONED_ON, _conditions(new))
+    if missing:
+        log.warning("%d links of generated images lead to items that the graph store does not have", missing)
+    log.info("recorded the lineage of %d generated images", new.num_rows)
+    return LineageReport(new.num_rows, rows.num_rows - new.num_rows, len(models), missing, changed=True)
+
+
+def lineage(store: GraphStore, generated_id: str) -> dict[str, Any]:
+    """What the picture `generated_id` was made from.
+
+    Returns
+    -------
+    dict
+        generated_id, image_path, variant, seed, settings; the `item` it was made for; the `model`, and the `snapshot`
+        of the graph that it was trained on; `conditioned_on`: the neighbors in the order of their ranks, each with its
+        weight and with the entities that it is related to, as `"TYPE id"`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If no such image is recorded.
+    """
+    image = _one(
+        store,
+        f"MATCH (g:{GENERATED_IMAGE} {{id: $id}}) RETURN g.id AS generated_id, g.image_path AS image_path, "
+        "g.variant AS variant, g.seed AS seed, g.settings AS settings",
+        generated_id,
+    )
+    if image is None:
+        raise Graph2ImageError(
+            f"there is no generated image {generated_id!r} in the graph store",
+            f'List them with `graph2image query "MATCH (g:{GENERATED_IMAGE}) RETURN g.id LIMIT 10"`.',
+        )
+    image["settings"] = orjson.loads(image["settings"])
+    start = f"MATCH (g:{GENERATED_IMAGE} {{id: $id}})"
+    image["model"] = _one(
+        store,
+        f"{start}-[:{GENERATED_BY}]->(m:{MODEL}) RETURN m.id AS id, m.preset AS preset, m.created_at AS created_at",
+        generated_id,
+    )
+    image["snapshot"] = _one(
+        store,
+        f"{start}-[:{GENERATED_BY}]->(:{MODEL})-[:{TRAINED_ON}]->(s:{SNAPSHOT}) RETURN s.id AS id, "
+        "s.created_at AS created_at, s.items AS items, s.entities AS entities, s.relations AS relations",
+        generated_id,
+    )
+    items: list[dict[str, Any]] = []
+    sources: list[dict[str, Any]] = []
+    for label in store.labels_of_kind("item"):
+        columns = f"n.id AS id, '{label}' AS label, n.title AS title, n.opted_out AS opted_out"
+        parameters = {"id": generated_id}
+        items += store.read(f"{start}-[:{GENERATED_FOR}]->(n:`{label}`) RETURN {columns}", parameters).to_pylist()
+        sources += store.read(
+            f"{start}-[c:{CONDITIONED_ON}]->(n:`{label}`) RETURN c.rank AS rank, c.weight AS weight, {columns}",
+            parameters,
+        ).to_pylist()
+    for source in sources:
+        source["entities"] = _entities_of(store, source["label"], source["id"])
+    image["item"] = items[0] if items else None
+    image["conditioned_on"] = sorted(sources, key=lambda source: (source["rank"], source["id"]))
+    return image
+
+
+def opt_out(store: GraphStore, data: DataRoot, id_: str) -> OptOutReport:
+    """Withdraw an item, or an entity with all items related to it, and tell what they touched.
+
+    Withdrawn items stay in the store, marked `opted_out`, and take part in nothing any more. A later ingest does not
+    undo it, and items that come to a withdrawn entity are withdrawn too. What was generated from them is listed, not
+    deleted.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the store has no item or entity `id_`.
+    """
+    record_lineage(store, data)
+    kinds = {label: kind for kind in ("item", "entity") for label in store.labels_of_kind(kind)}
+    label = labels_of(store, pa.chunked_array([[id_]]), kinds)[0].as_py()
+    if label is None:
+        raise Graph2ImageError(
+            f"there is no item or entity {id_!r} in the graph store",
+            'Find ids with `graph2image query "MATCH (n:LABEL) RETURN n.id LIMIT 10"`.',
+        )
+    changed = store.read(f"MATCH (o:{OPT_OUT} {{id: $id}}) RETURN o.id AS id", {"id": id_}).num_rows == 0
+    with store.transaction():
+        if changed:
+            record = {"id": id_, "created_at": datetime.now(UTC).replace(tzinfo=None)}
+            store.upsert_nodes(OPT_OUT, pa.Table.from_pylist([record], SYSTEM_LABELS[OPT_OUT]))
+        store.write(f"MATCH (n:`{label}` {{id: $id}}) SET n.opted_out = true", {"id": id_})
+        apply_opt_outs(store)
+        version = record_snapshot(store)
+    items = [id_] if kinds[label] == "item" else _items_of(store, label, id_)
+    log.info("opted out %s: %d items", id_, len(items))
+    return OptOutReport(
+        id_,
+        tuple(items),
+        tuple(_images_of(store, pa.array(items, pa.string()))),
+        tuple(_models_of(data, pa.array(items, pa.string()))),
+        version,
+        changed,
+    )
+
+
+# -- recording -------------------------------------------------------------------------------------------------------
+
+
+def _record_model(store: GraphStore, data: DataRoot, model_id: str) -> None:
+    file = f"models/{model_id}/model.json"
+    if not data.exists(file):
+        raise Graph2ImageError(f"there is no model {model_id!r} under {data.url}: {file} is missing")
+    record = data.read_json(file)
+    created_at = data.fs.modified(data.path(file)).astimezone(UTC).replace(tzinfo=None)
+    node = {"id": model_id, "preset": record["config"]["preset"], "created_at": created_at}
+    store.upsert_nodes(MODEL, pa.Table.from_pylist([node], SYSTEM_LABELS[MODEL]))
+    version = record["neighbors_metadata"].get("graph_version")
+    if version is None:
+        return
+    if _one(store, f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", version) is None:
+        # A model that was trained on another store's graph.
+        store.upsert_nodes(SNAPSHOT, pa.table({"id": [version]}))
+    store.upsert_relations(TRAINED_ON, MODEL, SNAPSHOT, pa.table({"from_id": [model_id], "to_id": [version]}))
+
+
+def _links(from_ids: pa.ChunkedArray, to_ids: pa.ChunkedArray) -> pa.Table:
+    return pa.table({"from_id": from_ids, "to_id": to_ids})
+
+
+def _conditions(rows: pa.Table) -> pa.Table:
+    """The neighbors that each image was made from; one that is in several sets has the sum of its weights."""
+    neighbors = rows["neighbors"].combine_chunks()
+    flat = neighbors.flatten()
+    table = pa.table(
+        {
+            "from_id": rows["generated_id"].combine_chunks().take(pc.list_parent_indices(neighbors)),
+            "to_id": flat.field("item_id"),
+            "weight": flat.field("weight").cast(pa.float64()),
+            "rank": flat.field("rank").cast(pa.int64()),
+        }
+    )
+    table = table.group_by(["from_id", "to_id"]).aggregate([("weight", "sum"), ("rank", "min")])
+    return table.rename_columns({"weight_sum": "weight", "rank_min": "rank"})
+
+
+def _link_items(store: GraphStore, type_: str, links: pa.Table) -> int:
+    """Upsert relations from generated images to items of any label; returns how many lead to no item."""
+    labels = labels_of(store, links["to_id"], store.labels_of_kind("item"))
+    for label in labels.unique().drop_null().to_pylist():
+        store.upsert_relations(type_, GENERATED_IMAGE, label, links.filter(pc.equal(labels, label)))
+    return int(labels.null_count)
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _one(store: GraphStore, cypher: str, id_: str) -> dict[str, Any] | None:
+    rows: list[dict[str, Any]] = store.read(cypher, {"id": id_}).to_pylist()
+    return rows[0] if rows else None
+
+
+def _entities_of(store: GraphStore, label: str, item_id: str) -> list[str]:
+    entities = set(store.labels_of_kind("entity"))
+    return sorted(
+        f"{type_} {entity}"
+        for type_, start, end in store.relation_types()
+        if start == label and end in entities
+        for entity in store.read(
+            f"MATCH (n:`{label}` {{id: $id}})-[:`{type_}`]->(e:`{end}`) RETURN e.id AS id", {"id": item_id}
+        )["id"].to_pylist()
+    )
+
+
+def _items_of(store: GraphStore, label: str, entity_id: str) -> list[str]:
+    items = set(store.labels_of_kind("item"))
+    found: set[str] = set()
+    for type_, start, end in store.relation_types():
+        if start in items and end == label:
+            cypher = f"MATCH (n:`{start}`)-[:`{type_}`]->(e:`{label}` {{id: $id}}) RETURN n.id AS id"
+            found.update(store.read(cypher, {"id": entity_id})["id"].to_pylist())
+    return sorted(found)
+
+
+def _images_of(store: GraphStore, items: pa.Array) -> list[str]:
+    """Generated images that were conditioned on any of `items`, or made for it."""
+    found: set[str] = set()
+    for label in store.labels_of_kind("item"):
+        for type_ in (CONDITIONED_ON, GENERATED_FOR):
+            pairs = store.read(
+                f"MATCH (g:{GENERATED_IMAGE})-[:{type_}]->(n:`{label}`) RETURN g.id AS image, n.id AS item"
+            )
+            found.update(pairs["image"].filter(pc.is_in(pairs["item"], value_set=items)).to_pylist())
+    return sorted(found)
+
+
+def _models_of(data: DataRoot, items: pa.Array) -> list[str]:
+    """Models that were trained on any of `items`, or on an item that has it as a neighbor."""
+    touched = []
+    for file in sorted(data.fs.glob(data.path("models", "*", "model.json"))):
+        model_id = file.split("/")[-2]
+        dataset = f"neighbors/{data.read_json(f'models/{model_id}/model.json')['neighbors']}"
+        if data.snapshot(dataset) is not None:
+            rows = data.dataset(dataset, NEIGHBOR_SCHEMA).to_table(filter=pc.field("split") == "train")
+            used = pc.struct_field(pc.list_flatten(rows["neighbors"]), "item_id")
+            hits = [pc.any(pc.is_in(ids, value_set=items)).as_py() for ids in (rows["item_id"], used)]
+            if not any(hits):
+                continue
+        touched.append(model_id)
+    return touched

@@ -1,0 +1,108 @@
+"""A load that is killed, and loads at the same time, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphstore.load import load_source
+from graphstore.store import GraphStore, open_store
+from ingest.datasets import DataRoot
+
+from .sources import entity, item, publish, relation
+
+_LOAD = """
+import sys
+from graphstore.load import load_source
+from graphstore.store import open_store
+from ingest.datasets import DataRoot
+with open_store(sys.argv[1]) as store:
+    print("loading", flush=True)
+    load_source(store, DataRoot(sys.argv[2]), sys.argv[3])
+print("loaded", flush=True)
+"""
+
+
+def publish_many(data: DataRoot, n: int, title: str = "first") -> None:
+    rng = random.Random(0)
+    tags = [f"many/Tag/{i}" for i in range(n // 20)]
+    publish(
+        data,
+        "many",
+        [item(f"many:{i}", title=f"{title} {i}", text="word " * 20) for i in range(n)],
+        [entity(id_) for id_ in tags],
+        [relation("TAGGED", f"many:{i}", tag) for i in range(n) for tag in rng.sample(tags, 3)],
+    )
+
+
+def _content(store: GraphStore) -> Any:
+    titles = store.read("MATCH (n:Artwork) RETURN n.id AS id, n.title AS title ORDER BY id")
+    tagged = store.read(
+        "MATCH (n:Artwork)-[r:TAGGED]->(t:Tag) RETURN n.id AS id, t.id AS tag, r.weight AS w ORDER BY id, tag"
+    )
+    return store.version(), titles.to_pylist(), tagged.to_pylist()
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["first load", "update"])
+def test_a_killed_load_changes_nothing_and_can_be_run_again(tmp_path: Path, earlier: bool) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    url, undisturbed_url = f"ladybug://{tmp_path}/graph.lbug", f"ladybug://{tmp_path}/undisturbed.lbug"
+    if earlier:
+        publish_many(data, 1000, "old")
+        for each in (url, undisturbed_url):
+            with open_store(each) as store:
+                load_source(store, data, "many")
+                before = _content(store)
+    publish_many(data, 4000)
+    with open_store(undisturbed_url) as store:
+        started = time.monotonic()
+        load_source(store, data, "many")
+        seconds = time.monotonic() - started
+        expected = _content(store)
+
+    rng = random.Random(earlier)
+    killed = 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _LOAD, url, data.url, "many"], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        time.sleep(rng.uniform(0, seconds))
+        os.kill(process.pid, signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
+            killed += 1
+        with open_store(url, read_only=True) as store:
+            if earlier:
+                assert _content(store) in (before, expected)
+            elif "Artwork" in store.node_labels():
+                assert _content(store) == expected
+    assert killed
+    with open_store(url) as store:
+        load_source(store, data, "many")
+        assert _content(store) == expected
+        assert not load_source(store, data, "many").changed
+
+
+def test_two_loads_at_once_one_is_refused_and_none_is_lost(tmp_path: Path) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    publish_many(data, 4000)
+    url = f"ladybug://{tmp_path}/graph.lbug"
+    command = [sys.executable, "-c", _LOAD, url, data.url, "many"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "loading\n"
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert "is open for writing in another process (PID" in second.stderr
+    assert first.stdout.readline() == "loaded\n"
+    assert first.wait() == 0
+    with open_store(url) as store:
+        assert not load_source(store, data, "many").changed
