@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from ingest.sampledata.artists import ARTISTS, Artist, palette_of
-from ingest.sampledata.brushes import Hand
 from ingest.sampledata.palettes import Floats
 from ingest.sampledata.scenes import HOURS, OUTDOOR_GENRES, SUBJECTS, Hour, Subject
 from ingest.sampledata.sketch import Sketch
@@ -34,8 +33,8 @@ LABEL_FILE = "label_list.csv"
 COLUMNS = (
     "author_name", "painting_name", "image_url", "Genre", "Style", "Nationality", "Painting School", "Art Movement",
     "Field", "Date", "Influenced by", "Media", "Influenced on", "Family and Relatives", "Tag", "Pupils", "Location",
-    "Original Title", "Dimensions", "Series", "Teachers", "Friends and Co-workers", "Art institution", "Period", "Theme",
-    "Path",
+    "Original Title", "Dimensions", "Series", "Teachers", "Friends and Co-workers", "Art institution", "Period",
+    "Theme", "Path",
 )  # fmt: skip
 FOLDERS = ("Artists1", "Artists2", "Art Movement", "Medium")
 CITIES = ("Antwerp", "Lisbon", "Trieste", "Bergen", "Kraków", "Kyoto", "Valparaíso", "Marseille")
@@ -78,7 +77,11 @@ def paint_work(artist: Artist, subject: Subject, variant: int, hour: Hour, rng: 
     height, width = (round(SIZE * OVERSAMPLING * side / 2) * 2 for side in shape)
     side = -1.0 if artist.hand.energy * 10 % 2 > 1 else 1.0
     sketch = Sketch(height, width, light=(0.7 * side, 0.6))
-    subject.draw(sketch, rng, hour, variant)
+    # Step a little closer, and look in the mirror half of the time: no two compositions are the same.
+    zoom, mirror = float(rng.uniform(1.0, 1.1)), float(rng.choice([-1.0, 1.0]))
+    left, top = rng.uniform(0, zoom - 1, 2).tolist()
+    view = sketch.placed(-left if mirror > 0 else 1 + left, -top, scale=zoom, flip=mirror)
+    subject.draw(view, rng, hour, variant)
     ramps = palette_of(artist).jittered(rng, 0.010).ramps()
     hand = replace(artist.hand, size=artist.hand.size * float(rng.uniform(0.92, 1.08)))
     color = artist.movement.brush(sketch, ramps, hand, rng)
@@ -197,7 +200,8 @@ class _Catalog:
 
 def _rounds(kinds: int, count: int, rng: np.random.Generator) -> list[int]:
     """`count` numbers below `kinds`, each of them once per round, in random order within a round."""
-    return np.concatenate([rng.permutation(kinds) for _ in range(-(-count // kinds))])[:count].tolist()
+    rounds: list[int] = np.concatenate([rng.permutation(kinds) for _ in range(-(-count // kinds))])[:count].tolist()
+    return rounds
 
 
 def _identifier(seed: int, index: int) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 _RGB_TO_LMS = np.array(
     [
@@ -58,7 +59,7 @@ class Role(IntEnum):
     BODY = 3  # what the picture is about
     ACCENT = 4  # small and vivid
     LIGHT = 5  # paper, snow, lamp light
-    SKIN = 6  # mixed from ACCENT and LIGHT; not a color of its own
+    SKIN = 6  # mixed from LIGHT and the warmest color; not a color of its own
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,10 @@ class Palette:
         Tone 0.5 is the color itself; lower tones run to the palette's dark, higher ones to its light.
         """
         tone = np.clip((np.linspace(0, 1, 256, dtype=np.float32) - 0.5) * contrast + 0.5, 0, 1)[None, :, None]
-        skin = self.lab[Role.LIGHT] * 0.62 + self.lab[Role.ACCENT] * 0.38
+        warmest = self.lab[1:5][np.argmax(self.lab[1:5] @ np.array([0.25, 1.0, 0.6]))]
+        skin = self.lab[Role.LIGHT] * 0.66 + warmest * 0.34
         hue = np.vstack([self.lab, skin])[:, None, :]
-        dark, light = self.lab[Role.DARK] * np.float32([0.7, 1, 1]), self.lab[Role.LIGHT]
+        dark, light = self.lab[Role.DARK] * np.array([0.7, 1, 1]), self.lab[Role.LIGHT]
         low = dark + (hue - dark) * np.clip(tone * 2 * 0.9 + 0.1, 0, 1)
         high = hue + (light - hue) * np.clip((tone - 0.5) * 2, 0, 1) * 0.9
         return oklab_to_srgb(np.where(tone < 0.5, low, high))

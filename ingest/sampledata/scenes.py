@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.sampledata import indoors, outdoors
-from ingest.sampledata.outdoors import HOURS, Hour
+from ingest.sampledata import figures, landscapes, stilllifes, townscapes
+from ingest.sampledata.landscapes import HOURS, Hour
 from ingest.sampledata.sketch import Sketch
 
 Draw = Callable[[Sketch, np.random.Generator, Hour, int], None]
@@ -44,37 +44,37 @@ SUBJECTS = (
     Subject(
         "lake",
         "landscape",
-        outdoors.mountain_lake,
+        landscapes.mountain_lake,
         (("Mountain lake", "Lake among mountains"), ("Rowing boat on a mountain lake", "Mountain lake with a boat")),
     ),
     Subject(
         "church",
         "landscape",
-        outdoors.church_on_hill,
+        landscapes.church_on_hill,
         (("Church on a hill", "Hill with a church"), ("Church in the snow", "Snowy hill with a church")),
     ),
     Subject(
         "hills",
         "landscape",
-        outdoors.cypress_hills,
+        landscapes.cypress_hills,
         (("Hills with cypresses", "Cypresses in the fields"), ("Haystacks in the fields", "Field with haystacks")),
     ),
     Subject(
         "birches",
         "landscape",
-        outdoors.birch_grove,
+        landscapes.birch_grove,
         (("Birch grove", "Path through the birches"), ("Birches in the snow", "Birch grove in winter")),
     ),
     Subject(
         "windmill",
         "landscape",
-        outdoors.windmill,
+        landscapes.windmill,
         (("Windmill in a field", "Windmill"), ("Windmill by a canal", "Canal with a windmill")),
     ),
     Subject(
         "harbor",
         "marina",
-        outdoors.harbor,
+        townscapes.harbor,
         (
             ("Harbor with a sailboat", "Sailboat in the harbor"),
             ("Three sailboats in the harbor", "Harbor with sailboats"),
@@ -83,7 +83,7 @@ SUBJECTS = (
     Subject(
         "lighthouse",
         "marina",
-        outdoors.lighthouse,
+        townscapes.lighthouse,
         (
             ("Lighthouse on the rocks", "Lighthouse by the sea"),
             ("Lighthouse in a storm", "Stormy sea with a lighthouse"),
@@ -92,19 +92,19 @@ SUBJECTS = (
     Subject(
         "bridge",
         "cityscape",
-        outdoors.stone_bridge,
+        townscapes.stone_bridge,
         (("Stone bridge", "Bridge over the river"), ("Bridge of three arches", "River with a bridge of three arches")),
     ),
     Subject(
         "street",
         "cityscape",
-        outdoors.old_street,
+        townscapes.old_street,
         (("Street in the old town", "Gabled houses"), ("Street with a lantern", "Walker in the old town")),
     ),
     Subject(
         "pears",
         "still life",
-        indoors.pears_and_jug,
+        stilllifes.pears_and_jug,
         (
             ("Still life with two pears and a jug", "Two pears and a jug"),
             ("Still life with three pears and a jug", "Three pears and a jug"),
@@ -114,7 +114,7 @@ SUBJECTS = (
     Subject(
         "apples",
         "still life",
-        indoors.apples_and_bottle,
+        stilllifes.apples_and_bottle,
         (
             ("Still life with apples and a bottle", "Bowl of apples and a bottle"),
             ("Still life with apples and a candle", "Bowl of apples by candlelight"),
@@ -123,7 +123,7 @@ SUBJECTS = (
     Subject(
         "flowers",
         "flower painting",
-        indoors.flowers_in_vase,
+        stilllifes.flowers_in_vase,
         (
             ("Daisies in a vase", "Vase with daisies"),
             ("Tulips in a vase", "Vase with tulips"),
@@ -133,25 +133,25 @@ SUBJECTS = (
     Subject(
         "fish bowl",
         "animal painting",
-        indoors.goldfish_bowl,
+        stilllifes.fish_bowl,
         (("Fish in a glass bowl", "Bowl with a fish"), ("Three fish in a glass bowl", "Bowl with three fish")),
     ),
     Subject(
         "cat",
         "animal painting",
-        indoors.cat_at_window,
+        figures.cat_at_window,
         (("Cat on a windowsill", "Cat at the window"), ("Sleeping cat on a windowsill", "Cat asleep at the window")),
     ),
     Subject(
         "bird",
         "animal painting",
-        indoors.bird_on_branch,
+        figures.bird_on_branch,
         (("Bird on a branch", "Songbird on a branch"), ("Two birds on a branch", "Pair of birds on a branch")),
     ),
     Subject(
         "woman",
         "portrait",
-        indoors.woman_in_hat,
+        figures.woman_in_hat,
         (
             ("Portrait of a woman in a hat", "Woman in a wide hat"),
             ("Portrait of a woman in a headscarf", "Woman in a headscarf"),
@@ -160,7 +160,7 @@ SUBJECTS = (
     Subject(
         "man",
         "portrait",
-        indoors.bearded_man,
+        figures.bearded_man,
         (
             ("Portrait of a man with a pipe", "Bearded man with a pipe"),
             ("Portrait of a man with spectacles", "Bearded man with spectacles"),

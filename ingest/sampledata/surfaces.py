@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
+from ingest.sampledata.marks import blurred, mixed
 from ingest.sampledata.palettes import Floats, Role
 from ingest.sampledata.sketch import noise
 
@@ -40,53 +41,48 @@ def textured(color: Floats, ground: Ground, rng: np.random.Generator) -> Floats:
         weave = np.sin(rows * 2.09) * (0.6 + 0.4 * np.sin(columns * 1.05)) + np.sin(columns * 2.09) * (
             0.6 + 0.4 * np.sin(rows * 1.05)
         )
-        grain = weave * 0.016 + noise(rng, (h, w), 100) * 0.014
+        grain = weave * 0.016 + noise(rng, (h, w), 127) * 0.008
     elif ground is Ground.PAPER:
-        grain = noise(rng, (h, w), 120) * 0.018 + noise(rng, (h, w), 48) * 0.012
+        grain = noise(rng, (h, w), 127) * 0.014
     elif ground is Ground.PANEL:
         grain = (
             np.sin((rows + noise(rng, (h, w), 3) * 9 + columns * 0.06) * 0.9) * 0.018 + noise(rng, (h, w), 100) * 0.010
         )
     else:
         grain = noise(rng, (h, w), 110) * 0.012
-    return color * (1 + grain.astype(np.float32)[..., None])
+    out: Floats = color * (1 + grain[..., None])
+    return out
 
 
 def framed(color: Floats, frame: Frame, ramps: Floats) -> Floats:
     """The picture with its frame; the size stays, a frame covers the outermost pixels."""
     h, w = color.shape[:2]
     unit = w / 128
-    rows, columns = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)[None, :]
+    rows, columns = np.arange(h)[:, None], np.arange(w)[None, :]
     inset = np.minimum(np.minimum(rows, h - 1 - rows), np.minimum(columns, w - 1 - columns)) / unit
     if frame is Frame.MARGIN:
-        inside = np.clip(inset - 5.5, 0, 1)[..., None]
-        return color * inside + PAPER_WHITE * (1 - inside)
+        return mixed(color, PAPER_WHITE, np.clip(6.5 - inset, 0, 1))
     if frame is Frame.BORDER:
-        out = color
-        for edge, role, tone in ((6.0, Role.DARK, 120), (4.8, Role.ACCENT, 140), (1.4, Role.DARK, 120)):
-            inside = np.clip(inset - edge + 0.5, 0, 1)[..., None]
-            out = out * inside + ramps[role, tone] * (1 - inside)
-        return out
+        for edge, band in ((6.5, ramps[Role.DARK, 120]), (5.3, ramps[Role.ACCENT, 140]), (1.9, ramps[Role.DARK, 120])):
+            color = mixed(color, band, np.clip(edge - inset, 0, 1))
+        return color
     if frame is Frame.VIGNETTE:
         v, u = rows / h * 2 - 1, columns / w * 2 - 1
-        corner = np.clip(((u * u) ** 1.5 + (v * v) ** 1.5) ** 0.667 - 0.55, 0, 1)[..., None]
-        return color * (1 - 0.55 * corner) + ramps[Role.DARK, 60] * 0.30 * corner
+        corner = np.clip((np.abs(u) ** 3 + np.abs(v) ** 3) ** 0.667 - 0.55, 0, 1)
+        return mixed(color, ramps[Role.DARK, 60] * 0.55, 0.55 * corner)
     if frame is Frame.ARCH:
-        image = Image.new("L", (w, h))
-        draw = ImageDraw.Draw(image)
-        pad = 4 * unit
-        draw.rectangle((pad, h * 0.42, w - pad, h - pad), fill=255)
-        left = Image.new("L", (w, h))
-        ImageDraw.Draw(left).ellipse(
-            (pad, h * 0.42 - (w - 2 * pad) * 0.62, pad + (w - 2 * pad) * 1.30, h * 0.42 + (w - 2 * pad) * 0.62),
-            fill=255,
-        )
-        half = np.asarray(left) & np.asarray(left)[:, ::-1]
-        half[int(h * 0.42) :] = 0
-        inside = np.maximum(np.asarray(image), half)
-        soft = (
-            np.asarray(Image.fromarray(inside).filter(ImageFilter.GaussianBlur(unit * 0.7)), np.float32)[..., None]
-            / 255
-        )
-        return color * soft + ramps[Role.DARK, 90] * 0.6 * (1 - soft)
+        return mixed(color, ramps[Role.DARK, 90] * 0.6, 1 - _arch(h, w, 4 * unit))
     return color
+
+
+def _arch(h: int, w: int, inset: float) -> Floats:
+    """1.0 inside a pointed window that fills the picture but for `inset` pixels, 0.0 outside."""
+    spring, span = h * 0.42, w - 2 * inset
+    body = Image.new("L", (w, h))
+    ImageDraw.Draw(body).rectangle((inset, spring, w - inset, h - inset), fill=255)
+    # The point is where two circles meet, each centered beyond the middle.
+    circle = Image.new("L", (w, h))
+    ImageDraw.Draw(circle).ellipse((inset, spring - 0.62 * span, inset + 1.3 * span, spring + 0.62 * span), fill=255)
+    point = np.minimum(np.asarray(circle), np.asarray(circle)[:, ::-1])
+    point[int(spring) :] = 0
+    return blurred(np.maximum(np.asarray(body), point) / 255, w / 180)
