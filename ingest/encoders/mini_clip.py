@@ -45,7 +45,7 @@ class MiniClipConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_size: int = 32
-    image_width: int = 32
+    image_width: int = 16
     text_width: int = 128
     text_layers: int = 2
     context_length: int = Field(24, ge=8, le=77)
@@ -167,8 +167,9 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
         torch.manual_seed(config.seed)
         model = CLIP(**config.checkpoint_config()["model_cfg"]).to(memory_format=torch.channels_last)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    tokens = open_clip.SimpleTokenizer(context_length=config.context_length)(texts)
-    text_ids = torch.from_numpy(np.unique(texts, return_inverse=True)[1])
+    distinct_texts, inverse = np.unique(texts, return_inverse=True)
+    distinct_tokens = open_clip.SimpleTokenizer(context_length=config.context_length)(distinct_texts.tolist())
+    text_ids = torch.from_numpy(inverse)
 
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
@@ -191,7 +192,9 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
         views = torch.cat([_random_view(images[batch], config.smallest_crop, generator) for _ in range(2)])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image_features = model.encode_image(views.contiguous(memory_format=torch.channels_last))
-            text_features = model.encode_text(tokens[batch])
+            # A text that several items of the batch have is encoded once.
+            distinct, position = text_ids[batch].unique(return_inverse=True)
+            text_features = model.encode_text(distinct_tokens[distinct])[position]
         first, second = F.normalize(image_features.float(), dim=1).chunk(2)
         words = F.normalize(text_features.float(), dim=1)
         same_text = text_ids[batch][:, None] == text_ids[batch][None, :]
