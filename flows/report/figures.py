@@ -1,0 +1,128 @@
+"""Small charts as inline SVG, colored by the page's style sheet, and pictures as data URLs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+from PIL import Image, ImageOps
+
+#: Side of the largest picture on the page, in pixels; smaller ones keep their own.
+PICTURE_SIZE = 192
+
+_WIDTH, _HEIGHT = 440, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 16, 42
+
+
+def picture_url(content: bytes) -> str:
+    """An image file as a data URL: the square about its center, as the model sees it, in WebP."""
+    with Image.open(io.BytesIO(content)) as image:
+        side = min(*image.size, PICTURE_SIZE)
+        square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    square.save(buffer, "webp", quality=90, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def nice_ticks(top: float, count: int = 4) -> list[float]:
+    """At most `count + 1` round numbers from 0 to `top`."""
+    if top <= 0:
+        return [0.0]
+    unit = 10.0 ** math.floor(math.log10(top / count))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if top / (unit * factor) <= count)
+    return [step * index for index in range(int(top / step + 1e-9) + 1)]
+
+
+def size_bins(sizes: Sequence[int]) -> list[tuple[str, int]]:
+    """Counts of `sizes`, one bin per number up to 12, else bins that double: 1, 2–3, 4–7 and so on."""
+    if not sizes:
+        return []
+    top = max(sizes)
+    if top <= 12:
+        return [(str(size), sum(1 for other in sizes if other == size)) for size in range(min(sizes), top + 1)]
+    counts: dict[int, int] = {}
+    for size in sizes:
+        counts[size.bit_length()] = counts.get(size.bit_length(), 0) + 1
+    bins = []
+    for bits in range(min(counts), max(counts) + 1):
+        first, last = (2 ** (bits - 1), 2**bits - 1) if bits else (0, 0)
+        bins.append((str(first) if first == last else f"{first}–{last}", counts.get(bits, 0)))
+    return bins
+
+
+def histogram(bins: Sequence[tuple[str, int]], x_label: str, y_label: str) -> Markup:
+    """A bar per bin, its count above it."""
+    top = max((count for _, count in bins), default=0)
+    parts = [_axes(top, x_label, y_label)]
+    width = (_WIDTH - _LEFT - _RIGHT) / max(1, len(bins))
+    for index, (label, count) in enumerate(bins):
+        x, y = _LEFT + index * width, _y(count, top)
+        parts.append(
+            Markup(
+                '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2"/>'
+                '<text class="value" x="{:.1f}" y="{:.1f}">{}</text><text class="tick" x="{:.1f}" y="{}">{}</text>'
+            ).format(
+                x + 0.12 * width, y, 0.76 * width, _y(0, top) - y,
+                x + width / 2, y - 4, f"{count:,}", x + width / 2, _HEIGHT - _BOTTOM + 15, label,
+            )
+        )  # fmt: skip
+    described = "; ".join(f"{label}: {count:,}" for label, count in bins)
+    return _svg(f"{y_label} by {x_label}: {described}", parts)
+
+
+def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str) -> Markup:
+    """A line through `points` (x, y); the y axis starts at 0."""
+    if not points:
+        return Markup("")
+    last_x, top = points[-1][0], max(y for _, y in points)
+    span = _WIDTH - _LEFT - _RIGHT
+    path = " ".join(f"{_LEFT + span * x / last_x:.1f},{_y(y, top):.1f}" for x, y in points)
+    ticks = [
+        Markup('<text class="tick" x="{:.1f}" y="{}">{}</text>').format(
+            _LEFT + span * x / last_x, _HEIGHT - _BOTTOM + 15, f"{x:,.0f}"
+        )
+        for x in nice_ticks(last_x, 5)
+    ]
+    line = Markup('<polyline class="line" points="{}"/>').format(path)
+    described = f"{y_label} by {x_label}: from {points[0][1]:.3f} to {points[-1][1]:.3f}"
+    return _svg(described, [_axes(top, x_label, y_label), *ticks, line])
+
+
+def whisker(mean: float, error: float, reach: float, verdict: str) -> Markup:
+    """A mean with two standard errors to each side, about a line at 0; the axis goes from -`reach` to `reach`."""
+
+    def x(value: float) -> float:
+        return 80 + 74 * value / reach
+
+    return Markup(
+        '<svg class="whisker {}" viewBox="0 0 160 16" aria-hidden="true"><line class="zero" x1="80" y1="0" x2="80" '
+        'y2="16"/><line class="span" x1="{:.1f}" y1="8" x2="{:.1f}" y2="8"/><circle cx="{:.1f}" cy="8" r="4"/></svg>'
+    ).format(verdict, x(mean - 2 * error), x(mean + 2 * error), x(mean))
+
+
+def _y(value: float, top: float) -> float:
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * (value / top if top else 0.0)
+
+
+def _axes(top: float, x_label: str, y_label: str) -> Markup:
+    parts = []
+    for tick in nice_ticks(top):
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="tick left" x="{}" y="{:.1f}">{}</text>'
+            ).format(_LEFT, _WIDTH - _RIGHT, _y(tick, top), _y(tick, top), _LEFT - 6, _y(tick, top) + 4, f"{tick:,g}")
+        )
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    parts.append(Markup('<text class="axis" x="{}" y="{}">{}</text>').format(middle, _HEIGHT - 6, x_label))
+    parts.append(Markup('<text class="axis start" x="0" y="9">{}</text>').format(y_label))
+    return Markup("").join(parts)
+
+
+def _svg(described: str, parts: Sequence[Markup]) -> Markup:
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, _HEIGHT, escape(described), Markup("").join(parts)
+    )

@@ -1,0 +1,213 @@
+"""Write `report.html`: what a model makes of held-out items, beside the true pictures, its controls and its neighbors.
+
+The page needs nothing but itself: pictures are data URLs, charts are inline SVG, there is no script, and its content
+security policy allows no request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from flows.report import figures, wording
+from flows.report.content import Card, Content
+from flows.timing import StageTiming
+from graphstore.schema import ITEM_LINEAGE_RELATIONS, SYSTEM_RELATIONS, GraphSchema
+from ingest.datasets import DataRoot
+from ingest.errors import Graph2ImageError
+
+logger = logging.getLogger(__name__)
+
+#: Held-out items that are shown with all their variants, and in the strip at the top.
+CARDS = 12
+HERO = 8
+
+
+def build_report(
+    data: DataRoot,
+    schema: GraphSchema,
+    model_id: str,
+    out: Path,
+    timings: Sequence[StageTiming],
+    *,
+    title: str,
+    store_url: str,
+    withdrawn: Collection[str] = (),
+) -> str:
+    """Write the report of `model_id` to `out`, atomically.
+
+    Reads `models/<model_id>/model.json`, `evaluations/<model_id>/metrics.json`, the `generated` rows with their
+    pictures, and the items, entities, relations and neighbors behind them.
+
+    Parameters
+    ----------
+    schema
+        What the graph store has, for the counts.
+    title
+        Name of the data, such as "A painted gallery".
+    store_url
+        Store of the lineage command on the page.
+    withdrawn
+        Ids of opted-out items: neither they nor pictures made for them or from them are shown.
+
+    Returns
+    -------
+    str
+        The headline: whether the graph helps, with the figures.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the model has not been trained, has generated nothing, or has not been evaluated.
+    """
+    record = _read(data, f"models/{model_id}/model.json", f"there is no model {model_id!r}", "train CONFIG")
+    metrics = _read(
+        data, f"evaluations/{model_id}/metrics.json", f"model {model_id} has not been evaluated", "evaluate"
+    )
+    content = Content(data, model_id, record["neighbors"], withdrawn)
+    cards = content.cards(CARDS)
+    noun = _noun(cards)
+    differences = wording.main_differences(metrics)
+    claim, evidence = wording.claim(differences), wording.evidence(differences, metrics["n"], noun)
+    between = content.between(reason for card in cards for reason in card.reasons)
+    page = _template().render(
+        title=title,
+        claim=claim,
+        evidence=evidence,
+        differences=differences,
+        noun=noun,
+        metrics=metrics,
+        variants=sorted(metrics["variants"], key=wording.variant_order),
+        reach=_reach(metrics["paired"]),
+        copying_note=wording.copying_note(metrics),
+        main_variant=wording.MAIN_VARIANT,
+        cards=cards,
+        hero=[card for card in cards if card.item.picture and card.variant(wording.MAIN_VARIANT)][:HERO],
+        strips=content.strips(),
+        via=partial(wording.via_words, between=between),
+        graph=_graph(schema),
+        charts=_charts(content),
+        reasons=content.reasons_by_type(),
+        record=record,
+        loss=figures.curve(record["loss_curve"], "training step", "loss"),
+        timings=timings,
+        lineage=_lineage(content, cards, store_url),
+        provenance=_provenance(record, cards),
+    )
+    DataRoot(str(out.parent)).write_bytes(out.name, page.encode())
+    logger.info("Wrote %s, %.1f MB", out, len(page.encode()) / 1e6)
+    return f"{claim}: {evidence}."
+
+
+def _read(data: DataRoot, name: str, problem: str, command: str) -> dict[str, Any]:
+    if not data.exists(name):
+        raise Graph2ImageError(f"{problem} under {data.url}", f"Run `graph2image {command}` first.")
+    return dict(data.read_json(name))
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(whisker=figures.whisker, verdict=wording.verdict)
+    environment.filters.update(
+        words=wording.words, plural=wording.plural, variant_name=wording.variant_name, estimate=wording.estimate
+    )
+    return environment.from_string(
+        resources.files("flows.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
+
+
+def _noun(cards: Sequence[Card]) -> str:
+    """What one item is called: its label in lower case, if all have the same."""
+    labels = {card.item.label for card in cards}
+    return wording.words(labels.pop()) if len(labels) == 1 else "item"
+
+
+def _reach(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Largest distance from 0 of any paired difference with its two standard errors, per measure."""
+    return {
+        measure: max((abs(row[measure]["mean"]) + 2 * (row[measure]["se"] or 0) for row in rows), default=0) or 1.0
+        for measure in ("similarity", "palette_distance")
+    }
+
+
+def _graph(schema: GraphSchema) -> dict[str, Any]:
+    """Labels and relations with their counts, largest first; lineage apart."""
+    system = {*SYSTEM_RELATIONS, *ITEM_LINEAGE_RELATIONS}
+    return {
+        kind: sorted((label for label in schema.labels if label.kind == kind), key=lambda label: -label.count)
+        for kind in ("item", "entity")
+    } | {
+        "relations": sorted(
+            (relation for relation in schema.relations if relation.type not in system),
+            key=lambda relation: -relation.count,
+        ),
+        "lineage": [(relation.type, relation.count) for relation in schema.relations if relation.type in system],
+    }
+
+
+def _charts(content: Content) -> list[dict[str, Any]]:
+    return [
+        {
+            "caption": f"How many relations {article} {kind} has",
+            "svg": figures.histogram(
+                figures.size_bins(content.degrees_of(dataset)), f"relations of {article} {kind}", dataset
+            ),
+        }
+        for article, kind, dataset in (("an", "item", "items"), ("an", "entity", "entities"))
+    ]
+
+
+def _lineage(content: Content, cards: Sequence[Card], store_url: str) -> dict[str, Any] | None:
+    """The question of one shown picture, and its answer as the `generated` dataset has it."""
+    made = next((made for card in cards if (made := card.variant(wording.MAIN_VARIANT))), None)
+    if made is None:
+        return None
+    cypher = (
+        f"MATCH (g:GeneratedImage {{id: '{made.row['generated_id']}'}})-[c:CONDITIONED_ON]->(n) "
+        "RETURN n.id, n.title, c.weight, c.rank ORDER BY c.rank"
+    )
+    items = content.items(neighbor["item_id"] for neighbor in made.row["neighbors"])
+    return {
+        "command": f'graph2image query "{cypher}" --store {shlex.quote(store_url)}',
+        "made": made,
+        "rows": [
+            (neighbor, items.get(neighbor["item_id"]))
+            for neighbor in sorted(made.row["neighbors"], key=lambda neighbor: neighbor["rank"])
+        ],
+    }
+
+
+def _provenance(record: Mapping[str, Any], cards: Sequence[Card]) -> dict[str, str]:
+    settings = cards[0].made[0].row["settings"] if cards else {}
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("graph2image", "torch", "diffusers"))
+    return {
+        "Model": str(record["model_id"]),
+        "Graph version": str(record["neighbors_metadata"].get("graph_version", "not recorded")),
+        "Neighbor samples": str(record["neighbors"]),
+        "Encoder": str(record["encoder"]),
+        "Training seed": str(record["config"]["seed"]),
+        "Generation": ", ".join(
+            f"{words} {settings[name]:g}"
+            for words, name in (
+                ("seed", "seed"),
+                ("text guidance scale", "guidance_scale"),
+                ("steps", "num_inference_steps"),
+            )
+            if name in settings
+        ),
+        "Software": f"{versions}, Python {platform.python_version()}",
+        "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "Written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    }
