@@ -277,9 +277,7 @@ class Content:
         counts: Counter[str] = Counter()
         for batch in self._data.dataset(self._neighbors, NEIGHBOR_SCHEMA).to_batches(columns=["neighbors"]):
             via = pc.struct_field(pc.list_flatten(batch["neighbors"]), "via")
-            first = (
-                pc.list_element(pc.split_pattern(via, " ", max_splits=1), 0) if len(via) else pa.array([], pa.string())
-            )
+            first = pc.list_element(pc.split_pattern(via, " ", max_splits=1), 0)
             for row in pc.value_counts(first).to_pylist():
                 counts[words(row["values"])] += row["counts"]
         return counts.most_common()

@@ -58,15 +58,17 @@ def histogram(bins: Sequence[tuple[str, int]], x_label: str, y_label: str) -> Ma
     top = max((count for _, count in bins), default=0)
     parts = [_axes(top, x_label, y_label)]
     width = (_WIDTH - _LEFT - _RIGHT) / max(1, len(bins))
+    tick = "tick small" if len(bins) > 7 else "tick"
     for index, (label, count) in enumerate(bins):
         x, y = _LEFT + index * width, _y(count, top)
+        middle = x + width / 2
         parts.append(
             Markup(
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2"/>'
-                '<text class="value" x="{:.1f}" y="{:.1f}">{}</text><text class="tick" x="{:.1f}" y="{}">{}</text>'
+                '<text class="value" x="{:.1f}" y="{:.1f}">{}</text><text class="{}" x="{:.1f}" y="{}">{}</text>'
             ).format(
                 x + 0.12 * width, y, 0.76 * width, _y(0, top) - y,
-                x + width / 2, y - 4, f"{count:,}", x + width / 2, _HEIGHT - _BOTTOM + 15, label,
+                middle, y - 4, f"{count:,}", tick, middle, _HEIGHT - _BOTTOM + 15, label,
             )
         )  # fmt: skip
     described = "; ".join(f"{label}: {count:,}" for label, count in bins)

@@ -153,7 +153,11 @@ def _graph(schema: GraphSchema) -> dict[str, Any]:
             (relation for relation in schema.relations if relation.type not in system),
             key=lambda relation: -relation.count,
         ),
-        "lineage": [(relation.type, relation.count) for relation in schema.relations if relation.type in system],
+        "lineage": [
+            (relation.type, relation.count)
+            for relation in schema.relations
+            if relation.type in system and relation.count
+        ],
     }
 
 

@@ -39,7 +39,7 @@ def plural(noun: str) -> str:
 
 def variant_name(variant: str) -> str:
     if variant.startswith("graph-"):
-        return f"text + graph × {variant.removeprefix('graph-')}"
+        return f"text + graph\u00a0×\u00a0{variant.removeprefix('graph-')}"
     return {
         "text": "text only",
         "shuffled": "shuffled neighbors",
@@ -127,11 +127,11 @@ def evidence(differences: Mapping[str, tuple[Difference, Difference]], n: int, n
     if not differences:
         return f"there is nothing to compare for {n} held-out {plural(noun)}"
     against = {"text": "the same model without the graph", "shuffled": "shuffled neighbors"}
-    similarity = _join(f"{pair[0].figures} against {against[baseline]}" for baseline, pair in differences.items())
+    similarity = _join(f"by {pair[0].figures} against {against[baseline]}" for baseline, pair in differences.items())
     palette = _join(pair[1].figures for pair in differences.values())
     return (
-        f"similarity to the true pictures of {n} held-out {plural(noun) if n != 1 else noun} {similarity}; "
-        f"palette distance {palette} ΔE (lower is better; paired means ± standard errors)"
+        f"similarity to the true pictures of {n} held-out {plural(noun) if n != 1 else noun} changes {similarity}; "
+        f"palette distance by {palette} ΔE (lower is better; paired means ± standard errors)"
     )
 
 
