@@ -79,7 +79,7 @@ EXPRESSIONISM = Movement(
 WASH = Movement(
     "Plein Air",
     "Watercolor Wash",
-    "River School",
+    "Meadow School",
     "drawing",
     ("watercolor", "paper"),
     "Early period",
@@ -98,7 +98,7 @@ GLASS = Movement(
     brushes.stained_glass,
 )
 MOSAIC = Movement(
-    "Byzantine Revival", "Mosaic", "School of the Lagoon", "mosaic", ("stone", "gold"), "Late period", brushes.mosaic
+    "Byzantine Revival", "Mosaic", "School of the Lagoon", "mosaic", ("tesserae", "gold"), "Late period", brushes.mosaic
 )
 WOODCUT = Movement(
     "Floating Print", "Woodcut", "Print Guild", "print", ("woodcut", "paper"), "Early period", brushes.woodcut

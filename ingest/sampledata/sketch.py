@@ -22,7 +22,7 @@ Tone = float | tuple[float, float]
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Floats:
-    """Smooth noise of `shape`, about `cells` bumps across, mean 0 and standard deviation about 1."""
+    """Smooth noise of `shape`, about `cells` bumps across, mean 0 and standard deviation about 1.3."""
     grid = Image.fromarray(rng.standard_normal((cells + 2, cells + 2), np.float32))
     box = (0.5, 0.5, cells + 1.5, cells + 1.5)
     return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box)) * np.float32(1.6)

@@ -53,6 +53,14 @@ class SampleReport:
     changed: bool
 
 
+def check_request(items: int, seed: int) -> None:
+    """Raise `Graph2ImageError` unless there is something to make."""
+    if items < 1 or seed < 0:
+        raise Graph2ImageError(
+            f"cannot make {items} items from seed {seed}", "Ask for one item or more, and seed 0 or more."
+        )
+
+
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk or a folder that cannot be written into an error for the user."""
@@ -112,12 +120,16 @@ def already_there(folder: Path, main_file: str, content: bytes, images: Sequence
     return all((folder / image).exists() for image in images)
 
 
-def paint_all(paint: Callable[[Job], int], jobs: Sequence[Job], *, workers: int | None, what: str) -> int:
-    """Run `paint` on every job in `workers` processes (None: one per core); returns the sum of its results."""
-    count = min(workers or len(os.sched_getaffinity(0)), max(1, len(jobs) // 50))
+def paint_all(paint: Callable[[Job], None], jobs: Sequence[Job], *, workers: int | None, what: str) -> None:
+    """Run `paint` on every job in `workers` processes (None: one per core)."""
+    # A worker takes most of a second to start: too long for a handful of pictures.
+    count = min(workers or os.cpu_count() or 1, max(1, len(jobs) // 25))
     bar = {"total": len(jobs), "desc": what, "unit": "image", "disable": None}
     if count <= 1:
-        return sum(tqdm(map(paint, jobs), **bar))
+        for job in tqdm(jobs, **bar):
+            paint(job)
+        return
     # Spawned, not forked: the caller may have threads (a flow runner, a torch that was used).
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return sum(tqdm(pool.map(paint, jobs, chunksize=16), **bar))
+        for _ in tqdm(pool.map(paint, jobs, chunksize=16), **bar):
+            pass

@@ -1,0 +1,159 @@
+"""Book covers: a scene in the author's colors and technique, in the layout of its series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ingest.sampledata import brushes
+from ingest.sampledata.brushes import Brush, Hand
+from ingest.sampledata.marks import mixed
+from ingest.sampledata.palettes import Floats, Palette, Role
+from ingest.sampledata.scenes import HOURS, SUBJECTS, Subject
+from ingest.sampledata.sketch import Sketch
+from ingest.sampledata.surfaces import Ground, textured
+
+#: Width and height of a cover in pixels, and how much larger it is painted.
+WIDTH, HEIGHT, OVERSAMPLING = 112, 148, 2
+
+LAYOUTS = ("band", "block", "window", "plate", "poster")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an author's covers are made."""
+
+    colors: str
+    brush: Brush
+    hand: Hand
+
+
+@dataclass(frozen=True)
+class Cover:
+    """One cover: what it shows and what it says. `edition` 0 is the first; later ones are set anew."""
+
+    subject: str
+    look: Look
+    layout: str
+    title: str
+    author: str
+    number: str
+    edition: int
+
+
+LOOKS = tuple(
+    Look(colors, brush, hand)
+    for colors, brush, hand in (
+        ("142850 4f86c6 2f5d50 f2b134 ed553b fdf6e3", brushes.cut_paper, Hand(0.022, 0.3, 0.9)),
+        ("2d132c ee9b8d 801336 c72c41 f8d49b fff3e4", brushes.cut_paper, Hand(0.030, 0.7, 1.0)),
+        ("0b3c49 9fd8cb 517664 e1bc29 e15554 fbfbf2", brushes.woodcut, Hand(0.034, 0.4, 0.9)),
+        ("1b1b1e d8c99b a1683a 8c2f39 3f5e5a f6efdc", brushes.woodcut, Hand(0.042, 0.7, 1.0)),
+        ("2e294e b8b8ff 5a6fa8 9467c9 ffd803 f8f7ff", brushes.watercolor, Hand(0.014, 0.4, 0.9)),
+        ("3d405b cfe8e0 81b29a e07a5f f2cc8f fdfaf3", brushes.watercolor, Hand(0.018, 0.6, 1.0)),
+        ("10002b 5a2ca0 240046 e0479e ff9e00 f7e9ff", brushes.facets, Hand(0.050, 0.7, 1.1)),
+        ("1d2d44 a8b7cc 748cab 3e5c76 d95d39 f7f3e8", brushes.facets, Hand(0.070, 0.4, 0.9)),
+        ("031926 2a9d8f 264653 e9c46a f4a261 fff8e7", brushes.glaze, Hand(0.012, 0.4, 0.7)),
+        ("200a0a 8f2d2d 4a1c1c d98c3f f2d096 fbeed6", brushes.glaze, Hand(0.014, 0.5, 0.8)),
+        ("22333b eae0d5 c6ac8f 5e503f b23a48 fffdf8", brushes.hatching, Hand(0.022, 0.4, 1.0)),
+        ("1a3a1f b7d7a8 6a994e 386641 f2a65a f6fbe8", brushes.hatching, Hand(0.020, 0.5, 0.9)),
+        ("03045e 48a9e6 0077b6 f5f5f0 ff595e ffffff", brushes.impasto, Hand(0.026, 0.6, 1.0)),
+        ("33261d f3b05a b5651d 6b3e26 2a7f8f fff1d6", brushes.impasto, Hand(0.030, 0.4, 1.0)),
+        ("190b28 e55381 685762 9bc53d fde74c fff7fb", brushes.dots, Hand(0.034, 0.2, 0.8)),
+        ("0d2c54 7fb800 00796b ffb400 f6511d fbfff1", brushes.dots, Hand(0.040, 0.4, 0.9)),
+    )
+)
+
+_SUBJECTS: dict[str, Subject] = {subject.key: subject for subject in SUBJECTS}
+
+
+def print_cover(cover: Cover, rng: np.random.Generator) -> Floats:
+    """A cover: sRGB, shape (`HEIGHT`, `WIDTH`, 3)."""
+    width, height = WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING
+    ramps = Palette.of(cover.look.colors).jittered(rng, 0.008 + 0.03 * min(cover.edition, 1)).ramps()
+    top, bottom = {
+        "band": (0.0, 1.0), "block": (0.36, 1.0), "window": (0.10, 0.66), "plate": (0.0, 0.70), "poster": (0.0, 1.0)
+    }[cover.layout]  # fmt: skip
+    inset = 0.10 if cover.layout == "window" else 0.0
+    box = (round(inset * width), round(top * height), round((1 - inset) * width), round(bottom * height))
+    paper = ramps[Role.DARK, 118] if cover.layout in ("block", "window") else ramps[Role.LIGHT, 150]
+    page: Floats = np.ones((height, width, 3)) * paper
+    page[box[1] : box[3], box[0] : box[2]] = _illustration(cover, ramps, (box[3] - box[1], box[2] - box[0]), rng)
+    page = _typeset(np.clip(page, 0, 1), cover, ramps)
+    page = textured(page, Ground.PLAIN, rng)
+    page[:, : width // 40] *= 0.86  # the hinge beside the spine
+    image = Image.fromarray((np.clip(page, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS), np.float32) / 255
+
+
+def _illustration(cover: Cover, ramps: Floats, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+    """The scene, painted square and as large as the box is long, so that it is cropped and never squeezed."""
+    side = ceil(max(shape) / 2) * 2
+    sketch = Sketch(side, side, light=(0.7, 0.6))
+    subject = _SUBJECTS[cover.subject]
+    variant, hour = int(rng.integers(len(subject.titles))), HOURS[int(rng.integers(len(HOURS)))]
+    subject.draw(sketch, rng, hour, variant)
+    scene = cover.look.brush(sketch, ramps, cover.look.hand, rng)
+    left = (side - shape[1]) // 2
+    return scene[: shape[0], left : left + shape[1]]
+
+
+def _typeset(page: Floats, cover: Cover, ramps: Floats) -> Floats:
+    """Title, author and the number in the series, where the layout wants them."""
+    h, w = page.shape[:2]
+    ink, light, accent = ramps[Role.DARK, 100], ramps[Role.LIGHT, 150], ramps[Role.ACCENT, 128]
+    # Middle of the title, height for it, then the middle of the author's name, all as shares of the height.
+    title_at, room, author_at, color = {
+        "band": (0.72, 0.18, 0.93, light),
+        "block": (0.17, 0.26, 0.95, light),
+        "window": (0.78, 0.20, 0.94, light),
+        "plate": (0.80, 0.17, 0.94, ink),
+        "poster": (0.18, 0.26, 0.93, light),
+    }[cover.layout]
+    if cover.layout == "band":
+        page[round(0.61 * h) : round(0.83 * h)] = ink
+        for edge in (0.615, 0.816):
+            page[round(edge * h) : round(edge * h) + 3] = accent
+    if cover.layout in ("band", "poster"):  # letters on a picture need a quiet ground
+        shade = np.zeros((h, w))
+        shade[round(0.87 * h) :] = 0.72
+        if cover.layout == "poster":
+            shade += np.clip(0.80 - np.arange(h)[:, None] / h * 1.9, 0, 0.75)
+        page = mixed(page, ink, np.clip(shade, 0, 1))
+    if cover.layout in ("block", "plate"):
+        line = round((0.355 if cover.layout == "block" else 0.695) * h)
+        page[line : line + 5] = accent
+    page = _lettered(page, cover.title.upper(), round(title_at * h), round(room * h), color)
+    page = _lettered(page, cover.author, round(author_at * h), round(0.055 * h), color)
+    if cover.number:
+        page = _lettered(page, f"BOOK {cover.number}", round(0.035 * h), round(0.05 * h), light)
+    return page
+
+
+def _lettered(page: Floats, text: str, middle: int, room: int, color: Floats) -> Floats:
+    """Text centered around row `middle`, in the largest type that fits into `room` rows and the page's width."""
+    h, w = page.shape[:2]
+    mask = Image.new("L", (w, h))
+    draw = ImageDraw.Draw(mask)
+    for size in range(room, 7, -1):
+        font = ImageFont.load_default(size)
+        wrapped = _wrapped(text, font, 0.86 * w)
+        left, top, right, bottom = draw.multiline_textbbox((0, 0), wrapped, font, spacing=size * 0.1)
+        if bottom - top <= room and right - left <= 0.90 * w:
+            break
+    at = (w / 2 - (left + right) / 2, middle - (top + bottom) / 2)
+    draw.multiline_text(at, wrapped, 255, font, spacing=size * 0.1, align="center")
+    return mixed(page, color, np.asarray(mask, np.float32) / 255)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
