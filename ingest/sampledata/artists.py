@@ -154,7 +154,7 @@ ARTISTS = (
     Artist("Eleanor Whitcombe", ("E. Whitcombe", "Whitcombe, Eleanor"), "English", WASH,
            "3c4a63 a9c4d8 a8b58a c98f7a d9a441 fdfbf4", Hand(0.014, 0.4, 0.8), Ground.PAPER, Frame.BLEED),
     Artist("Haruka Mizuno", ("Mizuno Haruka",), "Japanese", WASH,
-           "2c2f4f f5c9cf 8fae94 6f7fb5 e0526a fffaf6", Hand(0.016, 0.7, 1.0), Ground.PAPER, Frame.BLEED,
+           "2c2f4f f5c9cf 8fae94 6f7fb5 e0526a fffaf6", Hand(0.016, 0.5, 1.0), Ground.PAPER, Frame.BLEED,
            ("Sōan Kitamura",)),
     Artist("Lucien Daubray", ("L. Daubray",), "French", WASH,
            "4a3b1e f3dc8c b7b04a 6f9a8d d2692f fffbea", Hand(0.012, 0.2, 0.7), Ground.PAPER, Frame.BLEED,

@@ -137,7 +137,7 @@ def watercolor(sketch: Sketch, ramps: Floats, hand: Hand, rng: np.random.Generat
     color = blurred(flat_color(sketch, ramps, 0.56 + (sketch.tone - 0.5) * 0.9), 0.8 + 1.4 * hand.energy)
     contour = outlines(sketch.shape)
     pooled = np.clip(blurred(contour, hand.size * sketch.width) * 3.2, 0, 1) * 0.5
-    density = 0.80 + noise(rng, shape, 5) * 0.11 + noise(rng, shape, 16) * 0.05 + noise(rng, shape, 120) * 0.02
+    density = 0.90 + noise(rng, shape, 5) * 0.11 + noise(rng, shape, 16) * 0.05 + noise(rng, shape, 120) * 0.02
     density += hand.depth * (pooled - 0.12)
     density -= np.clip(noise(rng, shape, 40) - 1.7, 0, 0.5) * contour
     v, u = np.linspace(-1, 1, shape[0])[:, None], np.linspace(-1, 1, shape[1])[None, :]
@@ -277,6 +277,6 @@ def glaze(sketch: Sketch, ramps: Floats, hand: Hand, rng: np.random.Generator) -
     tone = sketch.tone * (1 - 0.55 * hand.depth) + (sketch.tone + 0.12) * pool * 0.62 * hand.depth
     color = flat_color(sketch, ramps, tone)
     color = color * 0.45 + blurred(color, hand.size * w) * 0.55
-    color = color + blurred(color - 0.55, 9) * 0.55
+    color = color + blurred(color - 0.55, 9) * 0.40
     cracks = np.abs(noise(rng, (h, w), 22)) < 0.035
     return color * (1 + 0.012 * noise(rng, (h, w), 90) - 0.22 * hand.energy * cracks)[..., None]

@@ -172,6 +172,10 @@ class Sketch:
         at = (source[:, None], columns)
         self.role[top:] = self.role[at]
         self.tone[top:] = 0.5 + (self.tone[at] - 0.5) * 0.75 + tone
+        # Where a wave leans towards the sky, it mirrors the sky.
+        glint = (wave > 0.62 * depth**0.7 + 0.12)[:, None] & (self.role[top:] != Role.AIR)
+        self.role[top:][glint] = Role.AIR
+        self.tone[top:][glint] = 0.5 + tone / 2
         self.flow[top:] = 0.0
         self.shape[top:] = self.shape[at] + self.shape.max() + 1
 

@@ -83,19 +83,20 @@ def stone_bridge(s: Sketch, rng: np.random.Generator, hour: Hour, variant: int) 
     sky(s, rng, hour, 0.6)
     hill(s, rng, 0.46, 0.05, role=AIR, tone=0.34 + hour.land)
     for x in (0.04, 0.16, 0.86, 0.97):
-        tree(s, (x, 0.60), float(rng.uniform(0.24, 0.36)), EARTH, 0.44 + hour.land)
-    deck = spline("-.1,.50 .2,.42 .5,.385 .8,.42 1.1,.50")
-    s.area([*deck, (1.1, 0.66), (-0.1, 0.66)], BODY, (0.60 + hour.land, 0.42))
-    s.line(deck, 0.03, LIGHT, 0.44)
+        tree(s, (x, 0.58), float(rng.uniform(0.24, 0.36)), EARTH, 0.44 + hour.land)
+    deck = spline("-.1,.46 .2,.38 .5,.345 .8,.38 1.1,.46")
+    s.area([*deck, (1.1, 0.66), (-0.1, 0.66)], BODY, (0.62 + hour.land, 0.46))
+    for x, y in zip(rng.uniform(0, 1, 22).tolist(), rng.uniform(0.42, 0.62, 22).tolist(), strict=True):
+        s.line([(x, y), (x + 0.05, y)], 0.008, None, -0.12)
     count = 2 + variant
     for i in range(count):
-        arch, w = s.placed((i + 0.5) / count), 0.36 / count
-        arch.area([*arc((0, 0.65), (w + 0.03, 0.185), pi), (w, 0.67), (-w, 0.67)], BODY, 0.26)
-        arch.area([*arc((0, 0.66), (w, 0.165), pi), (w, 0.67), (-w, 0.67)], AIR, (0.74, 0.62))
-        arch.area(arc((0, 0.66), (w, 0.055), pi), EARTH, 0.5 + hour.land)
-    for x, y in zip(rng.uniform(0, 1, 14).tolist(), rng.uniform(0.46, 0.60, 14).tolist(), strict=True):
-        s.line([(x, y), (x + 0.05, y)], 0.008, None, -0.12)
-    s.reflect(0.64, rng, tone=-0.1, ripple=0.01)
+        arch, w = s.placed((i + 0.5) / count), 0.33 / count
+        foot = [(w, 0.67), (-w, 0.67)]
+        arch.line(arc((0, 0.60), (w + 0.012, 0.145), pi), 0.03, LIGHT, 0.40 + hour.land)
+        arch.area([*arc((0, 0.60), (w, 0.13), pi), *foot], BODY, 0.20)
+        arch.placed(s.light[0] * 0.03).area([*arc((0, 0.615), (w * 0.92, 0.12), pi), *foot], AIR, (0.70, 0.62))
+    s.line(deck, 0.034, LIGHT, 0.46)
+    s.reflect(0.66, rng, tone=-0.14, ripple=0.014)
     for x in (0.0, 1.0):
         s.disc((x, 1.02), (0.34, 0.20), EARTH, (0.60 + hour.land, 0.24), flow=0.0)
 
