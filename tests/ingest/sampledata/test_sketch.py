@@ -80,8 +80,9 @@ def test_water_mirrors_what_is_above() -> None:
     sketch = Sketch(100, 100, light=(0.7, 0.6))
     sketch.area("0,.3 1,.3 1,.5 0,.5", Role.BODY, 0.5)
     sketch.reflect(0.5, np.random.default_rng(0))
-    assert (sketch.role[52:68] == Role.BODY).all()
+    assert 0.6 < (sketch.role[50:70] == Role.BODY).mean() < 1  # some waves mirror the sky instead
     assert (sketch.role[75:] == Role.AIR).all()
+    assert sketch.shape[50:].min() > sketch.shape[:50].max()
 
 
 def test_noise_is_smooth_and_centered() -> None:
