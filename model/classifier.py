@@ -1,0 +1,242 @@
+"""An independent judge of pictures: a small CNN that tells an item's entities from its picture.
+
+It is trained on the training split's pictures and the items' relations to entities (an artist, a genre, a color), so it
+knows nothing of text, encoder or diffusion model. Its last hidden layer gives the features by which evaluation compares
+pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ingest.datasets import DataRoot, digest
+from ingest.errors import Graph2ImageError
+from model.latents import load_squares
+
+log = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+
+#: A class needs this many training pictures, and a head keeps its most frequent classes.
+SMALLEST_CLASS = 8
+MOST_CLASSES = 64
+#: A head is left out if its classes cover less than this share of the training pictures.
+SMALLEST_COVERAGE = 0.3
+
+IMAGE_SIZE = 64
+FEATURES = 128
+BATCH_SIZE = 64
+EPOCHS = 14
+FEWEST_STEPS, MOST_STEPS = 200, 1200
+LEARNING_RATE = 2e-3
+#: Of every tenth training picture the classifier sees nothing: its accuracy is measured there.
+HELD_BACK = 10
+
+
+@dataclass(frozen=True)
+class Head:
+    """One question to a picture: which entity of a label. `classes` are entity ids."""
+
+    label: str
+    classes: tuple[str, ...]
+
+
+class Classifier(nn.Module):
+    """Residual CNN for `(batch, 3, 64, 64)` pictures in [-1, 1], with a linear head per entity label."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        widths = (32, 64, 96, FEATURES)
+        stages: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.ReLU()]
+        for before, after in zip(widths, widths[1:], strict=False):
+            stages += [
+                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+                nn.Conv2d(after, after, 3, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+        self.body = nn.Sequential(*stages)
+        self.heads = nn.ModuleList(nn.Linear(FEATURES, len(head.classes)) for head in heads)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Features `(batch, 128)`: the last feature maps, averaged over the picture."""
+        maps: Tensor = self.body(pictures)
+        return maps.mean((2, 3))
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        features = self.features(pictures)
+        return [head(features) for head in self.heads]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trained classifier.
+
+    Parameters
+    ----------
+    center
+        Mean feature vector of the training pictures; features are compared relative to it.
+    accuracy
+        By head label, on training-split pictures that were held back.
+    """
+
+    judge_id: str
+    model: Classifier
+    heads: tuple[Head, ...]
+    center: Tensor
+    accuracy: Mapping[str, float]
+
+    @torch.no_grad()
+    def look(self, pixels: Pixels) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.int64]]]:
+        """Centered unit features `(n, 128)` and the predicted class of each head `(n,)` for `(n, 64, 64, 3)` pixels."""
+        features, predictions = [], []
+        for start in range(0, len(pixels), 256):
+            batch = self.model.features(_to_tensor(pixels[start : start + 256]))
+            features.append(F.normalize(batch - self.center, dim=1))
+            predictions.append([head(batch).argmax(1) for head in self.model.heads])
+        merged = [torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)]
+        return torch.cat(features).numpy(), merged
+
+
+def entity_labels(data: DataRoot) -> dict[str, dict[str, str]]:
+    """By entity label: item id → entity id, the first one where an item has several."""
+    labels: dict[str, str] = {}
+    for name in data.names("entities"):
+        table = data.read(name, ["entity_id", "label"])
+        labels.update(zip(table["entity_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    found: dict[str, dict[str, str]] = {}
+    for name in data.names("relations"):
+        table = data.read(name, ["from_id", "to_id"])
+        for item, entity in zip(table["from_id"].to_pylist(), table["to_id"].to_pylist(), strict=True):
+            if entity in labels and item not in labels:
+                found.setdefault(labels[entity], {}).setdefault(item, entity)
+    return found
+
+
+def train_judge(data: DataRoot, seed: int = 0) -> Judge:
+    """The classifier of the current training pictures, trained now if there is none.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the training items have no entity label with at least two classes to tell apart.
+    """
+    items = [
+        row
+        for name in data.names("items")
+        for row in data.read(name, ["item_id", "image_hash", "split"])
+        .filter((pc.field("split") == "train") & pc.field("image_hash").is_valid())
+        .to_pylist()
+    ]
+    entities = entity_labels(data)
+    heads = _choose_heads([row["item_id"] for row in items], entities)
+    if not heads:
+        raise Graph2ImageError(
+            "the training items have no entities to tell apart in pictures, so there is nothing to judge by",
+            "Evaluation needs relations to entities, such as an artist, a brand or a category.",
+        )
+    targets = np.array(
+        [[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items]
+    )
+    hashes = [row["image_hash"] for row in items]
+    judge_id = f"judge-{digest([(h.label, h.classes) for h in heads], hashes, targets.tolist(), EPOCHS, seed)}"
+    folder = f"classifiers/{judge_id}"
+    if not data.exists(f"{folder}/judge.json"):
+        model, record = _train(load_squares(data, hashes, IMAGE_SIZE), targets, heads, seed)
+        data.write_bytes(f"{folder}/model.safetensors", save(model))
+        data.write_json(f"{folder}/judge.json", record)
+    return _load(data, judge_id, heads)
+
+
+def _choose_heads(items: Sequence[str], entities: Mapping[str, Mapping[str, str]]) -> list[Head]:
+    heads = []
+    for label in sorted(entities):
+        counts = Counter(entities[label][item] for item in items if item in entities[label])
+        frequent = [entity for entity, count in counts.most_common(MOST_CLASSES) if count >= SMALLEST_CLASS]
+        covered = sum(counts[entity] for entity in frequent)
+        if len(frequent) >= 2 and covered >= SMALLEST_COVERAGE * len(items):
+            heads.append(Head(label, tuple(sorted(frequent))))
+    return heads
+
+
+def _class_of(head: Head, entity: str | None) -> int:
+    """Index of the class; -100, which the loss ignores, for a rare or missing one."""
+    return head.classes.index(entity) if entity in head.classes else -100
+
+
+def _to_tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def _train(
+    pixels: Pixels, targets: npt.NDArray[np.int64], heads: Sequence[Head], seed: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights (with the feature center) and the record of a newly trained classifier."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Classifier(heads).to(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(seed)
+    held_back = np.arange(len(pixels)) % HELD_BACK == 0
+    images, classes = torch.from_numpy(pixels[~held_back]).permute(0, 3, 1, 2), torch.from_numpy(targets[~held_back])
+    steps = min(max(FEWEST_STEPS, EPOCHS * len(images) // BATCH_SIZE), MOST_STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+    model.train()
+    for _ in tqdm(range(steps), "classifier", unit="step", disable=None):
+        batch = torch.randint(len(images), (min(BATCH_SIZE, len(images)),), generator=generator)
+        pictures = images[batch].float().div(127.5).sub(1)
+        # Mirrored and shifted by a few pixels; color stays as it is.
+        if torch.rand((), generator=generator) < 0.5:
+            pictures = pictures.flip(3)
+        left, top = torch.randint(0, 9, (2,), generator=generator).tolist()
+        padded = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
+        pictures = padded[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = model(pictures.contiguous(memory_format=torch.channels_last))
+        losses = [
+            F.cross_entropy(output.float(), classes[batch, index], label_smoothing=0.1)
+            for index, output in enumerate(outputs)
+            if bool((classes[batch, index] >= 0).any())
+        ]
+        if losses:
+            optimizer.zero_grad()
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        schedule.step()
+    model.eval()
+    with torch.no_grad():
+        center = torch.cat([model.features(_to_tensor(part)) for part in np.array_split(pixels, -(-len(pixels) // 256))])
+        outputs = model(_to_tensor(pixels[held_back]))
+    accuracy = {}
+    for index, (head, output) in enumerate(zip(heads, outputs, strict=True)):
+        truth = targets[held_back][:, index]
+        known = truth >= 0
+        accuracy[head.label] = float((output.argmax(1).numpy()[known] == truth[known]).mean()) if known.any() else 0.0
+    log.info("Trained the classifier on %d pictures: %s", len(images), {k: round(v, 2) for k, v in accuracy.items()})
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    return {**weights, "center": center.mean(0)}, {"accuracy": accuracy, "steps": steps, "pictures": len(images)}
+
+
+def _load(data: DataRoot, judge_id: str, heads: Sequence[Head]) -> Judge:
+    weights = load(data.read_bytes(f"classifiers/{judge_id}/model.safetensors"))
+    center = weights.pop("center")
+    model = Classifier(heads)
+    model.load_state_dict(weights)
+    accuracy = data.read_json(f"classifiers/{judge_id}/judge.json")["accuracy"]
+    return Judge(judge_id, model.eval().requires_grad_(False), tuple(heads), center, accuracy)
