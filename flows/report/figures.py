@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 PICTURE_SIZE = 192
 
 _WIDTH, _HEIGHT = 440, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 16, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 16, 42
 
 
 def picture_url(content: bytes) -> str:

@@ -43,7 +43,7 @@ def variant_name(variant: str) -> str:
     return {
         "text": "text only",
         "shuffled": "shuffled neighbors",
-        "top-neighbor": "top neighbor’s own picture",
+        "top-neighbor": "top neighbor’s picture",
     }.get(variant, variant)
 
 
@@ -76,16 +76,17 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def estimate(value: Mapping[str, float | None] | None, digits: int, *, sign: bool = False) -> str:
-    """A mean and its standard error: `0.512 ± 0.021`."""
-    if value is None or value["mean"] is None:
+def estimate(value: Mapping[str, float | None], digits: int, *, sign: bool = False, scale: float = 1.0) -> str:
+    """A mean and its standard error, both times `scale`: `0.512 ± 0.021`."""
+    mean, error = value["mean"], value["se"]
+    if mean is None:
         return "–"
-    mean = signed(value["mean"], digits) if sign else f"{value['mean']:.{digits}f}"
-    return mean if value.get("se") is None else f"{mean} ± {value['se']:.{digits}f}"
+    text = signed(scale * mean, digits) if sign else f"{scale * mean:.{digits}f}"
+    return text if error is None else f"{text} ± {scale * error:.{digits}f}"
 
 
 def verdict(value: Mapping[str, float | None], *, lower_is_better: bool = False) -> str:
-    mean, error = value["mean"], value.get("se")
+    mean, error = value["mean"], value["se"]
     if mean is None or error is None or abs(mean) <= CLEAR * error:
         return "unclear"
     return "better" if (mean < 0) == lower_is_better else "worse"

@@ -1,0 +1,457 @@
+"""The report, built from a small data root with painted pictures and read by a real browser."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from flows.report import build_report
+from flows.report.figures import nice_ticks, size_bins
+from flows.report.wording import claim, main_differences, plural, via_words
+from flows.timing import StageTiming
+from graphstore.schema import GraphSchema, LabelInfo, RelationInfo
+from ingest.datasets import (
+    ENTITY_SCHEMA,
+    GENERATED_SCHEMA,
+    IMAGE_SCHEMA,
+    ITEM_SCHEMA,
+    NEIGHBOR_SCHEMA,
+    RELATION_SCHEMA,
+    DataRoot,
+    digest,
+)
+from ingest.errors import Graph2ImageError
+
+MODEL, STORE = "mini-0123456789abcdef", "ladybug:///srv/my graphs/graph.lbug"
+SCHEMA = GraphSchema(
+    (LabelInfo("Artwork", "item", 12, {}), LabelInfo("Artist", "entity", 2, {}), LabelInfo("Model", "system", 1, {})),
+    (
+        RelationInfo("CREATED_BY", "Artwork", "Artist", 12),
+        RelationInfo("CONDITIONED_ON", "GeneratedImage", "Artwork", 5),
+    ),
+)
+TIMINGS = (StageTiming("ingest", 2.5, 210), StageTiming("train", 131.25, 1480))
+TITLES = {f"toy:{number}": f"Boat {number} & <moon>" for number in range(12)}
+TEST, TRAIN = [f"toy:{number}" for number in range(3)], [f"toy:{number}" for number in range(3, 12)]
+ARTISTS = {item: f"toy/Artist/{'anna' if number % 2 else 'bert'}" for number, item in enumerate(TITLES)}
+
+
+def png(seed: int, size: tuple[int, int] = (48, 40)) -> bytes:
+    pixels = np.random.default_rng(seed).integers(256, size=(*size, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    return content.getvalue()
+
+
+def estimates(mean: float, error: float | None = 0.01) -> dict[str, float | None]:
+    return {"mean": mean, "se": error}
+
+
+def variant(similarity: float, palette: float, right: float = 0.5) -> dict[str, Any]:
+    return {
+        "n": 3,
+        "similarity": estimates(similarity),
+        "palette_distance": estimates(palette, 0.5),
+        "right": {"Artist": estimates(right)},
+        "copy_rate": 0.25,
+    }
+
+
+def difference(baseline: str, similarity: float, palette: float) -> dict[str, Any]:
+    return {
+        "variant": "graph-1.5",
+        "baseline": baseline,
+        "n": 3,
+        "similarity": estimates(similarity),
+        "palette_distance": estimates(palette, 0.5),
+        "right": {"Artist": estimates(0.3)},
+    }
+
+
+METRICS = {
+    "n": 3,
+    "classifier": {"heads": {"Artist": {"classes": 2, "accuracy": 0.9}}},
+    "variants": {
+        "text": variant(0.4, 20, 0.1),
+        "graph-1": variant(0.6, 12),
+        "graph-1.5": variant(0.65, 11),
+        "shuffled": variant(0.38, 21),
+        "top-neighbor": variant(0.7, 10, 0.4),
+    },
+    "paired": [difference("text", 0.25, -9), difference("shuffled", 0.27, -10), difference("top-neighbor", -0.05, 1)],
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataRoot:
+    root = DataRoot(str(tmp_path / "data"))
+    images, items = [], []
+    for number, (item, title) in enumerate(TITLES.items()):
+        content = png(number)
+        image_hash = hashlib.sha256(content).hexdigest()
+        path = f"images/files/{image_hash[:2]}/{image_hash}.png"
+        root.write_bytes(path, content)
+        images.append(
+            {"image_hash": image_hash, "path": path, "width": 40, "height": 48, "format": "PNG", "perceptual_hash": "0"}
+        )
+        split = "test" if item in TEST else "train"
+        items.append(
+            {"item_id": item, "label": "Artwork", "title": title, "text": f"a painting of boat {number}"}
+            | {"image_hash": image_hash, "split": split, "group_id": item, "opted_out": False}
+        )
+    root.append("images", pa.Table.from_pylist(images, IMAGE_SCHEMA), IMAGE_SCHEMA)
+    entities = [{"entity_id": a, "label": "Artist", "name": a.split("/")[-1].title()} for a in set(ARTISTS.values())]
+    relations = [{"type": "CREATED_BY", "from_id": i, "to_id": a, "weight": 1.0} for i, a in ARTISTS.items()]
+    neighbors = [
+        {
+            "item_id": item,
+            "split": "test",
+            "neighbors": [
+                {
+                    "item_id": other,
+                    "image_hash": "",
+                    "ppr": 0.1,
+                    "similarity": 0.2,
+                    "via": f"CREATED_BY {ARTISTS[item]}",
+                }
+                for other in TRAIN[:3]
+            ]
+            + [{"item_id": TRAIN[3], "image_hash": "", "ppr": None, "similarity": 0.1, "via": "semantic"}],
+        }
+        for item in TEST
+    ]
+    for name, rows, schema in (
+        ("items/toy", items, ITEM_SCHEMA),
+        ("entities/toy", entities, ENTITY_SCHEMA),
+        ("relations/toy", relations, RELATION_SCHEMA),
+        ("neighbors/abc", neighbors, NEIGHBOR_SCHEMA),
+    ):
+        root.publish(name, [pa.Table.from_pylist(rows, schema)], schema)
+    record = {
+        "model_id": MODEL,
+        "config": {"seed": 7},
+        "encoder": "mini-e",
+        "neighbors": "abc",
+        "items": 9,
+        "loss": 0.25,
+    }
+    record |= {"neighbors_metadata": {"graph_version": "f00d"}, "loss_curve": [[6, 1.0], [12, 0.5], [18, 0.25]]}
+    root.write_json(f"models/{MODEL}/model.json", record)
+    root.write_json(f"evaluations/{MODEL}/metrics.json", METRICS)
+    return root
+
+
+def generate(data: DataRoot, item: str, name: str, works: list[tuple[str, float]], seed: int = 0) -> str:
+    """Add a row as the generation stage does, with its picture; returns its id."""
+    generated_id = digest(item, name, works, seed)
+    path = f"generated/{MODEL}/{generated_id}.png"
+    data.write_bytes(path, png(int(generated_id, 16), (32, 32)))
+    settings = {"seed": seed, "guidance_scale": 2.0, "num_inference_steps": 20, "text": item}
+    row = {
+        "generated_id": generated_id,
+        "item_id": item,
+        "model_id": MODEL,
+        "variant": name,
+        "seed": seed,
+        "settings": orjson.dumps(settings).decode(),
+        "neighbors": [{"item_id": w, "weight": x, "rank": rank} for rank, (w, x) in enumerate(works, 1)],
+        "image_path": path,
+    }
+    data.append("generated", pa.Table.from_pylist([row], GENERATED_SCHEMA), GENERATED_SCHEMA)
+    return generated_id
+
+
+def generate_all(data: DataRoot) -> None:
+    for item in TEST:
+        generate(data, item, "text", [])
+        for name, scale in (("graph-1", 1.0), ("graph-1.5", 1.5)):
+            generate(data, item, name, [(work, scale) for work in TRAIN[:3]])
+        generate(data, item, "shuffled", [(work, 1.5) for work in TRAIN[3:6]])
+    anna, bert = ([work for work in TRAIN if ARTISTS[work].endswith(name)] for name in ("anna", "bert"))
+    for share in (100, 50, 0):
+        sets = ((anna, share), (bert, 100 - share))
+        works = [(work, 1.5 * part / 100) for own, part in sets for work in own if part]
+        generate(data, TEST[0], f"mix-{share}-{100 - share}", works)
+
+
+def build(data: DataRoot, out: Path, **extra: Any) -> tuple[str, str]:
+    """The headline and the page."""
+    headline = build_report(data, SCHEMA, MODEL, out, TIMINGS, title="Toys & boats", store_url=STORE, **extra)
+    return headline, out.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What a page refers to, its pictures' alt texts, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.alts: list[str | None] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.text += " "
+        values = dict(attrs)
+        self.references += [values[name] or "" for name in ("src", "href", "srcset", "action") if name in values]
+        if tag == "img":
+            self.alts.append(values.get("alt"))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_says_what_happened(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    headline, source = build(data, tmp_path / "new folder" / "report.html")
+    page = Page(source)
+    text = " ".join(page.text.split()).replace("\xa0", " ")
+    assert headline.startswith("The graph helps: ")
+    for figure in ("+0.250 ± 0.010", "+0.270 ± 0.010", "−9.00 ± 0.50", "−10.00 ± 0.50", "3 held-out artworks"):
+        assert figure in headline
+        assert figure in text
+    assert "shared artist Anna" in text  # the reason of a neighbor, in words
+    assert "fits the text; no path in the graph" in text
+    assert "text + graph × 1.5 3 0.650 ± 0.010 11.00 ± 0.50" in text
+    assert "Copying is a strong baseline" in text
+    assert "100 / 0" in text
+    assert "train 131.2 1,480" in text
+    assert "Boat 0 & <moon>" in text  # escaped, whatever a title holds
+    assert "<moon>" not in source
+    for fact in (MODEL, "f00d", "abc", "mini-e"):
+        assert fact in text
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["report.html"]
+
+
+def test_lineage_command_and_its_answer(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    _, source = build(data, tmp_path / "report.html")
+    text = " ".join(Page(source).text.split())
+    command = re.search(r"graph2image query \"MATCH \(g:GeneratedImage \{id: '(\w{16})'\}\).*? --store '(.*?)'", text)
+    assert command is not None
+    assert command[2] == STORE  # quoted for the shell
+    rows = {row["generated_id"]: row for row in data.read("generated").to_pylist()}
+    assert rows[command[1]]["variant"] == "graph-1.5"
+    answer = text[command.end() :]
+    for neighbor in rows[command[1]]["neighbors"]:
+        assert f"{neighbor['item_id']} {TITLES[neighbor['item_id']]} 1.5 {neighbor['rank']}" in answer
+
+
+def test_page_needs_nothing_but_itself(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    _, source = build(data, tmp_path / "report.html")
+    page = Page(source)
+    assert all(reference.startswith(("data:image/", "#")) for reference in page.references)
+    assert not page.tags & {"script", "link", "iframe", "object", "base"}
+    assert "url(" not in source
+    assert "@import" not in source
+    assert page.alts
+    assert all(page.alts)
+
+
+def test_withdrawn_works_are_not_shown(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    gone, remade = TRAIN[0], [(work, 1.5) for work in TRAIN[1:3]]
+    generate(data, TEST[0], "graph-1.5", remade)
+    _, source = build(data, tmp_path / "report.html", withdrawn={gone, TEST[1]})
+    text = Page(source).text
+    assert f"Boat {gone.split(':')[1]} " not in text
+    assert TEST[1] not in text
+    assert digest(TEST[0], "graph-1.5", remade, 0) in text  # made again without the withdrawn work
+    assert digest(TEST[0], "graph-1.5", [(work, 1.5) for work in TRAIN[:3]], 0) not in text
+
+
+def test_one_run_is_shown(data: DataRoot, tmp_path: Path) -> None:
+    """Pictures of other settings are left out: variants are compared under the same noise."""
+    generate_all(data)
+    _, before = build(data, tmp_path / "before.html")
+    for item in TEST:
+        generate(data, item, "graph-1.5", [(work, 1.5) for work in TRAIN[:3]], seed=1)
+    _, after = build(data, tmp_path / "after.html")
+    pictures = re.compile(r'src="(data:[^"]+)"')
+    assert pictures.findall(after) == pictures.findall(before)
+
+
+def test_what_is_missing_is_said(data: DataRoot, tmp_path: Path) -> None:
+    with pytest.raises(Graph2ImageError, match="has generated no pictures yet"):
+        build(data, tmp_path / "report.html")
+    generate_all(data)
+    data.fs.rm(data.path(f"evaluations/{MODEL}/metrics.json"))
+    with pytest.raises(Graph2ImageError, match="has not been evaluated"):
+        build(data, tmp_path / "report.html")
+    data.fs.rm(data.path(f"models/{MODEL}/model.json"))
+    with pytest.raises(Graph2ImageError, match="there is no model"):
+        build(data, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_little_to_show(data: DataRoot, tmp_path: Path) -> None:
+    """One item, no mixtures, nothing shuffled, no standard errors, no timings: still a page."""
+    generate(data, TEST[0], "text", [])
+    generate(data, TEST[0], "graph-1.5", [(TRAIN[0], 1.5)])
+    lone = {"n": 1, "similarity": estimates(0.4, None), "palette_distance": estimates(20, None), "right": {}}
+    lone["copy_rate"] = None
+    data.write_json(
+        f"evaluations/{MODEL}/metrics.json",
+        {
+            "n": 1,
+            "classifier": {"heads": {}},
+            "variants": {"text": lone, "graph-1.5": lone},
+            "paired": [{"variant": "graph-1.5", "baseline": "text", **lone}],
+        },
+    )
+    out = tmp_path / "report.html"
+    headline = build_report(data, SCHEMA, MODEL, out, (), title="One", store_url=STORE)
+    assert headline.startswith("The graph does not measurably help: ")
+    assert "not measured" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "shuffled", "said"),
+    [
+        ((0.2, -5), (0.2, -5), "The graph helps"),
+        ((0.2, -5), (0.2, 0.4), "The graph helps only in part"),
+        ((0.01, 0.4), (-0.01, -0.4), "The graph does not measurably help"),
+        ((-0.2, 5), (0.0, 0.0), "The graph makes it worse"),
+    ],
+)
+def test_claim_follows_the_figures(text: tuple[float, float], shuffled: tuple[float, float], said: str) -> None:
+    metrics = {"paired": [difference("text", *text), difference("shuffled", *shuffled)]}
+    assert claim(main_differences(metrics)) == said
+
+
+def test_words() -> None:
+    between = {"toy/Artist/anna": "shared artist Anna"}
+    assert via_words("CREATED_BY toy/Artist/anna", between) == "shared artist Anna"
+    assert via_words("CO_VIEWED", between) == "linked directly: co viewed"
+    assert via_words("indirect", between) == "several steps away"
+    assert [plural(noun) for noun in ("artwork", "category", "dress", "toy")] == [
+        "artworks", "categories", "dresses", "toys"
+    ]  # fmt: skip
+
+
+def test_bins_and_ticks() -> None:
+    assert size_bins([3, 4, 4]) == [("3", 1), ("4", 2)]
+    assert size_bins([1, 2, 3, 9, 100]) == [
+        ("1", 1), ("2–3", 2), ("4–7", 0), ("8–15", 1), ("16–31", 0), ("32–63", 0), ("64–127", 1)
+    ]  # fmt: skip
+    assert nice_ticks(1188) == [0, 500, 1000]
+    assert nice_ticks(0) == [0]
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Browser:
+    """Headless Chromium, spoken to over its DevTools pipe: messages are JSON, each ended by a zero byte."""
+
+    commands: io.FileIO
+    messages: io.FileIO
+    requests: list[str]
+    session: str | None = None
+    _last: int = 0
+    _buffer: bytes = b""
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._last += 1
+        message = {"id": self._last, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        self.commands.write(json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self._buffer:
+                chunk = self.messages.read(1 << 16)
+                assert chunk, "Chromium has ended"
+                self._buffer += chunk
+            raw, _, self._buffer = self._buffer.partition(b"\0")
+            answer = json.loads(raw)
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requests.append(answer["params"]["request"]["url"])
+            if answer.get("id") == self._last:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+
+    def evaluate(self, expression: str) -> Any:
+        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"]["value"]
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("there is no Chromium")
+        pytest.skip("there is no Chromium")
+    command_read, command_write = os.pipe()
+    message_read, message_write = os.pipe()
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    script = f'exec "$@" 3<&{command_read} 4>&{message_write}'
+    process = subprocess.Popen(
+        ["bash", "-c", script, "bash", program, *flags.split(), "--disable-component-update", "--disable-sync",
+         "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-pipe"],
+        pass_fds=(command_read, message_write), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(command_read)
+    os.close(message_write)
+    with io.FileIO(command_write, "w") as commands, io.FileIO(message_read) as messages:
+        browser = Browser(commands, messages, [])
+        try:
+            target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+            browser.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            yield browser
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+@pytest.mark.timeout(120)
+def test_page_in_a_browser(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    out = tmp_path / "report.html"
+    _, source = build(data, out)
+    pictures = len(Page(source).alts)
+    with chromium(tmp_path / "profile") as browser:
+        browser.call("Network.enable")
+        for width in (1280, 400):
+            browser.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
+            )
+            browser.call("Page.navigate", url=out.as_uri())
+            deadline = time.monotonic() + 30
+            while not browser.evaluate("location.protocol === 'file:' && document.readyState === 'complete'"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            decoded = "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth > 0)))"
+            assert browser.evaluate(decoded) == [True] * pictures
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out
+        background = "getComputedStyle(document.body).backgroundColor"
+        colors = set()
+        for scheme in ("light", "dark"):
+            browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            colors.add(browser.evaluate(background))
+        assert len(colors) == 2
+        assert browser.requests
+        assert {url for url in browser.requests if not url.startswith("data:image/")} == {out.as_uri()}
