@@ -151,9 +151,7 @@ def train_judge(data: DataRoot, seed: int = 0) -> Judge:
             "the training items have no entities to tell apart in pictures, so there is nothing to judge by",
             "Evaluation needs relations to entities, such as an artist, a brand or a category.",
         )
-    targets = np.array(
-        [[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items]
-    )
+    targets = np.array([[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items])
     hashes = [row["image_hash"] for row in items]
     judge_id = f"judge-{digest([(h.label, h.classes) for h in heads], hashes, targets.tolist(), EPOCHS, seed)}"
     folder = f"classifiers/{judge_id}"
@@ -221,7 +219,9 @@ def _train(
         schedule.step()
     model.eval()
     with torch.no_grad():
-        center = torch.cat([model.features(_to_tensor(part)) for part in np.array_split(pixels, -(-len(pixels) // 256))])
+        center = torch.cat(
+            [model.features(_to_tensor(part)) for part in np.array_split(pixels, -(-len(pixels) // 256))]
+        )
         outputs = model(_to_tensor(pixels[held_back]))
     accuracy = {}
     for index, (head, output) in enumerate(zip(heads, outputs, strict=True)):
