@@ -108,7 +108,7 @@ def evaluate(data: DataRoot, model_id: str) -> EvaluationReport:
 
 
 def palette_distance(first: Pixels, second: Pixels) -> float:
-    """How far apart the colors of two pictures are, wherever in the picture they lie, in CIELAB units (ΔE*ab, CIE 1976).
+    """How far apart the colors of two pictures are, wherever in the picture they lie: ΔE*ab (CIE 1976).
 
     The sliced 1-Wasserstein distance of the two sets of pixels in CIELAB (Bonneel et al. 2015), over fixed directions,
     scaled so that a shift of every pixel by ΔE counts ΔE: a unit vector's component in a random direction of space is
@@ -248,8 +248,8 @@ def _metrics(judge: Judge, table: Sequence[dict[str, Any]], items: Sequence[str]
     paired = []
     for variant in graphs:
         for baseline in (TEXT, SHUFFLED, TOP_NEIGHBOR):
-            rows = by_variant.get(baseline, {})
-            pairs = [(by_variant[variant][item], rows[item]) for item in items if item in rows]
+            others = by_variant.get(baseline, {})
+            pairs = [(by_variant[variant][item], others[item]) for item in items if item in others]
             if len(pairs) < 2:
                 continue
             paired.append(

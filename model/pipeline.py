@@ -11,6 +11,7 @@ amplified", 0 means "without"; only the predictions whose weight is not zero are
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -242,7 +243,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def _step_arguments(self, generator: torch.Generator | list[torch.Generator] | None) -> dict[str, Any]:
         """Pass the generator on to schedulers that draw noise themselves."""
-        accepted = self.scheduler.step.__code__.co_varnames
+        accepted = inspect.signature(self.scheduler.step).parameters
         return {"generator": generator} if "generator" in accepted else {}
 
 

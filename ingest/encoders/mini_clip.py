@@ -193,7 +193,7 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image_features = model.encode_image(views.contiguous(memory_format=torch.channels_last))
             # A text that several items of the batch have is encoded once.
-            distinct, position = text_ids[batch].unique(return_inverse=True)
+            distinct, position = torch.unique(text_ids[batch], return_inverse=True)
             text_features = model.encode_text(distinct_tokens[distinct])[position]
         first, second = F.normalize(image_features.float(), dim=1).chunk(2)
         words = F.normalize(text_features.float(), dim=1)
