@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_data import TinyData
+
+import model.latents
+from ingest.errors import Graph2ImageError
+from model.autoencoder import MiniAutoencoder
+from model.latents import (
+    compute_latents,
+    encode_images,
+    load_squares,
+    normalize_latents,
+    read_latents,
+    square,
+)
+
+
+@pytest.fixture
+def vae() -> MiniAutoencoder:
+    torch.manual_seed(0)
+    model = MiniAutoencoder(channels=16, latent_channels=4, blocks=1)
+    model.register_to_config(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 0.5, 1.0])
+    return model.eval()
+
+
+def test_only_new_images_are_encoded(tiny: TinyData, vae: MiniAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.latents, "SHARD_SIZE", 3)
+    some, all_of_them = tiny.image_hashes[:7], tiny.image_hashes
+    first = compute_latents(tiny.root, vae, "v", some, 32)
+    assert (first.new, first.existing, first.changed) == (7, 0, True)
+    second = compute_latents(tiny.root, vae, "v", all_of_them, 32)
+    assert (second.new, second.existing) == (len(all_of_them) - 7, 7)
+    third = compute_latents(tiny.root, vae, "v", all_of_them, 32)
+    assert (third.new, third.changed) == (0, False)
+    assert first.dataset == "latents/v-32"
+
+    order = [all_of_them[5], all_of_them[0], all_of_them[5]]
+    latents = read_latents(tiny.root, third.dataset, order)
+    expected = normalize_latents(vae, encode_images(vae, load_squares(tiny.root, order, 32)))
+    assert latents.shape == (3, 4, 4, 4)
+    assert latents.dtype == torch.float16
+    torch.testing.assert_close(latents.float(), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_unknown_and_damaged_images(tiny: TinyData, vae: MiniAutoencoder) -> None:
+    with pytest.raises(Graph2ImageError, match="no picture f00"):
+        load_squares(tiny.root, ["f00"], 32)
+    image_hash = tiny.image_hashes[0]
+    Path(tiny.root.path(f"images/files/{image_hash[:2]}/{image_hash}.png")).write_bytes(b"gone")
+    with pytest.raises(Graph2ImageError, match="cannot read the picture"):
+        compute_latents(tiny.root, vae, "v", [image_hash], 32)
+
+
+def test_squares_are_cropped_about_the_center() -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    assert np.asarray(square(Image.fromarray(pixels), 10)).min() == 255
