@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from math import ceil
 
@@ -19,7 +20,42 @@ from ingest.sampledata.surfaces import Ground, textured
 #: Width and height of a cover in pixels, and how much larger it is painted.
 WIDTH, HEIGHT, OVERSAMPLING = 112, 148, 2
 
-LAYOUTS = ("band", "block", "window", "plate", "poster")
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand on a cover; all but colors are shares of its width or height.
+
+    Attributes
+    ----------
+    picture
+        Left, top, right and bottom of the illustration.
+    paper, letters
+        The colors around the illustration, and of the title.
+    title, room
+        Middle of the title, and height for it.
+    author
+        Middle of the author's name.
+    rules
+        Tops of thin lines in the accent color.
+    """
+
+    picture: tuple[float, float, float, float]
+    paper: Role
+    letters: Role
+    title: float
+    room: float
+    author: float
+    rules: tuple[float, ...] = ()
+
+
+DARK, LIGHT = Role.DARK, Role.LIGHT
+LAYOUTS = {
+    "band": Layout((0, 0, 1, 1), DARK, LIGHT, title=0.72, room=0.15, author=0.93, rules=(0.615, 0.816)),
+    "block": Layout((0, 0.36, 1, 1), DARK, LIGHT, title=0.205, room=0.23, author=0.93, rules=(0.35,)),
+    "window": Layout((0.10, 0.10, 0.90, 0.66), DARK, LIGHT, title=0.78, room=0.18, author=0.94),
+    "plate": Layout((0, 0, 1, 0.70), LIGHT, DARK, title=0.81, room=0.14, author=0.94, rules=(0.695,)),
+    "poster": Layout((0, 0, 1, 1), DARK, LIGHT, title=0.20, room=0.23, author=0.93),
+}
 
 
 @dataclass(frozen=True)
@@ -73,14 +109,12 @@ def print_cover(cover: Cover, rng: np.random.Generator) -> Floats:
     """A cover: sRGB, shape (`HEIGHT`, `WIDTH`, 3)."""
     width, height = WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING
     ramps = Palette.of(cover.look.colors).jittered(rng, 0.008 + 0.03 * min(cover.edition, 1)).ramps()
-    top, bottom = {
-        "band": (0.0, 1.0), "block": (0.36, 1.0), "window": (0.10, 0.66), "plate": (0.0, 0.70), "poster": (0.0, 1.0)
-    }[cover.layout]  # fmt: skip
-    inset = 0.10 if cover.layout == "window" else 0.0
-    box = (round(inset * width), round(top * height), round((1 - inset) * width), round(bottom * height))
-    paper = ramps[Role.DARK, 118] if cover.layout in ("block", "window") else ramps[Role.LIGHT, 150]
-    page: Floats = np.ones((height, width, 3)) * paper
-    page[box[1] : box[3], box[0] : box[2]] = _illustration(cover, ramps, (box[3] - box[1], box[2] - box[0]), rng)
+    layout = LAYOUTS[cover.layout]
+    left, top, right, bottom = (
+        round(edge * side) for edge, side in zip(layout.picture, (width, height, width, height), strict=True)
+    )
+    page: Floats = np.ones((height, width, 3)) * ramps[layout.paper, 128]
+    page[top:bottom, left:right] = _illustration(cover, ramps, (bottom - top, right - left), rng)
     page = _typeset(np.clip(page, 0, 1), cover, ramps)
     page = textured(page, Ground.PLAIN, rng)
     page[:, : width // 40] *= 0.86  # the hinge beside the spine
@@ -102,39 +136,31 @@ def _illustration(cover: Cover, ramps: Floats, shape: tuple[int, int], rng: np.r
 
 def _typeset(page: Floats, cover: Cover, ramps: Floats) -> Floats:
     """Title, author and the number in the series, where the layout wants them."""
+    layout = LAYOUTS[cover.layout]
     h, w = page.shape[:2]
-    ink, light, accent = ramps[Role.DARK, 100], ramps[Role.LIGHT, 150], ramps[Role.ACCENT, 128]
-    # Middle of the title, height for it, then the middle of the author's name, all as shares of the height.
-    title_at, room, author_at, color = {
-        "band": (0.72, 0.18, 0.93, light),
-        "block": (0.17, 0.26, 0.95, light),
-        "window": (0.78, 0.20, 0.94, light),
-        "plate": (0.80, 0.17, 0.94, ink),
-        "poster": (0.18, 0.26, 0.93, light),
-    }[cover.layout]
+    # Letters on a picture need a quiet ground.
+    row = np.arange(h) / h
+    shade = np.where((row > 0.87) & (layout.picture[3] == 1), 0.72, 0.0)
     if cover.layout == "band":
-        page[round(0.61 * h) : round(0.83 * h)] = ink
-        for edge in (0.615, 0.816):
-            page[round(edge * h) : round(edge * h) + 3] = accent
-    if cover.layout in ("band", "poster"):  # letters on a picture need a quiet ground
-        shade = np.zeros((h, w))
-        shade[round(0.87 * h) :] = 0.72
-        if cover.layout == "poster":
-            shade += np.clip(0.80 - np.arange(h)[:, None] / h * 1.9, 0, 0.75)
-        page = mixed(page, ink, np.clip(shade, 0, 1))
-    if cover.layout in ("block", "plate"):
-        line = round((0.355 if cover.layout == "block" else 0.695) * h)
-        page[line : line + 5] = accent
-    page = _lettered(page, cover.title.upper(), round(title_at * h), round(room * h), color)
-    page = _lettered(page, cover.author, round(author_at * h), round(0.055 * h), color)
+        shade[(row > 0.61) & (row < 0.83)] = 1.0
+    elif cover.layout == "poster":
+        shade += np.clip(0.95 - row * 2, 0, 0.75)
+    page = mixed(page, ramps[Role.DARK, 100], np.repeat(np.clip(shade, 0, 1)[:, None], w, 1))
+    for rule in layout.rules:
+        page[round(rule * h) : round(rule * h) + 4] = ramps[Role.ACCENT, 128]
+    letters = ramps[layout.letters, 128]
+    page = _lettered(page, cover.title.upper(), round(layout.title * h), round(layout.room * h), letters)
+    page = _lettered(page, cover.author, round(layout.author * h), round(0.055 * h), letters)
     if cover.number:
-        page = _lettered(page, f"BOOK {cover.number}", round(0.035 * h), round(0.05 * h), light)
+        page = _lettered(page, f"BOOK {cover.number}", round(0.035 * h), round(0.05 * h), ramps[Role.LIGHT, 128])
     return page
 
 
 def _lettered(page: Floats, text: str, middle: int, room: int, color: Floats) -> Floats:
     """Text centered around row `middle`, in the largest type that fits into `room` rows and the page's width."""
     h, w = page.shape[:2]
+    # The type that comes with Pillow has no accented letters.
+    text = unicodedata.normalize("NFKD", text.replace("ı", "i")).encode("ascii", "ignore").decode()
     mask = Image.new("L", (w, h))
     draw = ImageDraw.Draw(mask)
     for size in range(room, 7, -1):

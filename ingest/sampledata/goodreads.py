@@ -100,7 +100,7 @@ class _Book:
         return f"{self.title} ({self.series.title}, #{self.number})" if self.series else self.title
 
     def cover(self) -> Cover:
-        layout = self.series.layout if self.series else LAYOUTS[(self.author + self.edition) % len(LAYOUTS)]
+        layout = self.series.layout if self.series else list(LAYOUTS)[(self.author + self.edition) % len(LAYOUTS)]
         number = str(self.number) if self.series else ""
         return Cover(self.subject, LOOKS[self.author], layout, self.title, AUTHORS[self.author], number, self.edition)
 
@@ -181,7 +181,7 @@ def _catalog(rng: np.random.Generator, items: int, seed: int) -> list[_Book]:
         series, number, length = open_series.get(author, (None, 0, 0))
         if series is None or number == length:
             name = f"The {NAMES[int(rng.integers(len(NAMES)))]} {SERIES[int(rng.integers(len(SERIES)))]}"
-            series = _Series(ids[items + i], name, LAYOUTS[int(rng.integers(len(LAYOUTS)))])
+            series = _Series(ids[items + i], name, list(LAYOUTS)[int(rng.integers(len(LAYOUTS)))])
             number, length = 0, int(rng.integers(3, 8))
         in_series = bool(rng.random() < 0.7)
         open_series[author] = (series, number + in_series, length)
