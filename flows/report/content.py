@@ -125,16 +125,16 @@ class Content:
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def cards(self, limit: int) -> list[Card]:
-        """The first `limit` items, in the order of a hash of their ids, that have a picture from text only."""
-        chosen = [item for item, variants in self._rows.items() if "text" in variants][:limit]
-        sampled = self._sampled(chosen)
-        items = self.items([*chosen, *(row["item_id"] for rows in sampled.values() for row in rows)])
+        """The first `limit` test items, in the order of a hash of their ids, that have a picture from text only."""
+        sampled = self._sampled([item for item, variants in self._rows.items() if "text" in variants])
+        chosen = [item for item in self._rows if item in sampled][:limit]
+        items = self.items([*chosen, *(row["item_id"] for item_id in chosen for row in sampled[item_id])])
         return [
             Card(
                 items[item_id],
                 tuple(
                     Reason(items[row["item_id"]], row["ppr"], row["similarity"], row["via"])
-                    for row in sampled.get(item_id, ())
+                    for row in sampled[item_id]
                     if row["item_id"] in items
                 ),
                 self._made(row for row in self._rows[item_id].values() if not row["variant"].startswith("mix")),
@@ -177,9 +177,9 @@ class Content:
         return picture_url(self._data.read_bytes(path))
 
     def _sampled(self, item_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-        """Sampled neighbors of the items, best first."""
+        """Sampled neighbors of those of the items that are test items, best first."""
         dataset = self._data.dataset(self._neighbors, NEIGHBOR_SCHEMA)
-        rows = dataset.to_table(filter=_among("item_id", item_ids)).to_pylist()
+        rows = dataset.to_table(filter=_among("item_id", item_ids) & (pc.field("split") == "test")).to_pylist()
         return {row["item_id"]: row["neighbors"] for row in rows}
 
     def items(self, item_ids: Iterable[str]) -> dict[str, Item]:

@@ -155,11 +155,12 @@ def copying_note(metrics: Mapping[str, Any]) -> str:
     )
     if closer:
         text += "By similarity the copy wins: it is a real picture, and a neighbor resembles its item. "
+    right = {head: (copied["right"][head]["mean"], value["mean"]) for head, value in made["right"].items()}
     heads = [
-        f"{words(head)} ({100 * copied['right'][head]['mean']:.0f}% against {100 * value['mean']:.0f}%)"
-        for head, value in made["right"].items()
-        if head in copied["right"] and copied["right"][head]["mean"] < value["mean"]
+        f"{words(head)} ({100 * own:.0f}% against {100 * copy:.0f}%)"
+        for head, (copy, own) in right.items()
+        if copy is not None and own is not None and copy < own
     ]
     if heads:
-        return f"{text}The made pictures are right more often about {_join(heads)}, and they are new."
+        return f"{text}The made pictures are right more often about {_join(heads)}."
     return f"{text}It shows what the neighbor shows, whatever the text says, and it is nothing new."

@@ -123,7 +123,7 @@ def data(tmp_path: Path) -> DataRoot:
     neighbors = [
         {
             "item_id": item,
-            "split": "test",
+            "split": "test" if item in TEST else "train",
             "neighbors": [
                 {
                     "item_id": other,
@@ -136,7 +136,7 @@ def data(tmp_path: Path) -> DataRoot:
             ]
             + [{"item_id": TRAIN[3], "image_hash": "", "ppr": None, "similarity": 0.1, "via": "semantic"}],
         }
-        for item in TEST
+        for item in (*TEST, TRAIN[-1])
     ]
     for name, rows, schema in (
         ("items/toy", items, ITEM_SCHEMA),
@@ -223,6 +223,7 @@ class Page(HTMLParser):
 
 def test_page_says_what_happened(data: DataRoot, tmp_path: Path) -> None:
     generate_all(data)
+    generate(data, TRAIN[-1], "text", [])  # no held-out item: not shown
     headline, source = build(data, tmp_path / "new folder" / "report.html")
     page = Page(source)
     text = " ".join(page.text.split()).replace("\xa0", " ")
@@ -238,6 +239,7 @@ def test_page_says_what_happened(data: DataRoot, tmp_path: Path) -> None:
     assert "train 131.2 1,480" in text
     assert "Boat 0 & <moon>" in text  # escaped, whatever a title holds
     assert "<moon>" not in source
+    assert TRAIN[-1] not in text
     for fact in (MODEL, "f00d", "abc", "mini-e"):
         assert fact in text
     assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["report.html"]
@@ -309,14 +311,15 @@ def test_little_to_show(data: DataRoot, tmp_path: Path) -> None:
     """One item, no mixtures, nothing shuffled, no standard errors, no timings: still a page."""
     generate(data, TEST[0], "text", [])
     generate(data, TEST[0], "graph-1.5", [(TRAIN[0], 1.5)])
-    lone = {"n": 1, "similarity": estimates(0.4, None), "palette_distance": estimates(20, None), "right": {}}
+    lone = {"n": 1, "similarity": estimates(0.4, None), "palette_distance": estimates(20, None)}
+    lone["right"] = {"Artist": {"mean": None, "se": None}}
     lone["copy_rate"] = None
     data.write_json(
         f"evaluations/{MODEL}/metrics.json",
         {
             "n": 1,
-            "classifier": {"heads": {}},
-            "variants": {"text": lone, "graph-1.5": lone},
+            "classifier": METRICS["classifier"],
+            "variants": {"text": lone, "graph-1.5": lone, "top-neighbor": lone},
             "paired": [{"variant": "graph-1.5", "baseline": "text", **lone}],
         },
     )
