@@ -1,0 +1,58 @@
+"""One small run of the demo, shared by the tests that look at what comes out of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from flows.demo import DemoReport, run_demo
+
+#: Every part of the main job, each as small as it can be.
+TINY = """
+preset = "mini"
+image_size = 32
+[autoencoder]
+channels = 16
+blocks = 1
+steps = 20
+[unet]
+block_out_channels = [32, 32]
+attention_heads = 1
+[optimization]
+steps = 20
+warmup_steps = 2
+checkpoint_every = 10
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training configuration that takes seconds."""
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path, tiny_config: Path) -> DemoReport:
+    """The demo on a gallery of 160 works."""
+    return run_demo(demo_folder, items=160, config=tiny_config)
+
+
+@pytest.fixture
+def graph2image(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Call the command line in this process: `graph2image("status", data=…)`."""
+    monkeypatch.delenv("GRAPH2IMAGE_DATA", raising=False)
+    monkeypatch.delenv("GRAPH2IMAGE_STORE", raising=False)
+
+    def call(*arguments: str, data: str | Path) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--data", str(data)])
+
+    return call
