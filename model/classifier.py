@@ -42,7 +42,7 @@ IMAGE_SIZE = 64
 FEATURES = 128
 BATCH_SIZE = 64
 EPOCHS = 14
-FEWEST_STEPS, MOST_STEPS = 200, 1200
+FEWEST_STEPS, MOST_STEPS = 800, 1500
 LEARNING_RATE = 2e-3
 #: Of every tenth training picture the classifier sees nothing: its accuracy is measured there.
 HELD_BACK = 10

@@ -68,7 +68,9 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     longer(killed, 30)
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from ingest.datasets import DataRoot; from model.config import load_train_config; from model.train import train\n"
+        "from ingest.datasets import DataRoot\n"
+        "from model.config import load_train_config\n"
+        "from model.train import train\n"
         "train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])"
     )
     arguments = [killed.root.url, str(killed.config_path), NEIGHBORS]
@@ -92,7 +94,7 @@ def test_damaged_checkpoint(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     Path(tiny.root.path("models", report.model_id, "model.json")).unlink()
     tiny.root.write_bytes(f"training/{report.model_id}/checkpoint.safetensors", b"damaged")
-    with pytest.raises(Graph2ImageError, match="cannot resume from .*checkpoint") as error:
+    with pytest.raises(Graph2ImageError, match=r"cannot resume from .*checkpoint") as error:
         train(tiny.root, tiny.config, NEIGHBORS)
     assert "Delete the file" in str(error.value.hint)
 
