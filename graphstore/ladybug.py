@@ -4,16 +4,21 @@ What is notable about Ladybug, and handled here:
 
 - One process may write, others may read beside it. Within one process all stores on a path share a single `Database`:
   a second one would not notice the first's writes, and closing it would drop the first's file lock.
-- `COPY` is by far the fastest way in and takes columns by position; it must not meet a key that exists. So upserts
-  split the rows by what the store has: new rows are copied, the others set.
+- `COPY` is by far the fastest way in, but not logged: when a process is killed amid the checkpoint that follows, the
+  copied rows of a transaction are lost and its other writes are kept. So only `bulk_load` copies. It takes columns by
+  position and must not meet a key that exists, so upserts split the rows by what the store has.
+- A log that ends in an unfinished write is refused; then the store is opened again without that write.
 - A read-only transaction refuses writes to the graph, but not `COPY … TO` a file: `cypher.check_reads_only` does.
 - A failed statement rolls the whole transaction back.
+- While a writer checkpoints, or after it was killed doing so, readers are refused: `_open_for_reading`.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +40,11 @@ from graphstore.schema import (
 )
 from graphstore.store import GraphStore, mark_truncated
 from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINT_WAIT_S = 10.0
+_ENDS = ["from_id", "to_id"]
 
 _TYPE_NAMES = {
     pa.string(): "STRING",
@@ -90,9 +100,8 @@ def _open_database(path: str, read_only: bool) -> ladybug.Database:
     if read_only and not Path(path).exists():
         raise Graph2ImageError(f"there is no graph store at {path}", "Run `graph2image ingest` first.")
     try:
-        if not read_only:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return ladybug.Database(path, read_only=read_only)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return _open_for_reading(path) if read_only else _open_after_kill(path)
     except (RuntimeError, OSError) as error:
         message = str(error)
         if "Could not set lock" in message:
@@ -102,6 +111,33 @@ def _open_database(path: str, read_only: bool) -> ladybug.Database:
                 "One process may write at a time: wait until it has ended, then run the same command again.",
             ) from error
         raise Graph2ImageError(f"cannot open the graph store {path}: {_first_line(message)}") from error
+
+
+def _open_after_kill(path: str, *, read_only: bool = False) -> ladybug.Database:
+    """Open; if the log ends in a write that was cut off, or that another process is just making, without that write."""
+    try:
+        return ladybug.Database(path, read_only=read_only)
+    except RuntimeError as error:
+        if "WAL file is corrupted" not in str(error):
+            raise
+    log.info("%s ends in an unfinished write, which does not count", path)
+    return ladybug.Database(path, read_only=read_only, throw_on_wal_replay_failure=False)
+
+
+def _open_for_reading(path: str) -> ladybug.Database:
+    """Open read-only. That cannot be done amid a checkpoint: wait for it, or complete one whose writer was killed."""
+    deadline = time.monotonic() + _CHECKPOINT_WAIT_S
+    while True:
+        try:
+            return _open_after_kill(path, read_only=True)
+        except RuntimeError as error:
+            if "checkpoint recovery is pending" not in str(error) or time.monotonic() > deadline:
+                raise
+        try:
+            _open_after_kill(path).close()
+            log.warning("completed a checkpoint of %s that was cut off", path)
+        except RuntimeError:  # the process that is checkpointing holds the lock
+            time.sleep(0.1)
 
 
 def _first_line(message: str) -> str:
@@ -143,6 +179,8 @@ class LadybugStore(GraphStore):
         self._read_only = read_only
         self._database = _acquire(self._path, read_only)
         self._closed = False
+        self._bulk = False
+        self._unlogged = False
         try:
             self._connection = ladybug.Connection(self._database)
             if not read_only:
@@ -208,10 +246,8 @@ class LadybugStore(GraphStore):
             for name, properties in sorted(self.node_labels().items())
         )
         relations = tuple(
-            RelationInfo(
-                *key, self._count("MATCH (a:`{1}`)-[r:`{0}`]->(b:`{2}`) RETURN count(r) AS count".format(*key))
-            )
-            for key in self.relation_types()
+            RelationInfo(type_, start, end, self._count(_count_of(type_, start, end)))
+            for type_, start, end in self.relation_types()
         )
         return GraphSchema(labels, relations)
 
@@ -232,7 +268,20 @@ class LadybugStore(GraphStore):
         self._execute(cypher, parameters)
 
     @contextmanager
+    def bulk_load(self) -> Iterator[None]:
+        self._bulk = True
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self._bulk = False
+        self._unlogged = True
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
+        if self._unlogged:
+            self._execute("CHECKPOINT")
+            self._unlogged = False
         self._execute("BEGIN TRANSACTION")
         try:
             yield
@@ -272,33 +321,27 @@ class LadybugStore(GraphStore):
 
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
         nodes = _cast(nodes, self._properties(label), label)
-        known = self.read(f"MATCH (n:`{label}`) RETURN n.id AS id").column("id")
-        is_known = pc.is_in(nodes.column("id"), value_set=known)
-        columns = ", ".join(f"`{name}`" for name in nodes.column_names)
-        self._load(f"COPY `{label}`({columns}) FROM $rows", nodes.filter(pc.invert(is_known)))
-        # `__n` cannot be a column's name: those begin with a letter.
-        assignments = ", ".join(f"__n.`{name}` = `{name}`" for name in nodes.column_names if name != "id")
-        if assignments:
-            self._load(f"LOAD FROM $rows MATCH (__n:`{label}` {{id: id}}) SET {assignments}", nodes.filter(is_known))
+        if self._bulk:
+            known = pc.is_in(nodes["id"], value_set=self.read(f"MATCH (n:`{label}`) RETURN n.id AS id")["id"])
+            columns = ", ".join(f"`{name}`" for name in nodes.column_names)
+            self._load(f"COPY `{label}`({columns}) FROM $rows", nodes.filter(pc.invert(known)))
+            nodes = nodes.filter(known)
+        self._load(f"LOAD FROM $rows MERGE (__n:`{label}` {{id: id}}){_set('__n', nodes)}", nodes)
 
     def upsert_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
-        names = [name for name in relations.column_names if name not in ("from_id", "to_id")]
-        relations = relations.select(["from_id", "to_id", *names])  # COPY goes by position
-        keys = ["from_id", "to_id"]
-        known = self.read(
-            f"MATCH (a:`{from_label}`)-[:`{type_}`]->(b:`{to_label}`) RETURN a.id AS from_id, b.id AS to_id"
-        )
-        self._load(
-            f"COPY `{type_}` FROM $rows (from='{from_label}', to='{to_label}')",
-            relations.join(known, keys, join_type="left anti"),
-        )
-        if names:
-            assignments = ", ".join(f"__r.`{name}` = `{name}`" for name in names)
-            self._load(
-                f"LOAD FROM $rows MATCH (__a:`{from_label}` {{id: from_id}})-[__r:`{type_}`]->"
-                f"(__b:`{to_label}` {{id: to_id}}) SET {assignments}",
-                relations.join(known, keys, join_type="left semi"),
+        relations = relations.select(["from_id", "to_id", *(n for n in relations.column_names if n not in _ENDS)])
+        if self._bulk:
+            known = self.read(
+                f"MATCH (a:`{from_label}`)-[:`{type_}`]->(b:`{to_label}`) RETURN a.id AS from_id, b.id AS to_id"
             )
+            new = relations.join(known, _ENDS, join_type="left anti")
+            self._load(f"COPY `{type_}` FROM $rows (from='{from_label}', to='{to_label}')", new)
+            relations = relations.join(known, _ENDS, join_type="left semi")
+        self._load(
+            f"LOAD FROM $rows MATCH (__a:`{from_label}` {{id: from_id}}) MATCH (__b:`{to_label}` {{id: to_id}}) "
+            f"MERGE (__a)-[__r:`{type_}`]->(__b){_set('__r', relations)}",
+            relations,
+        )
 
     def remove_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
         self._load(
@@ -316,8 +359,6 @@ class LadybugStore(GraphStore):
             return self._connection.execute(cypher, dict(parameters or {}))
 
     def _define_system_tables(self) -> None:
-        if set(SYSTEM_LABELS) <= set(self._tables("NODE")):
-            return
         with self.transaction():
             for label, properties in SYSTEM_LABELS.items():
                 self.define_label(label, properties)
@@ -335,6 +376,19 @@ class LadybugStore(GraphStore):
                     f"{what} {name!r} cannot be told from the {used_as} {row['name']!r} in the graph store",
                     "Rename one of the two: upper and lower case are not told apart.",
                 )
+
+
+def _count_of(type_: str, from_label: str, to_label: str) -> str:
+    return f"MATCH (:`{from_label}`)-[r:`{type_}`]->(:`{to_label}`) RETURN count(r) AS count"
+
+
+def _set(variable: str, rows: pa.Table) -> str:
+    """The SET clause that gives a node or relation its row's properties.
+
+    `variable` begins with an underscore, so it is not taken for a column: their names begin with a letter.
+    """
+    names = [name for name in rows.column_names if name not in ("id", *_ENDS)]
+    return " SET " + ", ".join(f"{variable}.`{name}` = `{name}`" for name in names) if names else ""
 
 
 def _cast(nodes: pa.Table, properties: pa.Schema, label: str) -> pa.Table:

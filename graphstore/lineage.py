@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.load import apply_opt_outs, labels_of, record_snapshot
+from graphstore.bookkeeping import apply_opt_outs, now, record_snapshot, upsert_record
+from graphstore.load import labels_of
 from graphstore.schema import (
     CONDITIONED_ON,
     GENERATED_BY,
@@ -186,8 +187,7 @@ def opt_out(store: GraphStore, data: DataRoot, id_: str) -> OptOutReport:
     changed = store.read(f"MATCH (o:{OPT_OUT} {{id: $id}}) RETURN o.id AS id", {"id": id_}).num_rows == 0
     with store.transaction():
         if changed:
-            record = {"id": id_, "created_at": datetime.now(UTC).replace(tzinfo=None)}
-            store.upsert_nodes(OPT_OUT, pa.Table.from_pylist([record], SYSTEM_LABELS[OPT_OUT]))
+            upsert_record(store, OPT_OUT, id=id_, created_at=now())
         store.write(f"MATCH (n:`{label}` {{id: $id}}) SET n.opted_out = true", {"id": id_})
         apply_opt_outs(store)
         version = record_snapshot(store)
@@ -212,14 +212,13 @@ def _record_model(store: GraphStore, data: DataRoot, model_id: str) -> None:
         raise Graph2ImageError(f"there is no model {model_id!r} under {data.url}: {file} is missing")
     record = data.read_json(file)
     created_at = data.fs.modified(data.path(file)).astimezone(UTC).replace(tzinfo=None)
-    node = {"id": model_id, "preset": record["config"]["preset"], "created_at": created_at}
-    store.upsert_nodes(MODEL, pa.Table.from_pylist([node], SYSTEM_LABELS[MODEL]))
+    upsert_record(store, MODEL, id=model_id, preset=record["config"]["preset"], created_at=created_at)
     version = record["neighbors_metadata"].get("graph_version")
     if version is None:
         return
     if _one(store, f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", version) is None:
         # A model that was trained on another store's graph.
-        store.upsert_nodes(SNAPSHOT, pa.table({"id": [version]}))
+        upsert_record(store, SNAPSHOT, id=version)
     store.upsert_relations(TRAINED_ON, MODEL, SNAPSHOT, pa.table({"from_id": [model_id], "to_id": [version]}))
 
 

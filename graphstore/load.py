@@ -1,10 +1,12 @@
-"""From the Parquet datasets of one source into the graph store, in one transaction.
+"""From the Parquet datasets of one source into the graph store.
 
-After a load the store has every item, entity and relation of the source's snapshot, checked by counting in the store
-before the commit: lost relationships are the classic silent failure of graph loads. A load that is killed has changed
-nothing; the same load again starts over.
+After a load the store has every item, entity and relation of the source's snapshot, checked by counting in the store:
+lost relationships are the classic silent failure of graph loads.
 
 - An unchanged snapshot is recognized by its digests and costs nothing.
+- A source is marked while it is loaded, and its digests are recorded when all of it is durable. A load that fails
+  changes nothing; after one that was killed the mark is still there, sampling refuses the graph, and the same load
+  again completes it.
 - A relation whose end is not in the store is *pending*: it stays in the relations dataset, and appears as soon as a
   load of any source brings that end.
 - Rows that are no longer in the snapshot stay in the store and are counted as gone: lineage may lead to them. Relations
@@ -17,22 +19,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphstore.bookkeeping import (
+    apply_opt_outs,
+    loaded_sources,
+    marked_as_loading,
+    now,
+    record_snapshot,
+    upsert_record,
+)
 from graphstore.schema import (
     ENTITY_PROPERTIES,
     GENERATED_IMAGE,
     ITEM_LINEAGE_RELATIONS,
     ITEM_PROPERTIES,
     LOADED_SOURCE,
-    OPT_OUT,
     RELATION_PROPERTIES,
-    SNAPSHOT,
-    SYSTEM_LABELS,
     check_identifier,
     check_user_name,
     property_type,
@@ -111,40 +117,46 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
     digests = {f"{name}_digest": _digest(data, f"{name}/{source}") for name in ("items", "entities", "relations")}
     if not any(digests.values()):
         raise Graph2ImageError(f"there is nothing to load for source {source!r}", "Run `graph2image ingest` first.")
-    before = {row["id"]: row for row in _loaded_sources(store)}
-    if source in before and all(before[source][name] == value for name, value in digests.items()):
-        return _report(before[source], store.version(), changed=False)
+    before = loaded_sources(store)
+    known = before.get(source)
+    if known and not known["loading"] and all(known[name] == value for name, value in digests.items()):
+        return _report(known, store.version(), changed=False)
 
     item_rows = _read(data, f"items/{source}", ITEM_SCHEMA)
     entity_rows = _read(data, f"entities/{source}", ENTITY_SCHEMA)
     relation_rows = _read(data, f"relations/{source}", RELATION_SCHEMA)
-    _check_labels(item_rows, entity_rows, before)
-    with store.transaction():
+    item_labels, entity_labels = (rows["label"].unique().to_pylist() for rows in (item_rows, entity_rows))
+    _check_labels(item_labels, entity_labels, before)
+    with marked_as_loading(store, source, item_labels, entity_labels), store.bulk_load():
         items = _load_nodes(store, item_rows, "item", source, before)
         entities = _load_nodes(store, entity_rows, "entity", source, before)
         ids = pa.chunked_array([*items.ids.chunks, *entities.ids.chunks], pa.string())
-        known_labels = {name for row in before.values() for name in (*row["item_labels"], *row["entity_labels"])}
-        labels = sorted(known_labels | {*items.labels, *entities.labels})
-        relations = _load_relations(store, relation_rows, source, labels, ids)
-        record = {
-            "id": source,
-            **digests,
-            "gone_digest": digest(items.gone, entities.gone),
-            "item_labels": items.labels,
-            "entity_labels": entities.labels,
-            "items": len(items.ids),
-            "entities": len(entities.ids),
-            "relations": relations.loaded,
-            "pending": relations.pending,
-            "items_gone": len(items.gone),
-            "entities_gone": len(entities.gone),
-            "loaded_at": _now(),
-        }
-        store.upsert_nodes(LOADED_SOURCE, pa.Table.from_pylist([record], SYSTEM_LABELS[LOADED_SOURCE]))
-        resolved = sum(_retry_pending(store, data, row, labels) for name, row in before.items() if name != source)
+        relations = _load_relations(store, relation_rows, source, ids)
+        resolved = {name: _retry_pending(store, data, row) for name, row in before.items() if name != source}
         apply_opt_outs(store)
+    record = {
+        "id": source,
+        **digests,
+        "gone_digest": digest(items.gone, entities.gone),
+        "item_labels": items.labels,
+        "entity_labels": entities.labels,
+        "items": len(items.ids),
+        "entities": len(entities.ids),
+        "relations": relations.loaded,
+        "pending": relations.pending,
+        "items_gone": len(items.gone),
+        "entities_gone": len(entities.gone),
+        "loaded_at": now(),
+        "loading": False,
+    }
+    with store.transaction():
+        upsert_record(store, LOADED_SOURCE, **record)
+        for name, others in resolved.items():
+            if others:
+                upsert_record(store, LOADED_SOURCE, id=name, relations=others.loaded, pending=others.pending)
         version = record_snapshot(store)
-    report = _report(record, version, changed=True, removed=relations.removed, resolved=resolved)
+    appeared = sum(others.added for others in resolved.values() if others)
+    report = _report(record, version, changed=True, removed=relations.removed, resolved=appeared)
     log.info(
         "loaded %s: %d items, %d entities, %d relations, %d pending",
         *(source, report.items, report.entities, report.relations, report.pending),
@@ -155,30 +167,6 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
             *(report.items_gone, report.entities_gone, source),
         )
     return report
-
-
-def apply_opt_outs(store: GraphStore) -> None:
-    """Mark every item that leads to an opted-out entity, by whatever relation, as opted out."""
-    if store.read(f"MATCH (o:{OPT_OUT}) RETURN o.id AS id LIMIT 1").num_rows == 0:
-        return
-    items, entities = set(store.labels_of_kind("item")), set(store.labels_of_kind("entity"))
-    for type_, from_label, to_label in store.relation_types():
-        if from_label in items and to_label in entities:
-            store.write(
-                f"MATCH (n:`{from_label}`)-[:`{type_}`]->(e:`{to_label}`) WHERE e.opted_out = true "
-                "SET n.opted_out = true"
-            )
-
-
-def record_snapshot(store: GraphStore) -> str:
-    """Make sure that the present graph version has its `Snapshot` node, for lineage to lead to; returns the version."""
-    version = store.version()
-    if store.read(f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", {"id": version}).num_rows == 0:
-        rows = _loaded_sources(store)
-        totals = {name: sum(row[name] for row in rows) for name in ("items", "entities", "relations")}
-        snapshot = {"id": version, "created_at": _now(), **totals}
-        store.upsert_nodes(SNAPSHOT, pa.Table.from_pylist([snapshot], SYSTEM_LABELS[SNAPSHOT]))
-    return version
 
 
 def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, before: dict[str, dict[str, Any]]) -> _Nodes:
@@ -220,10 +208,9 @@ def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, befor
             table = table.set_column(table.column_names.index("opted_out"), "opted_out", opted_out)
         store.upsert_nodes(label, table)
 
+    own = "WHERE n.id STARTS WITH $prefix"
     in_store = sum(
-        _count(
-            store, f"MATCH (n:`{label}`) WHERE n.id STARTS WITH $prefix RETURN count(n) AS count", {"prefix": prefix}
-        )
+        _count(store, f"MATCH (n:`{label}`) {own} RETURN count(n) AS count", {"prefix": prefix})
         for label in {*labels, *stored}
     )
     _check_count(f"{kind} nodes of {source}", in_store, len(ids) + len(gone))
@@ -240,39 +227,31 @@ def _check_ids(ids: pa.ChunkedArray, kind: str, source: str, prefix: str) -> Non
         raise Graph2ImageError(f"{kind} {foreign[0]} does not belong to source {source!r}: ids begin with {prefix!r}")
 
 
-def _check_labels(item_rows: pa.Table, entity_rows: pa.Table, before: dict[str, dict[str, Any]]) -> None:
+def _check_labels(items: list[str], entities: list[str], before: dict[str, dict[str, Any]]) -> None:
     """A label must be writable in Cypher, and be of items only or of entities only."""
-    items, entities = set(item_rows["label"].unique().to_pylist()), set(entity_rows["label"].unique().to_pylist())
-    for label in sorted(items | entities):
+    for label in sorted({*items, *entities}):
         check_user_name(label, "label")
-    for row in before.values():
-        items.update(row["item_labels"])
-        entities.update(row["entity_labels"])
-    both = sorted(items & entities)
-    if both:
-        raise Graph2ImageError(
-            f"label {both[0]!r} is given to items and to entities", "Give one of them another label."
-        )
+    all_items = {*items, *(label for row in before.values() for label in row["item_labels"])}
+    all_entities = {*entities, *(label for row in before.values() for label in row["entity_labels"])}
+    for label in sorted(all_items & all_entities):
+        raise Graph2ImageError(f"label {label!r} is given to items and to entities", "Give one of them another label.")
 
 
 def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:
     """The node properties of `rows` (one label): `base` first, then the source's own columns, in the store's types."""
     rows = rows.drop_columns(["label"])
     if "opted_out" not in rows.column_names:
-        rows = rows.append_column("opted_out", pa.array([False]).take(pa.repeat(0, rows.num_rows)))
-    own = [name for name in rows.column_names if name not in base.names]
-    schema = pa.schema(
-        [
-            *base,
-            *((check_identifier(name, "column"), property_type(rows.schema.field(name).type, name)) for name in own),
-        ]
-    )
+        rows = rows.append_column("opted_out", pa.repeat(False, rows.num_rows))
+    own = [
+        pa.field(check_identifier(field.name, "column"), property_type(field.type, field.name))
+        for field in rows.schema
+        if field.name not in base.names
+    ]
+    schema = pa.schema([*base, *own])
     return rows.select(schema.names).cast(schema)
 
 
-def _load_relations(
-    store: GraphStore, rows: pa.Table, source: str, labels: list[str], snapshot_ids: pa.ChunkedArray
-) -> _Relations:
+def _load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids: pa.ChunkedArray) -> _Relations:
     """Upsert the relations of `source` whose ends are in the store; count them there.
 
     Relations of the nodes `snapshot_ids` that are not in `rows` are removed.
@@ -289,6 +268,7 @@ def _load_relations(
     # The same relation twice: the last row counts.
     rows = rows.group_by(["type", *_KEYS], use_threads=False).aggregate([("weight", "last")])
     rows = rows.rename_columns(["type", *_KEYS, "weight"])
+    labels = {*store.labels_of_kind("item"), *store.labels_of_kind("entity")}
     for end in ("from", "to"):
         rows = rows.append_column(f"{end}_label", labels_of(store, rows[f"{end}_id"], labels))
     resolved = rows.drop_null()
@@ -341,20 +321,15 @@ def labels_of(store: GraphStore, ids: pa.ChunkedArray, labels: Iterable[str]) ->
     return owners["label"].combine_chunks().take(pc.index_in(ids, value_set=owners["id"]).combine_chunks())
 
 
-def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any], labels: list[str]) -> int:
-    """Load relations of another source whose missing ends may have come; returns how many appeared.
+def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any]) -> _Relations | None:
+    """Load the relations of another source whose missing ends may have come; None if there was nothing to do.
 
-    Nothing is done if that source's relations have been published anew since: its own load will see to them.
+    If that source's relations have been published anew since, its own load will see to them.
     """
     if row["pending"] == 0 or _digest(data, f"relations/{row['id']}") != row["relations_digest"]:
-        return 0
+        return None
     rows = _read(data, f"relations/{row['id']}", RELATION_SCHEMA)
-    counts = _load_relations(store, rows, row["id"], labels, pa.chunked_array([], pa.string()))
-    store.write(
-        f"MATCH (s:{LOADED_SOURCE} {{id: $id}}) SET s.relations = $relations, s.pending = $pending",
-        {"id": row["id"], "relations": counts.loaded, "pending": counts.pending},
-    )
-    return counts.added
+    return _load_relations(store, rows, row["id"], pa.chunked_array([], pa.string()))
 
 
 def _count(store: GraphStore, cypher: str, parameters: dict[str, str]) -> int:
@@ -384,18 +359,8 @@ def _read(data: DataRoot, name: str, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def _loaded_sources(store: GraphStore) -> list[dict[str, Any]]:
-    columns = ", ".join(f"s.{name} AS {name}" for name in SYSTEM_LABELS[LOADED_SOURCE].names)
-    rows: list[dict[str, Any]] = store.read(f"MATCH (s:{LOADED_SOURCE}) RETURN {columns} ORDER BY id").to_pylist()
-    return rows
-
-
 def _report(row: dict[str, Any], version: str, *, changed: bool, removed: int = 0, resolved: int = 0) -> LoadReport:
     counts = {field.name: row[field.name] for field in fields(LoadReport) if field.name in row}
     return LoadReport(
         source=row["id"], **counts, relations_removed=removed, resolved=resolved, version=version, changed=changed
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphstore.bookkeeping import check_complete
 from graphstore.store import GraphStore
 from ingest.errors import Graph2ImageError
 
@@ -97,8 +98,9 @@ def project(
     Raises
     ------
     Graph2ImageError
-        If the store has no items, or `relation_weights` names a type that it does not have.
+        If the store has no items, a load was cut off, or `relation_weights` names a type that the store does not have.
     """
+    check_complete(store)
     item_labels, entity_labels = store.labels_of_kind("item"), store.labels_of_kind("entity")
     items = _read_items(store, item_labels)
     entity_ids = _concat(

@@ -87,6 +87,7 @@ SYSTEM_LABELS: dict[str, pa.Schema] = {
             ("items_gone", pa.int64()),
             ("entities_gone", pa.int64()),
             ("loaded_at", _TIMESTAMP),
+            ("loading", pa.bool_()),
         ]
     ),
     OPT_OUT: pa.schema([("id", pa.string()), ("created_at", _TIMESTAMP)]),

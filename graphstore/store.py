@@ -58,7 +58,14 @@ class GraphStore(Protocol):
         """Run Cypher of ours that writes."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All that is written inside is committed at the end, or rolled back by an exception."""
+        """All that is written inside is there at the end, or nothing: after an exception, and after a kill."""
+
+    def bulk_load(self) -> AbstractContextManager[None]:
+        """As `transaction`, faster for many rows, but a kill may leave a part of them.
+
+        It is durable when the next `transaction` begins. The caller marks beforehand, in a transaction, what it is
+        about to write, and takes the mark away afterwards, in another one.
+        """
 
     def define_label(self, label: str, properties: pa.Schema) -> None:
         """Make sure that nodes with `label` can have `properties`; types as given by `schema.property_type`."""
@@ -91,7 +98,7 @@ class GraphStore(Protocol):
         """The graph version: a digest of what was loaded from each source and of what was opted out."""
         sources = self.read(
             f"MATCH (s:{LOADED_SOURCE}) RETURN s.id AS id, s.items_digest AS items, s.entities_digest AS entities, "
-            "s.relations_digest AS relations, s.gone_digest AS gone ORDER BY id"
+            "s.relations_digest AS relations, s.gone_digest AS gone, s.loading AS loading ORDER BY id"
         )
         opted_out = self.read(f"MATCH (o:{OPT_OUT}) RETURN o.id AS id ORDER BY id")
         return digest(sources.to_pylist(), opted_out.column("id").to_pylist())
@@ -99,7 +106,7 @@ class GraphStore(Protocol):
     def labels_of_kind(self, kind: str) -> list[str]:
         """Labels of the loaded items (`kind="item"`) or entities (`kind="entity"`), sorted."""
         column = self.read(f"MATCH (s:{LOADED_SOURCE}) RETURN s.{kind}_labels AS labels").column("labels")
-        return sorted({label for labels in column.to_pylist() for label in labels})
+        return sorted({label for labels in column.to_pylist() for label in labels} & self.node_labels().keys())
 
     def __enter__(self) -> Self:
         return self

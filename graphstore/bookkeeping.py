@@ -1,0 +1,112 @@
+"""What a store knows about itself: which sources were loaded, whether a load was cut off, graph versions, opt-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from graphstore.schema import LOADED_SOURCE, OPT_OUT, SNAPSHOT, SYSTEM_LABELS
+from graphstore.store import GraphStore
+from ingest.errors import Graph2ImageError
+
+_NOTHING_LOADED: dict[str, Any] = {
+    **dict.fromkeys(("items_digest", "entities_digest", "relations_digest", "gone_digest"), ""),
+    **dict.fromkeys(("items", "entities", "relations", "pending", "items_gone", "entities_gone"), 0),
+    "item_labels": [],
+    "entity_labels": [],
+}
+
+
+def now() -> datetime:
+    """The time in UTC, as stores keep it: without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def upsert_record(store: GraphStore, label: str, **properties: Any) -> None:
+    """Create or update one node of a system label."""
+    schema = pa.schema([SYSTEM_LABELS[label].field(name) for name in properties])
+    store.upsert_nodes(label, pa.Table.from_pylist([properties], schema))
+
+
+def loaded_sources(store: GraphStore) -> dict[str, dict[str, Any]]:
+    """The `LoadedSource` of every source, by source; its labels are those that the store has."""
+    columns = ", ".join(f"s.{name} AS {name}" for name in SYSTEM_LABELS[LOADED_SOURCE].names)
+    rows = store.read(f"MATCH (s:{LOADED_SOURCE}) RETURN {columns} ORDER BY id").to_pylist()
+    labels = store.node_labels()
+    for row in rows:
+        for kind in ("item_labels", "entity_labels"):
+            row[kind] = [label for label in row[kind] if label in labels]
+    return {row["id"]: row for row in rows}
+
+
+@contextmanager
+def marked_as_loading(
+    store: GraphStore, source: str, item_labels: list[str], entity_labels: list[str]
+) -> Iterator[None]:
+    """Mark the source as being loaded, so that a load that is killed inside is known to be incomplete.
+
+    The record of the finished load, written by the caller, takes the mark away. After an exception, which rolls back
+    what was written inside, the mark is what it was before.
+    """
+    before = loaded_sources(store).get(source)
+    record = before or {"id": source, **_NOTHING_LOADED}
+    marked = {
+        **record,
+        "item_labels": sorted({*record["item_labels"], *item_labels}),
+        "entity_labels": sorted({*record["entity_labels"], *entity_labels}),
+        "loading": True,
+    }
+    with store.transaction():
+        upsert_record(store, LOADED_SOURCE, **marked)
+    try:
+        yield
+    except BaseException:
+        with store.transaction():
+            if before is None:
+                store.write(f"MATCH (s:{LOADED_SOURCE} {{id: $id}}) DELETE s", {"id": source})
+            else:
+                upsert_record(store, LOADED_SOURCE, **before)
+        raise
+
+
+def check_complete(store: GraphStore) -> None:
+    """Raise if a load was cut off: then the graph has a part of a source's rows only.
+
+    Raises
+    ------
+    Graph2ImageError
+        Naming the source.
+    """
+    for source, row in loaded_sources(store).items():
+        if row["loading"]:
+            raise Graph2ImageError(
+                f"the load of source {source!r} into the graph store is not finished, or was cut off",
+                "Run the same `graph2image ingest` again.",
+            )
+
+
+def record_snapshot(store: GraphStore) -> str:
+    """Make sure that the present graph version has its `Snapshot` node, for lineage to lead to; returns the version."""
+    version = store.version()
+    if store.read(f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", {"id": version}).num_rows == 0:
+        rows = loaded_sources(store).values()
+        totals = {name: sum(row[name] for row in rows) for name in ("items", "entities", "relations")}
+        upsert_record(store, SNAPSHOT, id=version, created_at=now(), **totals)
+    return version
+
+
+def apply_opt_outs(store: GraphStore) -> None:
+    """Mark every item that leads to an opted-out entity, by whatever relation, as opted out."""
+    if store.read(f"MATCH (o:{OPT_OUT}) RETURN o.id AS id LIMIT 1").num_rows == 0:
+        return
+    items, entities = set(store.labels_of_kind("item")), set(store.labels_of_kind("entity"))
+    for type_, from_label, to_label in store.relation_types():
+        if from_label in items and to_label in entities:
+            store.write(
+                f"MATCH (n:`{from_label}`)-[:`{type_}`]->(e:`{to_label}`) WHERE e.opted_out = true "
+                "SET n.opted_out = true"
+            )
