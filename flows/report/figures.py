@@ -54,7 +54,7 @@ def size_bins(sizes: Sequence[int]) -> list[tuple[str, int]]:
 
 
 def histogram(bins: Sequence[tuple[str, int]], x_label: str, y_label: str) -> Markup:
-    """A bar per bin, its count above it."""
+    """A bar per bin, its count above it; many bins are labeled by their lower edges, which have room."""
     top = max((count for _, count in bins), default=0)
     parts = [_axes(top, x_label, y_label)]
     width = (_WIDTH - _LEFT - _RIGHT) / max(1, len(bins))
@@ -62,13 +62,14 @@ def histogram(bins: Sequence[tuple[str, int]], x_label: str, y_label: str) -> Ma
     for index, (label, count) in enumerate(bins):
         x, y = _LEFT + index * width, _y(count, top)
         middle = x + width / 2
+        shown = label.split("–")[0] + "+" if len(bins) > 9 and "–" in label else label
         parts.append(
             Markup(
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2"/>'
                 '<text class="value" x="{:.1f}" y="{:.1f}">{}</text><text class="{}" x="{:.1f}" y="{}">{}</text>'
             ).format(
                 x + 0.12 * width, y, 0.76 * width, _y(0, top) - y,
-                middle, y - 4, f"{count:,}", tick, middle, _HEIGHT - _BOTTOM + 15, label,
+                middle, y - 4, f"{count:,}", tick, middle, _HEIGHT - _BOTTOM + 15, shown,
             )
         )  # fmt: skip
     described = "; ".join(f"{label}: {count:,}" for label, count in bins)
