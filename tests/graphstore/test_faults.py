@@ -20,7 +20,7 @@ from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
-from .sources import entity, item, publish, relation
+from sources import entity, item, publish, relation
 
 _LOAD = """
 import sys

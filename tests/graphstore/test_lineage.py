@@ -13,7 +13,7 @@ from graphstore.store import GraphStore
 from ingest.datasets import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 
-from .sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
+from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 
 def publish_model(data: DataRoot, model_id: str, version: str, neighbors: dict[str, list[str]]) -> None:

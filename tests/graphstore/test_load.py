@@ -17,7 +17,7 @@ from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
-from .sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
+from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 
 def _relations(store: GraphStore) -> set[tuple[str, str, str, float]]:

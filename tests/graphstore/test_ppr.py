@@ -20,7 +20,7 @@ from graphstore.store import GraphStore
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
-from .sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
+from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 Array = npt.NDArray[Any]
 

@@ -17,7 +17,7 @@ from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
 
-from .sources import Row, entity, item, publish, publish_embeddings, relation, vector
+from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
 MODES = ("random", "ppr", "semantic", "semantic-ppr")
 

@@ -15,7 +15,7 @@ from graphstore.store import GraphStore, is_truncated, open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
-from .sources import publish_art
+from sources import publish_art
 
 
 @pytest.fixture
