@@ -19,13 +19,12 @@ from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
-    from model.evaluation import EvaluationReport
-
     from graphstore.lineage import LineageReport
     from graphstore.sampling import NeighborExplanation, SampleReport, SamplerSettings
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from model.config import TrainConfig
+    from model.evaluation import EvaluationReport
     from model.generate import GenerateReport, GenerationRequest, GenerationSettings
     from model.train import TrainReport
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sources import entity, item, publish, relation
 
 from graphstore.bookkeeping import loaded_sources
 from graphstore.load import load_source
@@ -19,8 +20,6 @@ from graphstore.projection import project
 from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
-
-from sources import entity, item, publish, relation
 
 _LOAD = """
 import sys

@@ -6,14 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.load import load_source
 from graphstore.store import GraphStore
 from ingest.datasets import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
-
-from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 
 def publish_model(data: DataRoot, model_id: str, version: str, neighbors: dict[str, list[str]]) -> None:

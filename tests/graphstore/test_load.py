@@ -10,14 +10,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 from graphstore.ladybug import LadybugStore
 from graphstore.load import load_source
 from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
-
-from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 
 def _relations(store: GraphStore) -> set[tuple[str, str, str, float]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 from graphstore.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, top_k_ppr
@@ -19,8 +20,6 @@ from graphstore.projection import Projection, project
 from graphstore.store import GraphStore
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
-
-from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 Array = npt.NDArray[Any]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
 from graphstore import sampling
 from graphstore.lineage import opt_out
@@ -16,8 +17,6 @@ from graphstore.sampling import SamplerSettings, explain_neighbors, sample_all
 from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
-
-from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
 MODES = ("random", "ppr", "semantic", "semantic-ppr")
 
