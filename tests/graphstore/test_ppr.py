@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -330,8 +331,8 @@ def test_a_new_process_does_not_compile_again() -> None:
     code = (
         "import time, numpy as np\n"
         "from graphstore.ppr import top_k_ppr, _top_k\n"
-        "from tests.graphstore.test_ppr import make_projection\n"
+        "from test_ppr import make_projection\n"
         "top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)\n"
         "assert _top_k.stats.cache_hits and not _top_k.stats.cache_misses, _top_k.stats\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
