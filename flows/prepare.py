@@ -13,7 +13,7 @@ from flows import tasks
 from flows.settings import load_settings
 
 
-@flow(log_prints=True)
+@flow
 def prepare(spec: Path, root: Path, encoder: str = "mini", data: str | None = None, store: str | None = None) -> str:
     """From source files to neighbor samples; returns the digest that names the samples."""
     settings = load_settings(data=data, store=store)

@@ -12,7 +12,7 @@ from flows import tasks
 from flows.settings import load_settings
 
 
-@flow(log_prints=True)
+@flow
 def produce(
     config: Path,
     neighbors: str | None = None,

@@ -13,6 +13,8 @@ from typing import Any
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# What the stages log shows with the task run.
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ingest,graphstore,model,flows")
 
 from prefect import task
 from prefect.artifacts import create_table_artifact

@@ -1,6 +1,7 @@
 """One small run of the demo, shared by the tests that look at what comes out of it."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def demo(demo_folder: Path, tiny_config: Path) -> DemoReport:
 
 
 @pytest.fixture
-def graph2image(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def graph2image(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Call the command line in this process: `graph2image("status", data=…)`."""
     monkeypatch.delenv("GRAPH2IMAGE_DATA", raising=False)
     monkeypatch.delenv("GRAPH2IMAGE_STORE", raising=False)
@@ -55,4 +56,6 @@ def graph2image(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     def call(*arguments: str, data: str | Path) -> Result:
         return CliRunner().invoke(app, [*arguments, "--data", str(data)])
 
-    return call
+    yield call
+    # A command logs to the standard error of its call, which is closed by now.
+    logging.basicConfig(force=True)

@@ -25,9 +25,9 @@ def shared() -> Path:
     return Path(folder) / "data"
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_example_specs_are_valid(path: Path) -> None:
-    load_spec(path)
+@pytest.mark.parametrize("name", ["art", "fashion"])
+def test_example_specs_are_valid(name: str) -> None:
+    load_spec(EXAMPLES / f"{name}.toml")
 
 
 def test_fashion(shared: Path, data: DataRoot) -> None:

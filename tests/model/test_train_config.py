@@ -52,3 +52,8 @@ def test_missing_file_and_unknown_preset(tmp_path: Path) -> None:
     path.write_text('preset = "huge"')
     with pytest.raises(Graph2ImageError, match="preset is 'huge'"):
         load_train_config(path)
+
+
+def test_the_example_is_valid() -> None:
+    config = load_train_config(Path(__file__).parents[2] / "examples" / "fashion-train.toml")
+    assert config.preset == "mini"
