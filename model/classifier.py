@@ -154,7 +154,8 @@ def train_judge(data: DataRoot, seed: int = 0) -> Judge:
         )
     targets = np.array([[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items])
     hashes = [row["image_hash"] for row in items]
-    judge_id = f"judge-{digest([(h.label, h.classes) for h in heads], hashes, targets.tolist(), EPOCHS, seed)}"
+    recipe = (IMAGE_SIZE, FEATURES, BATCH_SIZE, EPOCHS, FEWEST_STEPS, MOST_STEPS, LEARNING_RATE, HELD_BACK, seed)
+    judge_id = f"judge-{digest([(h.label, h.classes) for h in heads], hashes, targets.tolist(), recipe)}"
     folder = f"classifiers/{judge_id}"
     if not data.exists(f"{folder}/judge.json"):
         model, record = _train(load_squares(data, hashes, IMAGE_SIZE), targets, heads, seed)

@@ -242,6 +242,15 @@ def test_classifier_tells_entities_and_is_kept(evaluated: DataRoot) -> None:
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
 
 
+def test_another_recipe_is_another_classifier(evaluated: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = train_judge(evaluated).judge_id
+    monkeypatch.setattr(classifier, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(classifier, "EPOCHS", 0)
+    other_id = train_judge(evaluated).judge_id
+    assert other_id != kept
+    evaluated.fs.rm(evaluated.path("classifiers", other_id), recursive=True)
+
+
 def test_items_without_all_variants_are_left_out(evaluated: DataRoot, tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path / "data"))
     evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
