@@ -64,7 +64,15 @@ def _outline(value: dict[str, Any], indent: str = "") -> Iterator[str]:
         elif isinstance(part, list | tuple):
             yield f"{name}: {', '.join(map(str, part)) or '-'}"
         else:
-            yield f"{name}: {'-' if part is None else format(part, ',') if isinstance(part, int) else part}"
+            yield f"{name}: {_value(part)}"
+
+
+def _value(part: object) -> str:
+    if part is None:
+        return "-"
+    if isinstance(part, bool):
+        return "yes" if part else "no"
+    return f"{part:,}" if isinstance(part, int) else str(part)
 
 
 def configure_logging(*, debug: bool) -> None:
