@@ -57,7 +57,7 @@ def compare(
         watch.timings,
         title=title,
         store_url=settings.store_url,
-        withdrawn=requests.opted_out_items(settings),
+        withdrawn=stages.withdrawn_items(settings),
     )
     made = outcome.generate
     return ComparisonReport(model_id, made.new, made.existing, headline, str(report), watch.changed)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.requests import CONTROL_SCALE, MIX_SHARES, Sample, named, opted_out_items
+from flows.requests import CONTROL_SCALE, MIX_SHARES, Sample, named
 from flows.settings import Settings
+from flows.stages import withdrawn_items
 from ingest.datasets import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
 from model.generate import GenerationRequest, Neighbor
@@ -85,7 +86,7 @@ class EntityWorks:
     def __init__(self, settings: Settings, encoder: str) -> None:
         data = DataRoot(settings.data)
         self._data, self._encoder = data, encoder
-        withdrawn = opted_out_items(settings)
+        withdrawn = withdrawn_items(settings)
         items = pa.concat_tables(
             data.read(name, ["item_id", "image_hash", "split", "group_id"]) for name in data.names("items")
         )

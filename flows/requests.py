@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flows.settings import Settings
-from graphstore.store import open_store
+from flows.stages import withdrawn_items
 from ingest.datasets import SPLITS, DataRoot
 from ingest.errors import Graph2ImageError
 from model.generate import GenerationRequest, Neighbor
@@ -35,7 +35,7 @@ def neighbor_samples(settings: Settings, model_id: str) -> dict[str, Sample]:
     data = DataRoot(settings.data)
     digest = data.read_json(f"models/{model_id}/model.json")["neighbors"]
     texts = item_texts(data)
-    withdrawn = opted_out_items(settings)
+    withdrawn = withdrawn_items(settings)
     return {
         row["item_id"]: Sample(
             row["item_id"],
@@ -49,13 +49,6 @@ def neighbor_samples(settings: Settings, model_id: str) -> dict[str, Sample]:
         for row in batch.to_pylist()
         if row["item_id"] in texts and row["item_id"] not in withdrawn
     }
-
-
-def opted_out_items(settings: Settings) -> set[str]:
-    """Ids of the items that were withdrawn, as the graph store records them."""
-    with open_store(settings.store_url, read_only=True) as store:
-        labels = "|".join(store.labels_of_kind("item"))
-        return set(store.read(f"MATCH (n:{labels}) WHERE n.opted_out RETURN n.id AS id")["id"].to_pylist())
 
 
 def item_texts(data: DataRoot) -> dict[str, str]:

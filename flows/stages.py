@@ -69,6 +69,15 @@ def ingest_art500k(settings: Settings, label_file: Path, images: Path, *, strict
     return IngestOutcome(report, load(settings, report.source))
 
 
+def withdrawn_items(settings: Settings) -> set[str]:
+    """Ids of the items that were withdrawn, as the graph store records them."""
+    with open_store(settings.store_url, read_only=True) as store:
+        labels = store.labels_of_kind("item")
+        if not labels:
+            return set()
+        return set(store.read(f"MATCH (n:{'|'.join(labels)}) WHERE n.opted_out RETURN n.id AS id")["id"].to_pylist())
+
+
 def load(settings: Settings, source: str) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
     with open_store(settings.store_url) as store:
@@ -79,7 +88,7 @@ def embed(settings: Settings, encoder: str = "mini") -> EmbedReport:
     """Embed the pictures and texts that have no vector yet."""
     from ingest.encoders.embed import embed as embed_dataset
 
-    return embed_dataset(DataRoot(settings.data), encoder=encoder)
+    return embed_dataset(DataRoot(settings.data), encoder=encoder, withdrawn=withdrawn_items(settings))
 
 
 def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
@@ -103,7 +112,7 @@ def train(settings: Settings, config: TrainConfig, neighbors: str | None = None)
     from model.train import train as train_model
 
     data = DataRoot(settings.data)
-    return train_model(data, config, neighbors or newest(data, "neighbors"))
+    return train_model(data, config, neighbors or newest(data, "neighbors"), withdrawn=withdrawn_items(settings))
 
 
 def generate(
@@ -123,7 +132,7 @@ def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
     """Compare the generated pictures with the true ones."""
     from model.evaluation import evaluate as evaluate_model
 
-    return evaluate_model(DataRoot(settings.data), model_id)
+    return evaluate_model(DataRoot(settings.data), model_id, withdrawn=withdrawn_items(settings))
 
 
 def newest(data: DataRoot, kind: str) -> str:

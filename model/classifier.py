@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -130,8 +130,8 @@ def entity_labels(data: DataRoot) -> dict[str, dict[str, str]]:
     return found
 
 
-def train_judge(data: DataRoot, seed: int = 0) -> Judge:
-    """The classifier of the current training pictures, trained now if there is none.
+def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) -> Judge:
+    """The classifier of the current training pictures, trained now if there is none; `withdrawn` items take no part.
 
     Raises
     ------
@@ -144,6 +144,7 @@ def train_judge(data: DataRoot, seed: int = 0) -> Judge:
         for row in data.read(name, ["item_id", "image_hash", "split"])
         .filter((pc.field("split") == "train") & pc.field("image_hash").is_valid())
         .to_pylist()
+        if row["item_id"] not in withdrawn
     ]
     entities = entity_labels(data)
     heads = _choose_heads([row["item_id"] for row in items], entities)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,8 +40,12 @@ class TrainingItems:
         return digest(self.item_ids, self.texts, self.image_hashes, self.neighbor_hashes)
 
 
-def read_training_items(data: DataRoot, neighbors: str, max_neighbors: int) -> TrainingItems:
+def read_training_items(
+    data: DataRoot, neighbors: str, max_neighbors: int, withdrawn: Collection[str] = ()
+) -> TrainingItems:
     """Items of the training split that have an image and a row in `neighbors/<neighbors>`, in the order of their ids.
+
+    Items whose ids are in `withdrawn` are neither among them nor among their neighbors.
 
     Raises
     ------
@@ -55,8 +59,9 @@ def read_training_items(data: DataRoot, neighbors: str, max_neighbors: int) -> T
         )
     sampled = data.dataset(name).to_table(columns=["item_id", "neighbors"], filter=pc.field("split") == "train")
     neighbor_hashes = {
-        item_id: [neighbor["image_hash"] for neighbor in best[:max_neighbors]]
+        item_id: [n["image_hash"] for n in best if n["item_id"] not in withdrawn][:max_neighbors]
         for item_id, best in zip(sampled["item_id"].to_pylist(), sampled["neighbors"].to_pylist(), strict=True)
+        if item_id not in withdrawn
     }
     columns = ["item_id", "text", "image_hash", "opted_out"]
     items = pa.concat_tables(data.read(source, columns) for source in data.names("items"))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,28 +67,31 @@ class _Picture:
     neighbors: tuple[str, ...]
 
 
-def evaluate(data: DataRoot, model_id: str) -> EvaluationReport:
+def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> EvaluationReport:
     """Judge the pictures that `model_id` made of test items in the variants `text`, `graph-<scale>` and `shuffled`.
 
     Writes `evaluations/<model_id>/metrics.json` (means, standard errors, paired differences) and `items.parquet` (a row
-    per item and variant). An item that lacks one of the variants is left out of all.
+    per item and variant). An item that lacks one of the variants is left out of all; so are items whose ids are in
+    `withdrawn`, and pictures that those conditioned.
 
     Raises
     ------
     Graph2ImageError
         If fewer than two items have pictures of all variants, or there is nothing to train the classifier on.
     """
-    truth = _test_items(data)
+    truth = {item: image for item, image in _test_items(data).items() if item not in withdrawn}
     rows = data.read("generated", schema=GENERATED_SCHEMA)
     rows = rows.filter((pc.field("model_id") == model_id) & pc.field("item_id").isin(list(truth)))
-    chosen = _complete(rows.to_pylist())
+    chosen = _complete(
+        [row for row in rows.to_pylist() if not any(n["item_id"] in withdrawn for n in row["neighbors"])]
+    )
     items = sorted({row["item_id"] for row in chosen})
     if len(items) < 2:
         raise Graph2ImageError(
             f"model {model_id!r} has pictures of {len(items)} test items in all variants; two are needed",
             "Run `graph2image evaluate`, which generates them first.",
         )
-    judge = train_judge(data)
+    judge = train_judge(data, withdrawn=withdrawn)
     folder = f"evaluations/{model_id}"
     inputs = digest(judge.judge_id, sorted(row["generated_id"] for row in chosen), COPY_BITS, DIRECTIONS)
     if data.exists(f"{folder}/metrics.json"):
@@ -96,7 +99,7 @@ def evaluate(data: DataRoot, model_id: str) -> EvaluationReport:
         if metrics["inputs"] == inputs:
             return EvaluationReport(model_id, metrics["n"], tuple(metrics["variants"]), changed=False)
 
-    pictures = _pictures(data, model_id, chosen, truth)
+    pictures = _pictures(data, model_id, chosen, truth, withdrawn)
     table = _judge(data, judge, pictures, {item: truth[item] for item in items})
     metrics = {"inputs": inputs, **_metrics(judge, table, items)}
     buffer = io.BytesIO()
@@ -168,12 +171,15 @@ def _complete(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for (item, variant), row in kept.items() if item in whole and variant in variants]
 
 
-def _pictures(data: DataRoot, model_id: str, rows: Sequence[dict[str, Any]], truth: dict[str, str]) -> list[_Picture]:
+def _pictures(
+    data: DataRoot, model_id: str, rows: Sequence[dict[str, Any]], truth: dict[str, str], withdrawn: Collection[str]
+) -> list[_Picture]:
     """The generated pictures, and the best neighbor's own one for each item."""
     record = data.read_json(f"models/{model_id}/model.json")
     samples = data.read(f"neighbors/{record['neighbors']}").filter(pc.field("item_id").isin(list(truth)))
     neighbors = {
-        row["item_id"]: [neighbor["image_hash"] for neighbor in row["neighbors"]] for row in samples.to_pylist()
+        row["item_id"]: [n["image_hash"] for n in row["neighbors"] if n["item_id"] not in withdrawn]
+        for row in samples.to_pylist()
     }
     image_of = {
         neighbor["item_id"]: neighbor["image_hash"] for row in samples.to_pylist() for neighbor in row["neighbors"]

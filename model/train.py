@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,13 @@ class TrainReport:
     changed: bool
 
 
-def train(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | None = None) -> TrainReport:
+def train(
+    data: DataRoot,
+    config: TrainConfig,
+    neighbors: str,
+    encoder: str | None = None,
+    withdrawn: Collection[str] = (),
+) -> TrainReport:
     """Train the model that `config` describes, or find it trained already.
 
     Reads items, images, embeddings and `neighbors/<neighbors>`; writes the autoencoder and the latents if they are new,
@@ -53,6 +60,8 @@ def train(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
         Name of the neighbors dataset.
     encoder
         Encoder of the neighbor embeddings and the texts; by default the one that the neighbors were ranked with.
+    withdrawn
+        Ids of items that take no part, whatever the samples say.
 
     Raises
     ------
@@ -60,7 +69,7 @@ def train(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
         If an input is missing, or the loss is not finite any more.
     """
     snapshot = data.snapshot(f"neighbors/{neighbors}")
-    items = read_training_items(data, neighbors, config.graph_encoder.max_neighbors)
+    items = read_training_items(data, neighbors, config.graph_encoder.max_neighbors, withdrawn)
     metadata = snapshot.metadata if snapshot else {}
     encoder = encoder or metadata.get("encoder")
     if not encoder:

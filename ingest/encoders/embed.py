@@ -2,14 +2,15 @@
 
 Only what has no vector yet is computed, in the order of the hashes, in shards of `SHARD_ROWS` that are appended one by
 one. A killed run loses at most the shard it was at; the next one goes on with the same shards and the same
-batches in them, so its vectors are those of an undisturbed run.
+batches in them, so its vectors are those of an undisturbed run, up to the rounding of
+another process.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,7 @@ def embed(
     mini: MiniClipConfig | None = None,
     device: str | None = None,
     batch_size: int = 256,
+    withdrawn: Collection[str] = (),
 ) -> EmbedReport:
     """Compute the vectors that pictures and texts of the items do not have yet.
 
@@ -78,6 +80,8 @@ def embed(
         A torch device; by default a GPU if there is one.
     batch_size
         Pictures or texts per pass; vectors agree between batch sizes to floating-point rounding.
+    withdrawn
+        Ids of items that are neither embedded nor trained on.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def embed(
         If there are no items, a picture cannot be read, or the encoder cannot be had or gives no finite vectors.
     """
     started = time.perf_counter()
-    items = _read_items(data, sources)
+    items = _read_items(data, sources, withdrawn)
     images = sorted(set(items["image_hash"].drop_null().to_pylist()))
     texts = {text_hash(text): text for text in (text or "" for text in items["text"].unique().to_pylist())}
     paths = image_paths(data)
@@ -126,14 +130,15 @@ def embed(
     return report
 
 
-def _read_items(data: DataRoot, sources: Sequence[str] | None) -> pa.Table:
+def _read_items(data: DataRoot, sources: Sequence[str] | None, withdrawn: Collection[str]) -> pa.Table:
     names = [f"items/{source}" for source in sources] if sources is not None else data.names("items")
     if not names:
         raise Graph2ImageError(f"there are no items under {data.url} yet", "Run `graph2image ingest` first.")
-    columns = ["image_hash", "text", "split", "opted_out"]
+    columns = ["item_id", "image_hash", "text", "split", "opted_out"]
     schema = pa.schema([ITEM_SCHEMA.field(column) for column in columns])
     table = pa.concat_tables([data.read(name, columns).cast(schema) for name in names])
-    return table.filter(pc.invert(table["opted_out"]))
+    gone = pc.is_in(table["item_id"], value_set=pa.array(list(withdrawn), pa.string()))
+    return table.filter(pc.invert(pc.or_(table["opted_out"], gone)))
 
 
 def _training_pairs(items: pa.Table) -> list[tuple[str, str]]:

@@ -138,6 +138,16 @@ def test_only_training_items_are_read(shared_tiny: TinyData) -> None:
     ]
 
 
+def test_withdrawn_items_are_neither_trained_on_nor_neighbors(shared_tiny: TinyData) -> None:
+    everything = read_training_items(shared_tiny.root, NEIGHBORS, max_neighbors=3)
+    gone = everything.item_ids[0]
+    gone_hash = everything.image_hashes[0]
+    assert any(gone_hash in hashes for hashes in everything.neighbor_hashes)
+    kept = read_training_items(shared_tiny.root, NEIGHBORS, max_neighbors=3, withdrawn={gone})
+    assert kept.item_ids == everything.item_ids[1:]
+    assert not any(gone_hash in hashes for hashes in kept.neighbor_hashes)
+
+
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
 def test_each_epoch_sees_every_item_once(length: int, batch_size: int, seed: int) -> None:
     arrays = TrainingArrays(torch.zeros(length, 1, 1, 1), *[torch.zeros(0)] * 5)
