@@ -2,8 +2,7 @@
 
 Only what has no vector yet is computed, in the order of the hashes, in shards of `SHARD_ROWS` that are appended one by
 one. A killed run loses at most the shard it was at; the next one goes on with the same shards and the same
-batches in them, so its vectors are those of an undisturbed run, up to the rounding of
-another process.
+batches in them, so its vectors are those of an undisturbed run, up to the rounding of another process.
 """
 
 from __future__ import annotations
