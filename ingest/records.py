@@ -1,7 +1,6 @@
-"""What the readers yield: one record per source row, either an item or a reject with its reason.
+"""Rows one by one: each is either an item or a reject with its reason.
 
-A reader only parses. Whether an id was seen before, whether the picture is one, and which split an item belongs to
-is decided once for all sources, in `ingest.pipeline`.
+Readers that have millions of rows to get through make no records but fill columns: see `ingest.batches`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ from enum import StrEnum
 #: A value of an item's own column; its Arrow type is declared by the reader.
 ColumnValue = str | int | float | bool | None
 
+#: A row as read, for the rejects.
+Raw = bytes | str | Mapping[str, object]
+
 
 class RejectReason(StrEnum):
     """Why a row is no item. The codes are stored in `rejects/<source>` and are not renamed."""
@@ -23,6 +25,8 @@ class RejectReason(StrEnum):
     BAD_VALUE = "bad_value"
     MISSING_ID = "missing_id"
     DUPLICATE_ID = "duplicate_id"
+    LINE_TOO_LONG = "line_too_long"
+    FILE_DAMAGED = "file_damaged"
     IMAGE_MISSING = "image_missing"
     IMAGE_UNSAFE_PATH = "image_unsafe_path"
     IMAGE_EMPTY = "image_empty"
@@ -30,15 +34,23 @@ class RejectReason(StrEnum):
     IMAGE_NOT_AN_IMAGE = "image_not_an_image"
     IMAGE_TRUNCATED = "image_truncated"
     IMAGE_CORRUPT = "image_corrupt"
+    IMAGE_REFUSED = "image_refused"
+    IMAGE_OPTED_OUT = "image_opted_out"
+    IMAGE_UNSAFE_ADDRESS = "image_unsafe_address"
+    IMAGE_UNREACHABLE = "image_unreachable"
 
 
 @dataclass(frozen=True, slots=True)
 class EntityLink:
-    """The item has an entity: `(item)-[:relation]->(:label {name})`."""
+    """The item has an entity: `(item)-[:relation {role}]->(:label {name})`.
+
+    `role` says how the entity takes part, such as `after` where an artwork is only attributed.
+    """
 
     label: str
     name: str
     relation: str
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ class ItemRecord:
     label: str
     title: str | None
     text: str | None
-    raw: str | Mapping[str, object]
+    raw: Raw
     image_refs: tuple[str, ...] = ()
     entities: tuple[EntityLink, ...] = ()
     entity_relations: tuple[EntityRelation, ...] = ()
@@ -108,7 +120,7 @@ class RejectRecord:
     row: int | None
     reason: RejectReason
     detail: str
-    raw: str | Mapping[str, object]
+    raw: Raw
 
 
 Record = ItemRecord | RejectRecord

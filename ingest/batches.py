@@ -1,0 +1,249 @@
+"""Rows of a source file, parsed and in columns: what a reader hands to the pipeline, some thousand rows at a time.
+
+A reader parses and nothing else. Whether an id was seen before, whether the picture is one, which entities are the same
+and which split an item belongs to is decided once for all sources, in `ingest.pipeline`.
+
+A reader that goes row by row at its ease makes `ItemRecord`s (`from_records`); one that has millions of rows to get
+through fills a `BatchBuilder`, whose plain lists cost an `append` per value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.records import ColumnValue, Raw, Record, RejectReason, RejectRecord
+
+#: Columns of `Batch.items`; a reader's own follow them.
+BATCH_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("image_refs", pa.list_(pa.string())),
+        pa.field("source_group", pa.string()),
+        pa.field("source_split", pa.string()),
+    ]
+)
+
+#: Entities that a file describes, whether or not an item refers to them: what they are called.
+ENTITY_NAME_SCHEMA = pa.schema([("label", pa.string()), ("key", pa.string()), ("name", pa.string())])
+
+#: Relations between entities, each end by label and key.
+ENTITY_RELATION_SCHEMA = pa.schema(
+    [
+        ("type", pa.string()),
+        ("from_label", pa.string()),
+        ("from_key", pa.string()),
+        ("to_label", pa.string()),
+        ("to_key", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Relations of one type from the items of a batch, as parallel arrays.
+
+    Attributes
+    ----------
+    label
+        Label of the entities that `targets` names by key; None if `targets` are the ids of items.
+    items
+        Positions in the batch, int32.
+    weights, roles
+        None: all weights are 1, no roles. A role says how the end takes part, such as `after` of an attribution.
+    """
+
+    type: str
+    label: str | None
+    items: pa.Int32Array
+    targets: pa.StringArray
+    weights: pa.DoubleArray | None = None
+    roles: pa.StringArray | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows of one file: the items among them, and the rejects.
+
+    Attributes
+    ----------
+    items
+        `BATCH_SCHEMA` and the reader's own columns, one row per item.
+    raws
+        The rows of the items as read, for those that will be rejected after all.
+    edges
+        Relations from the items to entities and to other items.
+    entities
+        `ENTITY_NAME_SCHEMA`: names of entities whose key is not their name.
+    entity_relations
+        `ENTITY_RELATION_SCHEMA`.
+    """
+
+    file: str
+    items: pa.Table
+    raws: Sequence[Raw]
+    edges: Sequence[Edges] = ()
+    entities: pa.Table = field(default_factory=ENTITY_NAME_SCHEMA.empty_table)
+    entity_relations: pa.Table = field(default_factory=ENTITY_RELATION_SCHEMA.empty_table)
+    rejects: Sequence[RejectRecord] = ()
+
+
+class EdgeLists:
+    """The edges of one type while a batch is built.
+
+    For one that has weights or roles, append to those lists as well, once per target.
+    """
+
+    __slots__ = ("items", "roles", "targets", "weights")
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+        self.targets: list[str] = []
+        self.weights: list[float] = []
+        self.roles: list[str | None] = []
+
+    def extend(self, item: int, targets: Sequence[str]) -> None:
+        """Item number `item` of the batch leads to each of `targets`."""
+        self.items += [item] * len(targets)
+        self.targets += targets
+
+
+class BatchBuilder:
+    """A batch while it is built, as lists to append to.
+
+    `rows`, `ids` and `raws` get one value per item, and so does every other list that is used at all; one that is left
+    empty is a column of nulls.
+
+    Parameters
+    ----------
+    source
+        Goes before every item id: `ids` and the targets of links are the source's own ids.
+    label
+        Label of the items.
+    columns
+        Arrow schema of the reader's own columns.
+    """
+
+    def __init__(self, source: str, file: str, label: str, columns: pa.Schema) -> None:
+        self.file = file
+        self.rows: list[int] = []
+        self.ids: list[str] = []
+        self.raws: list[Raw] = []
+        #: Only where the items of a file differ in their label.
+        self.labels: list[str] = []
+        self.titles: list[str | None] = []
+        self.texts: list[str | None] = []
+        #: Where the picture may be, most likely place first.
+        self.image_refs: list[Sequence[str]] = []
+        #: Name of a group that must stay in one split, such as the work that a book is an edition of.
+        self.groups: list[str | None] = []
+        #: One of `ingest.datasets.SPLITS`, where the source says so.
+        self.splits: list[str | None] = []
+        self.columns: dict[str, list[ColumnValue]] = {name: [] for name in columns.names}
+        #: (label, key) to name, and (type, from label, from key, to label, to key); each once.
+        self.entity_names: dict[tuple[str, str], str] = {}
+        self.entity_relations: dict[tuple[str, str, str, str, str], None] = {}
+        self.rejects: list[RejectRecord] = []
+        self._source = source
+        self._label = label
+        self._schema = columns
+        self._edges: dict[tuple[str, str | None], EdgeLists] = {}
+
+    def edges(self, type: str, label: str | None = None) -> EdgeLists:  # noqa: A002 (the field's word)
+        """The edges of a type to the entities with `label`, or to other items; made by the first call."""
+        return self._edges.setdefault((type, label), EdgeLists())
+
+    def reject(self, row: int | None, reason: RejectReason, detail: str, raw: Raw) -> None:
+        """Row number `row` is no item."""
+        self.rejects.append(RejectRecord(self.file, row, reason, detail, raw))
+
+    def finish(self) -> Batch:
+        """The batch; the builder is not used afterwards."""
+        prefix = f"{self._source}:"
+        count = len(self.ids)
+        columns: list[pa.Array] = [
+            pa.array(self.rows, pa.int64()),
+            _prefixed(prefix, pa.array(self.ids, pa.string())),
+            pa.array(self.labels, pa.string()) if self.labels else pa.repeat(pa.scalar(self._label), count),
+            _column(self.titles, count, pa.string()),
+            _column(self.texts, count, pa.string()),
+            _column(self.image_refs, count, pa.list_(pa.string())),
+            _column(self.groups, count, pa.string()),
+            _column(self.splits, count, pa.string()),
+            *(_column(self.columns[own.name], count, own.type) for own in self._schema),
+        ]
+        edges = []
+        for (type_, label), lists in self._edges.items():
+            targets = pa.array(lists.targets, pa.string())
+            edges.append(
+                Edges(
+                    type_,
+                    label,
+                    pa.array(lists.items, pa.int32()),
+                    _prefixed(prefix, targets) if label is None else targets,
+                    pa.array(lists.weights, pa.float64()) if lists.weights else None,
+                    pa.array(lists.roles, pa.string()) if lists.roles else None,
+                )
+            )
+        return Batch(
+            file=self.file,
+            items=pa.table(columns, schema=pa.schema([*BATCH_SCHEMA, *self._schema])),
+            raws=self.raws,
+            edges=edges,
+            entities=_rows_table([(*key, name) for key, name in self.entity_names.items()], ENTITY_NAME_SCHEMA),
+            entity_relations=_rows_table(list(self.entity_relations), ENTITY_RELATION_SCHEMA),
+            rejects=self.rejects,
+        )
+
+
+def from_records(records: Iterable[Record], source: str, file: str, columns: pa.Schema) -> Batch:
+    """The batch of rows that are records already."""
+    batch = BatchBuilder(source, file, "", columns)
+    prefix = f"{source}:"
+    for record in records:
+        if isinstance(record, RejectRecord):
+            batch.rejects.append(record)
+            continue
+        position = len(batch.ids)
+        batch.rows.append(record.row)
+        batch.ids.append(record.item_id.removeprefix(prefix))
+        batch.raws.append(record.raw)
+        batch.labels.append(record.label)
+        batch.titles.append(record.title)
+        batch.texts.append(record.text)
+        batch.image_refs.append(record.image_refs)
+        batch.groups.append(record.group)
+        batch.splits.append(record.split)
+        for name, values in batch.columns.items():
+            values.append(record.columns.get(name))
+        for entity in record.entities:
+            edges = batch.edges(entity.relation, entity.label)
+            edges.extend(position, (entity.name,))
+            edges.roles.append(entity.role)
+        for link in record.links:
+            edges = batch.edges(link.relation)
+            edges.extend(position, (link.target_item_id.removeprefix(prefix),))
+            edges.weights.append(link.weight)
+        for r in record.entity_relations:
+            batch.entity_relations[r.relation, r.from_label, r.from_name, r.to_label, r.to_name] = None
+    return batch.finish()
+
+
+def _prefixed(prefix: str, ids: pa.StringArray) -> pa.StringArray:
+    return pc.binary_join_element_wise(prefix, ids, "")
+
+
+def _column(values: Sequence[object], count: int, type_: pa.DataType) -> pa.Array:
+    return pa.array(values, type_) if values else pa.nulls(count, type_)
+
+
+def _rows_table(rows: Sequence[tuple[str, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)

@@ -1,0 +1,211 @@
+"""Text files of one row per line, plain, `.gz` or `.zst`, read in blocks of whole lines with bounded memory.
+
+A block is parsed by a plain function, in this process or in several; batches come in the order of the file. What is
+wrong with a file is a reject like what is wrong with a row: a line that is too long, or an archive cut off in the
+middle, whose rows before the cut are kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import multiprocessing
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+from isal import igzip, igzip_lib
+
+from ingest.batches import Batch
+from ingest.errors import Graph2ImageError
+from ingest.readers.files import explain_read_errors
+from ingest.records import RejectReason, RejectRecord
+
+#: Bytes that are read and parsed at a time.
+BLOCK_BYTES = 8 << 20
+
+#: A longer line is no row of any of these formats.
+MAX_LINE_BYTES = 16 << 20
+
+#: Blocks that are read ahead of the parsing, per process.
+BLOCKS_AHEAD = 2
+
+_BOM = b"\xef\xbb\xbf"
+
+#: What reading a damaged archive raises; Arrow's zstd an OSError without a number.
+_DAMAGE: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile, igzip_lib.IsalError, OSError)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive lines of a file, without their ends.
+
+    Attributes
+    ----------
+    first_row
+        Number of the first line, counted from 1.
+    lines
+        A blank line is not a row.
+    rejects
+        What could not even be read: its place in `lines` is blank.
+    """
+
+    file: str
+    first_row: int
+    lines: Sequence[bytes]
+    rejects: tuple[RejectRecord, ...] = ()
+
+
+def read_batches(path: Path, parse: Callable[[Block], Batch], workers: int = 1) -> Iterator[Batch]:
+    """Parse a file block by block.
+
+    Parameters
+    ----------
+    parse
+        Makes a batch of a block; it is pickled if there are several workers.
+    workers
+        Processes that parse; 1 for this one.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the file cannot be opened, is empty or is not text of one byte per ASCII character.
+    """
+    blocks = read_blocks(path)
+    if workers <= 1:
+        for block in blocks:
+            yield _parsed(parse, block)
+        return
+    waiting: deque[Future[Batch]] = deque()
+    # Spawned, not forked: there are threads in this process.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for block in blocks:
+            waiting.append(pool.submit(_parsed, parse, block))
+            if len(waiting) > BLOCKS_AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _parsed(parse: Callable[[Block], Batch], block: Block) -> Batch:
+    batch = parse(block)
+    return replace(batch, rejects=[*batch.rejects, *block.rejects]) if block.rejects else batch
+
+
+def first_lines(path: Path, count: int) -> list[bytes]:
+    """Up to `count` lines from the start of a file that are not blank, to tell what it is.
+
+    Raises
+    ------
+    Graph2ImageError
+        As `read_batches`.
+    """
+    lines: list[bytes] = []
+    for block in read_blocks(path, 1 << 16):
+        lines += [line for line in block.lines if line.strip()]
+        if len(lines) >= count:
+            break
+    return lines[:count]
+
+
+def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """The lines of a file, `block_bytes` of them or a little more at a time; errors as in `read_batches`."""
+    with explain_read_errors(path), closing(_Content(path)) as content:
+        rest = content.read(block_bytes).removeprefix(_BOM)
+        if not rest and content.damage is None:
+            raise Graph2ImageError(f"{path} is empty")
+        if rest.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise Graph2ImageError(f"{path} is UTF-16 text", "Convert it to UTF-8 first, for instance with iconv.")
+        row = 1
+        while True:
+            end = rest.rfind(b"\n") + 1
+            if end == 0 and len(rest) > MAX_LINE_BYTES:
+                reject = RejectRecord(
+                    path.name, row, RejectReason.LINE_TOO_LONG, f"the line is over {MAX_LINE_BYTES} bytes", rest[:4096]
+                )
+                rest = content.skip_line()
+                yield Block(path.name, row, [b""], (reject,))
+                row += 1
+            elif end:
+                lines = rest[: end - 1].split(b"\n")
+                yield Block(path.name, row, lines)
+                row += len(lines)
+                rest = rest[end:]
+            more = content.read(block_bytes)
+            if not more:
+                break
+            rest += more
+        if content.damage is not None:
+            reject = RejectRecord(path.name, row, RejectReason.FILE_DAMAGED, content.damage, rest[:4096])
+            yield Block(path.name, row, [], (reject,))
+        elif rest:
+            yield Block(path.name, row, rest.split(b"\n"))
+
+
+class _Content:
+    """The bytes of a file, decompressed; an archive that is cut off ends early, and `damage` says so."""
+
+    def __init__(self, path: Path) -> None:
+        self.damage: str | None = None
+        self._path = path
+        self._stream = _open(path, igzip.open)
+        self._read = 0
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, or fewer at the end."""
+        if self.damage is not None:
+            return b""
+        try:
+            content = self._stream.read(size)
+        except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            self.damage = f"the archive is damaged: {error}"
+            content = self._readable_rest()
+        self._read += len(content)
+        return content
+
+    def _readable_rest(self) -> bytes:
+        """What there is between the last read and the damage."""
+        parts: list[bytes] = []
+        try:
+            with _open(self._path, gzip.open) as stream:
+                left = self._read
+                while left:
+                    left -= len(stream.read(min(left, BLOCK_BYTES)))
+                # In small steps: what a step has read before it fails is lost.
+                while part := stream.read(256):
+                    parts.append(part)
+        except _DAMAGE:
+            pass
+        return b"".join(parts)
+
+    def skip_line(self) -> bytes:
+        """Read to the end of a line; returns what was read of the next one."""
+        while content := self.read(BLOCK_BYTES):
+            _, end, rest = content.partition(b"\n")
+            if end:
+                return rest
+        return b""
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _open(path: Path, open_gzip: Callable[..., Any]) -> IO[bytes]:
+    """Open a file to read its content; what it is compressed with shows in its first bytes, whatever its name says."""
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], open_gzip(path))
+    if magic == b"\x28\xb5\x2f\xfd":
+        return cast(IO[bytes], pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
