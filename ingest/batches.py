@@ -45,6 +45,17 @@ ENTITY_RELATION_SCHEMA = pa.schema(
     ]
 )
 
+#: Relations to entities from items that are in another file, by item id.
+ITEM_EDGE_SCHEMA = pa.schema(
+    [
+        ("type", pa.string()),
+        ("item_id", pa.string()),
+        ("label", pa.string()),
+        ("key", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -84,6 +95,8 @@ class Batch:
         `ENTITY_NAME_SCHEMA`: names of entities whose key is not their name.
     entity_relations
         `ENTITY_RELATION_SCHEMA`.
+    item_edges
+        `ITEM_EDGE_SCHEMA`: what this file says of items that are in another one.
     """
 
     file: str
@@ -92,6 +105,7 @@ class Batch:
     edges: Sequence[Edges] = ()
     entities: pa.Table = field(default_factory=ENTITY_NAME_SCHEMA.empty_table)
     entity_relations: pa.Table = field(default_factory=ENTITY_RELATION_SCHEMA.empty_table)
+    item_edges: pa.Table = field(default_factory=ITEM_EDGE_SCHEMA.empty_table)
     rejects: Sequence[RejectRecord] = ()
 
 
@@ -150,6 +164,8 @@ class BatchBuilder:
         #: (label, key) to name, and (type, from label, from key, to label, to key); each once.
         self.entity_names: dict[tuple[str, str], str] = {}
         self.entity_relations: dict[tuple[str, str, str, str, str], None] = {}
+        #: (type, item id, label, key, weight).
+        self.item_edges: list[tuple[str, str, str, str, float]] = []
         self.rejects: list[RejectRecord] = []
         self._source = source
         self._label = label
@@ -199,6 +215,7 @@ class BatchBuilder:
             edges=edges,
             entities=_rows_table([(*key, name) for key, name in self.entity_names.items()], ENTITY_NAME_SCHEMA),
             entity_relations=_rows_table(list(self.entity_relations), ENTITY_RELATION_SCHEMA),
+            item_edges=_rows_table([(t, prefix + i, *rest) for t, i, *rest in self.item_edges], ITEM_EDGE_SCHEMA),
             rejects=self.rejects,
         )
 
@@ -244,6 +261,8 @@ def _column(values: Sequence[object], count: int, type_: pa.DataType) -> pa.Arra
     return pa.array(values, type_) if values else pa.nulls(count, type_)
 
 
-def _rows_table(rows: Sequence[tuple[str, ...]], schema: pa.Schema) -> pa.Table:
+def _rows_table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
