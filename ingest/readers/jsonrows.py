@@ -1,0 +1,36 @@
+"""Lines of JSON as rows: what is an object is a row, what is not is a reject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from ingest.batches import BatchBuilder
+from ingest.readers.lines import Block
+from ingest.records import RejectReason
+
+
+def json_rows(block: Block, batch: BatchBuilder) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Number, line and object of each row of `block`; lines that hold no object become rejects of `batch`."""
+    loads = orjson.loads
+    for number, line in enumerate(block.lines, block.first_row):
+        try:
+            row = loads(line)
+        except orjson.JSONDecodeError as error:
+            if line.strip():
+                batch.reject(number, *_problem(line, error), line)
+            continue
+        if type(row) is dict:
+            yield number, line, row
+        else:
+            batch.reject(number, RejectReason.MALFORMED_ROW, "the line holds no JSON object", line)
+
+
+def _problem(line: bytes, error: orjson.JSONDecodeError) -> tuple[RejectReason, str]:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return RejectReason.BAD_ENCODING, "the row is not UTF-8 text"
+    return RejectReason.MALFORMED_ROW, f"the line is not JSON: {error}"
