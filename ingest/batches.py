@@ -10,8 +10,11 @@ through fills a `BatchBuilder`, whose plain lists cost an `append` per value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,7 +35,7 @@ BATCH_SCHEMA = pa.schema(
 )
 
 #: Entities that a file describes, whether or not an item refers to them: what they are called.
-ENTITY_NAME_SCHEMA = pa.schema([("label", pa.string()), ("key", pa.string()), ("name", pa.string())])
+DECLARED_NAME_SCHEMA = pa.schema([("label", pa.string()), ("key", pa.string()), ("name", pa.string())])
 
 #: Relations between entities, each end by label and key.
 ENTITY_RELATION_SCHEMA = pa.schema(
@@ -67,6 +70,8 @@ class Edges:
         Label of the entities that `targets` names by key; None if `targets` are the ids of items.
     items
         Positions in the batch, int32.
+    targets
+        Strings, as a dictionary.
     weights, roles
         None: all weights are 1, no roles. A role says how the end takes part, such as `after` of an attribution.
     """
@@ -74,7 +79,7 @@ class Edges:
     type: str
     label: str | None
     items: pa.Int32Array
-    targets: pa.StringArray
+    targets: pa.DictionaryArray
     weights: pa.DoubleArray | None = None
     roles: pa.StringArray | None = None
 
@@ -92,7 +97,7 @@ class Batch:
     edges
         Relations from the items to entities and to other items.
     entities
-        `ENTITY_NAME_SCHEMA`: names of entities whose key is not their name.
+        `DECLARED_NAME_SCHEMA`: names of entities whose key is not their name.
     entity_relations
         `ENTITY_RELATION_SCHEMA`.
     item_edges
@@ -103,7 +108,7 @@ class Batch:
     items: pa.Table
     raws: Sequence[Raw]
     edges: Sequence[Edges] = ()
-    entities: pa.Table = field(default_factory=ENTITY_NAME_SCHEMA.empty_table)
+    entities: pa.Table = field(default_factory=DECLARED_NAME_SCHEMA.empty_table)
     entity_relations: pa.Table = field(default_factory=ENTITY_RELATION_SCHEMA.empty_table)
     item_edges: pa.Table = field(default_factory=ITEM_EDGE_SCHEMA.empty_table)
     rejects: Sequence[RejectRecord] = ()
@@ -195,25 +200,16 @@ class BatchBuilder:
             _column(self.splits, count, pa.string()),
             *(_column(self.columns[own.name], count, own.type) for own in self._schema),
         ]
-        edges = []
-        for (type_, label), lists in self._edges.items():
-            targets = pa.array(lists.targets, pa.string())
-            edges.append(
-                Edges(
-                    type_,
-                    label,
-                    pa.array(lists.items, pa.int32()),
-                    _prefixed(prefix, targets) if label is None else targets,
-                    pa.array(lists.weights, pa.float64()) if lists.weights else None,
-                    pa.array(lists.roles, pa.string()) if lists.roles else None,
-                )
-            )
+        edges = [
+            _link_edges(type_, lists, prefix, columns[1]) if label is None else _edges(type_, label, lists)
+            for (type_, label), lists in self._edges.items()
+        ]
         return Batch(
             file=self.file,
             items=pa.table(columns, schema=pa.schema([*BATCH_SCHEMA, *self._schema])),
             raws=self.raws,
             edges=edges,
-            entities=_rows_table([(*key, name) for key, name in self.entity_names.items()], ENTITY_NAME_SCHEMA),
+            entities=_rows_table([(*key, name) for key, name in self.entity_names.items()], DECLARED_NAME_SCHEMA),
             entity_relations=_rows_table(list(self.entity_relations), ENTITY_RELATION_SCHEMA),
             item_edges=_rows_table([(t, prefix + i, *rest) for t, i, *rest in self.item_edges], ITEM_EDGE_SCHEMA),
             rejects=self.rejects,
@@ -251,6 +247,46 @@ def from_records(records: Iterable[Record], source: str, file: str, columns: pa.
         for r in record.entity_relations:
             batch.entity_relations[r.relation, r.from_label, r.from_name, r.to_label, r.to_name] = None
     return batch.finish()
+
+
+def _edges(type_: str, label: str | None, lists: EdgeLists) -> Edges:
+    return Edges(
+        type_,
+        label,
+        pa.array(lists.items, pa.int32()),
+        pa.array(lists.targets, pa.string()).dictionary_encode(),
+        pa.array(lists.weights, pa.float64()) if lists.weights else None,
+        pa.array(lists.roles, pa.string()) if lists.roles else None,
+    )
+
+
+def _link_edges(type_: str, lists: EdgeLists, prefix: str, ids: pa.StringArray) -> Edges:
+    """The links to other items, without those to the item itself and without repeats."""
+    edges = _edges(type_, None, lists)
+    targets = _prefixed(prefix, edges.targets.dictionary)
+    items, codes = edges.items.to_numpy(), edges.targets.indices.to_numpy()
+    own_code = pc.fill_null(pc.index_in(ids, value_set=targets), -1).to_numpy()
+    kept = (own_code[items] != codes) & first_distinct(items, codes)
+    return edges_where(replace(edges, targets=pa.DictionaryArray.from_arrays(edges.targets.indices, targets)), kept)
+
+
+def first_distinct(items: npt.NDArray[np.int32], codes: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which pairs of numbers occur for the first time."""
+    return pl.Series(items.astype(np.int64) << 32 | codes).is_first_distinct().to_numpy()
+
+
+def edges_where(edges: Edges, kept: npt.NDArray[np.bool_]) -> Edges:
+    """Only those edges for which `kept` is true."""
+    if kept.all():
+        return edges
+    mask = pa.array(kept)
+    return replace(
+        edges,
+        items=edges.items.filter(mask),
+        targets=edges.targets.filter(mask),
+        weights=edges.weights and edges.weights.filter(mask),
+        roles=edges.roles and edges.roles.filter(mask),
+    )
 
 
 def _prefixed(prefix: str, ids: pa.StringArray) -> pa.StringArray:

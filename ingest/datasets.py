@@ -37,7 +37,8 @@ SPLITS = ("train", "val", "test")
 #: Age from which a file that no snapshot lists is taken for a leftover.
 SWEEP_AGE = timedelta(days=1)
 
-#: Columns that every item has; a source adds its own after them.
+#: Columns that every item has; a source adds its own after them. `group_id` and `split` follow from the group and the
+#: split that the source gives, if any, and from the near-duplicates among all pictures.
 ITEM_SCHEMA = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -49,6 +50,8 @@ ITEM_SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
         pa.field("group_id", pa.string(), nullable=False),
         pa.field("opted_out", pa.bool_(), nullable=False),
+        pa.field("source_group", pa.string()),
+        pa.field("source_split", pa.string()),
     ]
 )
 
@@ -67,6 +70,19 @@ RELATION_SCHEMA = pa.schema(
         pa.field("from_id", pa.string(), nullable=False),
         pa.field("to_id", pa.string(), nullable=False),
         pa.field("weight", pa.float64(), nullable=False),
+        pa.field("role", pa.string()),
+    ]
+)
+
+#: How entities are spelled and declared to be called, and how many relations refer to each spelling: what
+#: `entities/<source>` is made from.
+ENTITY_NAME_SCHEMA = pa.schema(
+    [
+        pa.field("entity_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("references", pa.int64(), nullable=False),
+        pa.field("declarations", pa.int64(), nullable=False),
     ]
 )
 
@@ -259,20 +275,24 @@ class DataRoot:
         snapshot, changed
             `changed` is False when the content equals what was published already; nothing is written then.
         """
-        before = self.snapshot(name)
         files: list[str] = []
         rows = 0
         for table in tables:
-            files.append(self._write_table(name, table.cast(schema)))
+            files.append(self.append(name, table, schema))
             rows += table.num_rows
-        if not files:
-            files.append(self._write_table(name, schema.empty_table()))
-        snapshot = Snapshot(tuple(files), rows, digest(files, metadata or {}), metadata or {})
+        return self.publish_files(name, files or [self.append(name, schema.empty_table(), schema)], rows, metadata)
+
+    def publish_files(
+        self, name: str, files: Sequence[str], rows: int, metadata: dict[str, Any] | None = None
+    ) -> tuple[Snapshot, bool]:
+        """Replace dataset `name` by files that `append` has written, `rows` rows in all; returns as `publish` does."""
+        before = self.snapshot(name)
+        snapshot = Snapshot(tuple(files), rows, digest(list(files), metadata or {}), metadata or {})
         if before == snapshot:
             return snapshot, False
         self.write_json(
             f"{name}/_snapshot.json",
-            {"files": files, "rows": rows, "digest": snapshot.digest, "metadata": snapshot.metadata},
+            {"files": list(files), "rows": rows, "digest": snapshot.digest, "metadata": snapshot.metadata},
         )
         self._sweep(name, {*files, *(before.files if before else ())})
         return snapshot, True

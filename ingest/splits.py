@@ -7,10 +7,13 @@ in one split, so no picture of the test split has a twin in training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ingest.datasets import SPLITS
@@ -105,41 +108,64 @@ class Groups:
         return members
 
 
-def group_ids(
+def joined_groups(
     source: str,
-    item_ids: Sequence[str],
+    item_ids: pa.StringArray,
+    names: pa.StringArray,
     pictured: NDArray[np.int64],
     hashes: NDArray[np.uint8],
-    names: Mapping[int, str],
-) -> dict[int, str]:
-    """Ids of the groups of those items whose group is not just themselves.
+) -> tuple[NDArray[np.int64], pa.StringArray]:
+    """Items whose group is another one than their own for near-duplicate pictures, and the id of that group.
 
-    A group that the source names is `<source>/group/<name>` (the least name, should near-duplicates join several); any
-    other group has the least id of its items.
+    By itself an item is in the group that the source names, `<source>/group/<name>`, or else in one of its own with its
+    id. Joined groups have the least id of the named ones among them, or else the least of all.
 
     Parameters
     ----------
-    item_ids
-        All items of the source, in order; the other arguments go by their positions.
+    item_ids, names
+        All items of the source, in order, and the group name of those to which the source gives one.
     pictured, hashes
         Positions of the items with a picture, and their perceptual hashes; shapes (n,) and (n, 32).
-    names
-        Group name of the items to which the source gives one.
+
+    Returns
+    -------
+    positions, group_ids
+        Items of joined groups only; shapes (m,).
     """
+    first = _first_of_group(names)
     groups = Groups()
-    by_name: dict[str, int] = {}
-    for item, name in names.items():
-        groups.join(by_name.setdefault(name, item), item)
     for one, other in near_duplicates(hashes):
-        groups.join(int(pictured[one]), int(pictured[other]))
-    result = {}
-    for members in groups.members().values():
-        named = [names[item] for item in members if item in names]
-        group_id = f"{source}/group/{min(named)}" if named else min(item_ids[item] for item in members)
-        result.update(dict.fromkeys(members, group_id))
-    return result
+        groups.join(int(first[pictured[one]]), int(first[pictured[other]]))
+    joined = groups.members()
+    root = np.full(len(first), -1, np.int64)
+    for members in joined.values():
+        root[members] = members[0]
+    positions = np.flatnonzero(root[first] >= 0)
+    if len(positions) == 0:
+        return positions, pa.array([], pa.string())
+    roots = root[first[positions]]
+    named = pc.binary_join_element_wise(f"{source}/group/", names.take(pa.array(positions)), "")
+    rows = pl.DataFrame({"root": roots, "named": named, "item": item_ids.take(pa.array(positions))})
+    least = pl.coalesce(pl.col("named").min(), pl.col("item").min()).over("root")
+    return positions, rows.select(least.alias("group")).to_arrow()["group"].combine_chunks().cast(pa.string())
 
 
-def most_held_out(splits: Sequence[str]) -> str:
-    """The split of a group whose members the source puts in several: the one that keeps held-out items held out."""
-    return max(splits, key=SPLITS.index)
+def _first_of_group(names: pa.StringArray) -> NDArray[np.int64]:
+    """Position of the first item with the same name; its own for one without a name."""
+    positions = np.arange(len(names))
+    codes = pc.fill_null(names.dictionary_encode().indices, -1).to_numpy(zero_copy_only=False)
+    distinct, first = np.unique(codes, return_index=True)
+    return np.where(codes >= 0, first[np.searchsorted(distinct, codes)], positions)
+
+
+def final_splits(group_ids: pa.StringArray, given: pa.StringArray, fractions: SplitFractions) -> pa.StringArray:
+    """The split of each item, that of its group: the most held out of those that the source gives to its items, or else
+    by hash, so that a group is never torn apart.
+    """
+    order = pl.Enum(SPLITS)
+    rows = pl.DataFrame({"group": group_ids, "given": given}).with_columns(pl.col("given").cast(order).to_physical())
+    split = rows.select(pl.col("given").max().over("group"))["given"].cast(order, strict=False)
+    by_hash = [split_of(group, fractions) for group in rows["group"].filter(split.is_null())]
+    result = split.cast(pl.String).to_list()
+    rest = iter(by_hash)
+    return pa.array([next(rest) if value is None else value for value in result], pa.string())

@@ -38,7 +38,13 @@ BLOCKS_AHEAD = 2
 _BOM = b"\xef\xbb\xbf"
 
 #: What reading a damaged archive raises; Arrow's zstd an OSError without a number.
-_DAMAGE: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile, igzip_lib.IsalError, OSError)
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    gzip.BadGzipFile,
+    cast(type[Exception], igzip_lib.IsalError),
+    OSError,
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,167 @@
+"""What each file of a source amounted to, and which Parquet files hold it.
+
+The datasets of a source are made of *parts*: one per source file, and one more for the rows that an older version of
+that file had and the present one has not. A file that is ingested again replaces its part; the others stay as they
+are. The list of the parts is kept with the snapshot of `items/<source>`, which is published last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.datasets import (
+    ENTITY_NAME_SCHEMA,
+    ITEM_SCHEMA,
+    REJECT_SCHEMA,
+    RELATION_SCHEMA,
+    DataRoot,
+)
+from ingest.ids import IdIndex
+
+#: Parquet files of a dataset with their numbers of rows.
+Shards = list[tuple[str, int]]
+
+#: The datasets that parts consist of, in the order in which they are published.
+PART_SCHEMAS = {
+    "rejects": REJECT_SCHEMA,
+    "entity-names": ENTITY_NAME_SCHEMA,
+    "relations": RELATION_SCHEMA,
+    "items": ITEM_SCHEMA,
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one source file in the datasets of its source.
+
+    Attributes
+    ----------
+    fingerprint
+        Digest of the file's content and of all else that its rows follow from.
+    rows_read, items, duplicates, rejected
+        Counts of the run that read the file: `rows_read == items + duplicates + sum(rejected.values())`.
+    shards
+        By dataset: name and number of rows of each Parquet file.
+    """
+
+    file: str
+    fingerprint: str
+    rows_read: int
+    items: int
+    duplicates: int
+    rejected: dict[str, int]
+    shards: dict[str, Shards]
+
+    def files(self, dataset: str) -> list[str]:
+        return [name for name, _ in self.shards.get(dataset, ())]
+
+    def rows(self, dataset: str) -> int:
+        return sum(rows for _, rows in self.shards.get(dataset, ()))
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """The parts of one source file: what it has now, and what only its older versions had."""
+
+    current: Part
+    gone: tuple[Part, ...] = ()
+
+    def parts(self) -> tuple[Part, ...]:
+        return (self.current, *self.gone)
+
+
+def read_parts(data: DataRoot, source: str) -> dict[str, SourceFile]:
+    """The published parts of a source, by file, in the order in which the files came."""
+    snapshot = data.snapshot(f"items/{source}")
+    if snapshot is None:
+        return {}
+    return {
+        file: SourceFile(_part(value["current"]), tuple(_part(part) for part in value["gone"]))
+        for file, value in snapshot.metadata.get("parts", {}).items()
+    }
+
+
+def _part(value: dict[str, object]) -> Part:
+    part = Part(**value)  # type: ignore[arg-type]  # as `part_list` wrote it
+    return replace(part, shards={k: [(name, rows) for name, rows in v] for k, v in part.shards.items()})
+
+
+def part_list(files: dict[str, SourceFile]) -> dict[str, object]:
+    """The parts as `read_parts` finds them again."""
+    return {file: asdict(parts) for file, parts in files.items()}
+
+
+def read_shard(data: DataRoot, name: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One Parquet file of a dataset."""
+    with data.fs.open(data.path(name, file), "rb") as stream:
+        return pq.read_table(stream, columns=list(columns) if columns is not None else None)
+
+
+def item_ids(data: DataRoot, source: str, part: Part) -> Iterator[pa.Array]:
+    """The ids of a part's items, Parquet file by Parquet file."""
+    for file in part.files("items"):
+        yield read_shard(data, f"items/{source}", file, ["item_id"])["item_id"].combine_chunks()
+
+
+def without(data: DataRoot, source: str, part: Part, ids: IdIndex) -> Part:
+    """The part less the items in `ids` and what leads from them; the same object if it has none of those."""
+    items = _filtered(data, f"items/{source}", part.shards["items"], "item_id", ids)
+    if items == part.shards["items"]:
+        return part
+    relations = _filtered(data, f"relations/{source}", part.shards["relations"], "from_id", ids)
+    shards = {**part.shards, "items": items, "relations": relations}
+    shards["entity-names"] = _still_referred_to(data, source, part, relations)
+    return replace(part, shards=shards)
+
+
+def gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | None:
+    """Of an older version of a file, the items that are not in `ids` and the relations from them; None if all are."""
+    items = _filtered(data, f"items/{source}", old.shards["items"], "item_id", ids)
+    if not items:
+        return None
+    relations = []
+    for file, _ in _filtered(data, f"relations/{source}", old.shards["relations"], "from_id", ids):
+        table = read_shard(data, f"relations/{source}", file)
+        relations += _written(
+            data, f"relations/{source}", table.filter(pc.starts_with(table["from_id"], f"{source}:")), RELATION_SCHEMA
+        )
+    shards = {"items": items, "relations": relations}
+    shards["entity-names"] = _still_referred_to(data, source, old, relations)
+    return Part(old.file, old.fingerprint, 0, sum(rows for _, rows in items), 0, {}, shards)
+
+
+def _filtered(data: DataRoot, name: str, shards: Shards, key: str, ids: IdIndex) -> Shards:
+    kept: Shards = []
+    for file, rows in shards:
+        outside = pa.array(ids.find(read_shard(data, name, file, [key])[key].combine_chunks()) < 0)
+        if outside.true_count == rows:
+            kept.append((file, rows))
+        else:
+            table = read_shard(data, name, file).filter(outside)
+            kept += _written(data, name, table, table.schema)
+    return kept
+
+
+def _still_referred_to(data: DataRoot, source: str, part: Part, relations: Shards) -> Shards:
+    """The part's entity names for what `relations` lead to or from, and those that were declared."""
+    ends = pa.array([], pa.string())
+    for file, _ in relations:
+        table = read_shard(data, f"relations/{source}", file, ["from_id", "to_id"])
+        ends = pc.unique(pa.concat_arrays([ends, *table["from_id"].chunks, *table["to_id"].chunks]))
+    shards = []
+    for file in part.files("entity-names"):
+        names = read_shard(data, f"entity-names/{source}", file)
+        references = pc.if_else(pc.is_in(names["entity_id"], value_set=ends), names["references"], 0)
+        names = names.set_column(names.column_names.index("references"), "references", references)
+        used = pc.or_(pc.greater(references, 0), pc.greater(names["declarations"], 0))
+        shards += _written(data, f"entity-names/{source}", names.filter(used), ENTITY_NAME_SCHEMA)
+    return shards
+
+
+def _written(data: DataRoot, name: str, table: pa.Table, schema: pa.Schema) -> Shards:
+    return [(data.append(name, table, schema), table.num_rows)] if table.num_rows else []
