@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import gzip
 import io
 import logging
 import multiprocessing
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -94,6 +95,28 @@ def gzipped(content: bytes) -> bytes:
     return gzip.compress(content, 6, mtime=0)
 
 
+@contextmanager
+def drafted(path: Path, lines: Iterable[bytes], *, what: str) -> Iterator[Path]:
+    """Gzip `lines` (each with its end) into a file beside `path`, under a temporary name.
+
+    The caller renames it once everything else is there; if not, it is removed. Equal lines give equal bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with (
+            draft.open("wb") as file,
+            gzip.GzipFile("", "wb", 6, file, mtime=0) as archive,
+            # Compressed a good piece at a time: a call per line would cost as much as the compression.
+            io.BufferedWriter(cast(io.RawIOBase, archive), 1 << 18) as stream,
+        ):
+            for line in tqdm(lines, desc=what, unit="row", disable=None):
+                stream.write(line)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def jpeg(color: Floats, quality: int = 94) -> bytes:
     """Encode sRGB in [0, 1], shape (height, width, 3)."""
     buffer = io.BytesIO()
@@ -102,8 +125,13 @@ def jpeg(color: Floats, quality: int = 94) -> bytes:
     return buffer.getvalue()
 
 
-def already_there(folder: Path, main_file: str, content: bytes, images: Sequence[str]) -> bool:
+def already_there(folder: Path, main_file: str, content: bytes | Path, images: Sequence[str]) -> bool:
     """Whether `folder` holds this very data; the main file is written last, so it vouches for the rest.
+
+    Parameters
+    ----------
+    content
+        Of the main file; or a draft of it.
 
     Raises
     ------
@@ -113,7 +141,8 @@ def already_there(folder: Path, main_file: str, content: bytes, images: Sequence
     path = folder / main_file
     if not path.exists():
         return False
-    if path.read_bytes() != content:
+    same = filecmp.cmp(path, content, shallow=False) if isinstance(content, Path) else path.read_bytes() == content
+    if not same:
         raise Graph2ImageError(
             f"{path} exists and is not this sample data", "Choose an empty folder, or remove that one first."
         )

@@ -1,0 +1,393 @@
+"""Reader of Amazon product metadata, in the three releases that the review data came in: 2014, 2018 and 2023.
+
+The 2014 files hold one Python dict literal per line, the later ones JSON. Which release a file is from shows in its
+rows; a row that has keys of another release is read all the same, since no two releases use one key for two things.
+
+What becomes of the oddities of the real files:
+
+- A title that is page source (it starts with `<`, or contains `aPageStart`) is null, and so is a blank one. The item
+  is kept, and its text is the first feature or description that reads as text, or else its brand and category.
+- `price` is a number where it is one price: "$1,299.00" is 1299.0. A range ("$5.00 - $9.99") and scraped style sheets
+  are null.
+- HTML entities in titles, brands and categories are resolved; a main category given as an `<img>` tag is its alt text.
+- The 2014 placeholder picture is no picture. The thumbnails of 2018 (`41abc._SS40_.jpg`) lead to the large picture of
+  the same name without that part.
+- A category is known by its path, "Home & Kitchen > Bedding > Sheets": "Sheets" may occur in several places. A path
+  ends before a part that is too long to be a name, which is where feature sentences have slipped in.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from math import inf
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import orjson
+import pyarrow as pa
+
+from ingest.batches import Batch, BatchBuilder, EdgeLists
+from ingest.errors import Graph2ImageError
+from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.records import RejectReason, squeeze
+
+#: `price` is in US dollars, as listed when the release was collected; ratings are of 2023 only.
+ITEM_COLUMNS = pa.schema(
+    [
+        pa.field("release", pa.int64()),
+        pa.field("main_category", pa.string()),
+        pa.field("price", pa.float64()),
+        pa.field("rating", pa.float64()),
+        pa.field("rating_count", pa.int64()),
+    ]
+)
+
+#: A longer line is no product of 2014, and more than this many brackets in each other, or signs, are no literal of it.
+MAX_LITERAL_BYTES = 1 << 20
+MAX_NESTING = 64
+
+MAX_CATEGORY_DEPTH = 8
+MAX_CATEGORY_NAME = 60
+
+#: Of the text of an item that has no title, in characters.
+MAX_FALLBACK_TEXT = 300
+
+#: Rows that show which release a file is from.
+_ROWS_LOOKED_AT = 100
+
+_LINKS = {
+    "also_view": "CO_VIEWED",
+    "also_viewed": "CO_VIEWED",
+    "also_buy": "ALSO_BOUGHT",
+    "also_bought": "ALSO_BOUGHT",
+    "bought_together": "BOUGHT_TOGETHER",
+    "buy_after_viewing": "BOUGHT_AFTER_VIEWING",
+}
+#: Links of 2014 are in a dict of their own, those of the later releases in the row.
+_RELATED_KEYS: Sequence[str] = ("also_viewed", "also_bought", "bought_together", "buy_after_viewing")
+_ROW_KEYS: Sequence[str] = ("also_view", "also_buy", "bought_together")
+
+_WEB = ("http://", "https://")
+_NO_PICTURE = "/x-site/icons/no-img"
+
+_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)", re.ASCII)
+_ALT_TEXT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+_LITERAL_TOKEN = re.compile(rb"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|[\[\](){}]|[-+~]""", re.DOTALL)
+
+Row = dict[str, Any]
+Decode = Callable[[bytes], Any]
+
+
+def read_amazon(path: Path, workers: int = 1) -> Iterator[Batch]:
+    """Read the products of one metadata file.
+
+    Items are `Product`s with ids `amazon:<asin>`, by `parent_asin` where there is no `asin`. They lead to other items
+    (`CO_VIEWED`, `ALSO_BOUGHT`, `BOUGHT_TOGETHER`, `BOUGHT_AFTER_VIEWING`), to a `Brand` (`BY_BRAND`) and to the last
+    `Category` of each of their category paths (`IN_CATEGORY`), which is a `SUBCATEGORY_OF` the one before.
+
+    Parameters
+    ----------
+    path
+        `meta_<Category>.json.gz` (2014, 2018) or `.jsonl.gz` (2023); or plain, or `.zst`.
+    workers
+        Processes that parse; 1 for this one.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the file cannot be read, or is of no release.
+    """
+    release, decode = _detect(path)
+    yield from read_batches(path, partial(_parse, release=release, decode=decode), workers)
+
+
+def _detect(path: Path) -> tuple[int, Decode]:
+    """The release a file is from, by most of its first rows, and how its lines are to be decoded."""
+    lines = first_lines(path, _ROWS_LOOKED_AT)
+    if not lines:
+        raise Graph2ImageError(f"{path} has no row that can be read", "It is blank, or cut off at its start.")
+    found: Counter[tuple[int, Decode]] = Counter()
+    for line in lines:
+        for decode in (orjson.loads, _literal):
+            try:
+                row = decode(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and ("asin" in row or "parent_asin" in row):
+                # The 2014 release is also passed around as JSON.
+                old = decode is _literal or "related" in row or "imUrl" in row
+                found[2014 if old else 2023 if "parent_asin" in row else 2018, decode] += 1
+            break
+    if not found:
+        start = lines[0][:60].decode("utf-8", "backslashreplace")
+        raise Graph2ImageError(
+            f"{path} is no Amazon product metadata: it starts with {start!r}",
+            "Each line has to be a JSON object (2018, 2023) or a Python dict (2014) with an asin or parent_asin.",
+        )
+    return found.most_common(1)[0][0]
+
+
+def _literal(line: bytes) -> Any:
+    """The value of a Python literal that JSON can express too; ValueError if it is none, or is not safe to parse."""
+    if len(line) > MAX_LITERAL_BYTES:
+        raise ValueError(f"the literal is over {MAX_LITERAL_BYTES} bytes")
+    if not _is_shallow(line):
+        raise ValueError("the literal is nested too deeply")
+    text = line.decode()
+    try:
+        value = ast.literal_eval(text)
+        # Refuses what no file may contain: sets, bytes, complex numbers, lone surrogates, keys that are not text.
+        orjson.dumps(value)
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"not a Python literal: {error}") from error
+    return value
+
+
+def _is_shallow(line: bytes) -> bool:
+    """Whether a literal can be parsed without fear for the stack."""
+    # Few brackets and signs altogether: in nearly all rows, even with those in the texts.
+    if sum(map(line.count, (b"[", b"{", b"(", b"-", b"+", b"~"))) <= MAX_NESTING:
+        return True
+    depth = signs = 0
+    for match in _LITERAL_TOKEN.finditer(line):
+        token = match[0]
+        if token in b"[{(":
+            depth += 1
+        elif token in b"]})":
+            depth -= 1
+        elif token in b"-+~":
+            signs += 1
+        if depth > MAX_NESTING or signs > MAX_NESTING:
+            return False
+    return True
+
+
+def _parse(block: Block, release: int, decode: Decode) -> Batch:
+    """The products of a block; every value is looked at, as any key may be absent or of another type."""
+    batch = BatchBuilder("amazon", block.file, "Product", ITEM_COLUMNS)
+    add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raws.append
+    add_title, add_text, add_refs = batch.titles.append, batch.texts.append, batch.image_refs.append
+    add_main_category, add_price, add_rating, add_rating_count = (
+        batch.columns[name].append for name in ("main_category", "price", "rating", "rating_count")
+    )
+    brands = batch.edges("BY_BRAND", "Brand")
+    categories = batch.edges("IN_CATEGORY", "Category")
+    links = {key: batch.edges(type_) for key, type_ in _LINKS.items()}
+    tree = _CategoryTree(batch)
+    position = 0
+    for number, line in enumerate(block.lines, block.first_row):
+        try:
+            row = decode(line)
+        except ValueError as error:
+            if line.strip():
+                batch.reject(number, _why_undecoded(line), str(error), line)
+            continue
+        if type(row) is not dict:
+            batch.reject(number, RejectReason.MALFORMED_ROW, f"a row is an object, not {type(row).__name__}", line)
+            continue
+        asin = row.get("asin") or row.get("parent_asin")
+        if type(asin) is not str or not (asin := asin.strip()):
+            batch.reject(number, RejectReason.MISSING_ID, "there is neither an asin nor a parent_asin", line)
+            continue
+        add_row(number)
+        add_id(asin)
+        add_raw(line)
+        add_refs(_image_refs(row))
+        add_price(_price(row.get("price")))
+        main_category = row.get("main_category") or row.get("main_cat")
+        main_category = _category_name(main_category) if type(main_category) is str else None
+        add_main_category(main_category)
+        rating, rating_count = row.get("average_rating"), row.get("rating_number")
+        add_rating(float(rating) if type(rating) is float or type(rating) is int else None)
+        add_rating_count(rating_count if type(rating_count) is int and 0 <= rating_count < 1 << 53 else None)
+
+        brand = row.get("brand") or row.get("store")
+        brand = _brand_name(brand) if type(brand) is str else None
+        if brand:
+            brands.items.append(position)
+            brands.targets.append(brand)
+        leaves = tree.leaves(row.get("category") or row.get("categories")) or tree.leaves([main_category])
+        if leaves:
+            categories.extend(position, leaves)
+        related = row.get("related")
+        related, keys = (related, _RELATED_KEYS) if type(related) is dict else (row, _ROW_KEYS)
+        for key in keys:
+            targets = related.get(key)
+            if targets and type(targets) is list:
+                links[key].extend(position, targets)
+
+        title = row.get("title")
+        title = _clean(title) if type(title) is str else None
+        add_title(title)
+        add_text(title or _fallback_text(row, brand, leaves))
+        position += 1
+    batch.columns["release"] += [release] * position
+    for edges in links.values():
+        _drop_targets_without_id(edges)
+    return batch.finish()
+
+
+def _why_undecoded(line: bytes) -> RejectReason:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return RejectReason.BAD_ENCODING
+    return RejectReason.MALFORMED_ROW
+
+
+def _clean(text: str) -> str | None:
+    """`text` as people read it; None if it is blank, or page source."""
+    # Page source is as it was; a "<" that is escaped belongs to the text ("<3").
+    if text.startswith("<") or "aPageStart" in text:
+        return None
+    return squeeze(html.unescape(text) if "&" in text else text) or None
+
+
+def _fallback_text(row: Row, brand: str | None, leaves: Sequence[str]) -> str | None:
+    """What else an item without a title says of itself."""
+    for key in ("feature", "features", "description"):
+        value = row.get(key)
+        for sentence in value if isinstance(value, list) else [value]:
+            if isinstance(sentence, str) and (text := _clean(sentence.strip())):
+                return text[:MAX_FALLBACK_TEXT].rstrip()
+    return " ".join([*([brand] if brand else []), *(leaf.rsplit(" > ", 1)[-1] for leaf in leaves[:1])]) or None
+
+
+def _price(value: object) -> float | None:
+    """A price in dollars; None if it is none, or a range."""
+    if type(value) is str:
+        return _price_of_text(value) if value else None
+    if type(value) is float or type(value) is int:
+        return float(value) if 0 <= value < inf else None
+    return None
+
+
+@lru_cache(1 << 14)
+def _price_of_text(text: str) -> float | None:
+    found = _PRICE.fullmatch(text.strip())
+    return float(found[1].replace(",", "")) if found else None
+
+
+@lru_cache(1 << 16)
+def _brand_name(text: str) -> str | None:
+    """2018 has the byline of the page in some rows: "by", many blanks, the brand."""
+    name = _clean(text)
+    return name.removeprefix("by ") if name else None
+
+
+@lru_cache(1 << 14)
+def _category_name(text: str) -> str | None:
+    """The name of a main category, which may be the alt text of its picture."""
+    if text.startswith("<img"):
+        alt = _ALT_TEXT.search(text)
+        text = (alt[1] or alt[2] or "") if alt else ""
+    return _clean(text)
+
+
+class _CategoryTree:
+    """The categories of a batch: each is declared with its name and its parent when a path first leads to it."""
+
+    def __init__(self, batch: BatchBuilder) -> None:
+        self._names = batch.entity_names
+        self._relations = batch.entity_relations
+        self._leaves: dict[tuple[object, ...], str | None] = {}
+
+    def leaves(self, paths: object) -> list[str]:
+        """Keys of the categories that one path (2018, 2023) or a list of paths (2014) lead to."""
+        if type(paths) is not list or not paths:
+            return []
+        if type(paths[0]) is not list:
+            paths = [paths]
+        return [leaf for path in paths if type(path) is list and (leaf := self._leaf(path))]
+
+    def _leaf(self, path: list[object]) -> str | None:
+        try:
+            parts = tuple(path)
+            return self._leaves[parts]
+        except KeyError:
+            leaf = self._leaves[parts] = self._declare(path)
+            return leaf
+        except TypeError:  # a part that cannot be looked up, such as a dict
+            return self._declare(path)
+
+    def _declare(self, path: list[object]) -> str | None:
+        key = None
+        depth = 0
+        for part in path:
+            name = _clean(part.strip()) if isinstance(part, str) else None
+            if name is None:
+                continue
+            if len(name) > MAX_CATEGORY_NAME or depth == MAX_CATEGORY_DEPTH:
+                break
+            parent, key = key, name if key is None else f"{key} > {name}"
+            self._names["Category", key] = name
+            if parent is not None:
+                self._relations["SUBCATEGORY_OF", "Category", key, "Category", parent] = None
+            depth += 1
+        return key
+
+
+def _image_refs(row: Row) -> list[str]:
+    """Addresses of the main picture of a product, the largest first."""
+    images = row.get("images")
+    if images:
+        return _refs_2023(images)
+    refs = []
+    if large := _first_address(row.get("imageURLHighRes")):
+        refs.append(large)
+    if thumbnail := _first_address(row.get("imageURL") or row.get("image")):
+        refs += (_enlarged(thumbnail), thumbnail)
+    if not refs and (only := _first_address(row.get("imUrl"))):
+        refs.append(only)
+    return refs
+
+
+def _refs_2023(images: object) -> list[str]:
+    """Of the picture marked as the main one, or else of the first that has an address at all."""
+    if isinstance(images, dict):  # parallel lists, as in the Parquet view of the data
+        columns = {key: value for key, value in images.items() if isinstance(value, list)}
+        count = max(map(len, columns.values()), default=0)
+        images = [{key: v[i] for key, v in columns.items() if i < len(v)} for i in range(count)]
+    if not isinstance(images, list):
+        return []
+    pictures = [image for image in images if type(image) is dict]
+    pictures.sort(key=lambda picture: picture.get("variant") != "MAIN")
+    for picture in pictures:
+        refs = [ref for size in ("hi_res", "large", "thumb") if _is_address(ref := picture.get(size))]
+        if refs:
+            return refs
+    return []
+
+
+def _first_address(addresses: object) -> str | None:
+    if not addresses:
+        return None
+    return next(filter(_is_address, addresses if type(addresses) is list else [addresses]), None)
+
+
+def _is_address(ref: object) -> TypeGuard[str]:
+    return type(ref) is str and ref.startswith(_WEB) and _NO_PICTURE not in ref
+
+
+def _enlarged(thumbnail: str) -> str:
+    """The address without the part of the file name that asks for a size: `41abc._SS40_.jpg` is `41abc.jpg`."""
+    start, end = thumbnail.rfind("._"), thumbnail.rfind("_.")
+    return thumbnail[:start] + thumbnail[end + 1 :] if thumbnail.rfind("/") < start < end else thumbnail
+
+
+def _drop_targets_without_id(edges: EdgeLists) -> None:
+    """Drop targets that are not text, or blank; looked for in a whole batch at once, as nearly no file has any."""
+    if set(map(type, edges.targets)) <= {str} and "" not in edges.targets:
+        return
+    kept = [
+        (item, target)
+        for item, target in zip(edges.items, edges.targets, strict=True)
+        if isinstance(target, str) and target.strip()
+    ]
+    edges.items = [item for item, _ in kept]
+    edges.targets = [target for _, target in kept]
