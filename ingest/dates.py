@@ -33,34 +33,26 @@ _PART = (
     r"third|quarter))(?:\s+of)?(?:\s+the)?[\s-]+)?"
 )
 #: What names a year or a period, the more special before the more general.
-_PERIOD = re.compile(
-    _PART
-    + "(?:"
-    # 1931-05-12, and 12.5.1931 with the day and month in either order
-    + r"(?P<iso>[0-9]{4})-[0-9]{2}-[0-9]{2}(?![0-9])"
-    + r"|[0-9]{1,2}[./-][0-9]{1,2}[./-](?P<dmy>[0-9]{4})(?![0-9])"
-    # 17th century, and the 17th of `17th-18th century`
-    + r"|(?P<ordinal>[0-9]{1,2})(?:st|nd|rd|th)(?:"
-    + _CENT
-    + ")?"
-    + _ERA.format("ordinal_era")
+_PERIODS = (
+    # 1931-05-12, and 12.5.1931 with day and month in either order
+    r"(?P<iso>[0-9]{4})-[0-9]{2}-[0-9]{2}(?![0-9])",
+    r"[0-9]{1,2}[./-][0-9]{1,2}[./-](?P<dmy>[0-9]{4})(?![0-9])",
+    # 17th century, and the 16th of `16th-17th century`
+    rf"(?P<ordinal>[0-9]{{1,2}})(?:st|nd|rd|th)(?:{_CENT})?{_ERA.format('ordinal_era')}",
     # XVII century, and the XVI of `XVI-XVII century`
-    + r"|(?P<roman>[xvi]+)(?:th)?(?=\s*(?:(?:[/-]|and|to|or)\s*[xvi]+(?:th)?)?"
-    + _CENT
-    + ")"
+    rf"(?P<roman>[xvi]+)(?:th)?(?=\s*(?:(?:[/-]|and|to|or)\s*[xvi]+(?:th)?)?{_CENT})",
     # 1610s
-    + r"|(?P<decade>[0-9]{2,3}0)'?s(?![a-z])"
-    + _ERA.format("decade_era")
+    rf"(?P<decade>[0-9]{{2,3}}0)'?s(?![a-z]){_ERA.format('decade_era')}",
     # 189? and 18??
-    + r"|(?P<stub>[0-9]{2})(?P<digit>[0-9])?(?P<unknown>(?<=[0-9]{3})-?\?|(?<![0-9]{3})(?:\?\?|--))"
+    r"(?P<of_decade>[0-9]{3})-?\?",
+    r"(?P<of_century>[0-9]{2})(?:\?\?|--)",
     # 1503-06, 1889/90
-    + r"|(?P<start>[0-9]{3,4})\s?[/-]\s?(?P<tail>[0-9]{1,2})(?![0-9]|\s*(?:b\.?\s?c|st|nd|rd|th))"
+    r"(?P<start>[0-9]{3,4})\s?[/-]\s?(?P<tail>[0-9]{1,2})(?![0-9]|\s*(?:b\.?\s?c|st|nd|rd|th))",
     # AD 79, 1610, 50 BC
-    + r"|a\.?d\.?\s*(?P<ad>[0-9]{1,4})(?![0-9])"
-    + r"|(?P<year>(?<![0-9])[0-9]{1,5})(?![0-9])"
-    + _ERA.format("year_era")
-    + ")"
+    r"a\.?d\.?\s*(?P<ad>[0-9]{1,4})(?![0-9])",
+    rf"(?P<year>(?<![0-9])[0-9]{{1,5}})(?![0-9]){_ERA.format('year_era')}",
 )
+_PERIOD = re.compile(f"{_PART}(?:{'|'.join(_PERIODS)})")
 _BEFORE = re.compile(
     r"\b(?:before|until|till|prior to|ante|(?:no|not) later than)\b|\bby (?:c\.?|ca\.?|circa)?\s*[0-9]"
 )
@@ -141,10 +133,10 @@ def _period(found: re.Match[str], by_century: bool, has_era: bool, lone_decade: 
     if found["decade"]:
         start = int(found["decade"])
         return _valid(start, start + (99 if start % 100 == 0 and lone_decade else 9))
-    if found["stub"]:
-        years = 10 if found["digit"] else 100
-        start = years * int(found["stub"] + (found["digit"] or ""))
-        return _valid(start, start + years - 1)
+    if decade := found["of_decade"]:
+        return _valid(10 * int(decade), 10 * int(decade) + 9)
+    if century := found["of_century"]:
+        return _valid(100 * int(century), 100 * int(century) + 99)
     if found["start"]:
         start, tail = int(found["start"]), found["tail"]
         end = int(found["start"][: -len(tail)] + tail)

@@ -89,10 +89,10 @@ def test_dates(text: str, interval: tuple[int, int] | None) -> None:
     assert year_interval(text) == interval
 
 
-WORDS = st.sampled_from(
-    [*" -/,.?–", *"ca.|early|late|mid|end of|first half of the|last third|century|th|xvi|bc|AD|CE".split("|")]
-    + "before|after|to|s|1600|1610|03|6|19|0|99999".split("|")
-)
+WORDS = st.sampled_from([
+    " ", "-", "/", ",", ".", "?", "–", "ca.", "early", "late", "mid", "end of", "first half of the", "last third",
+    "century", "th", "xvi", "bc", "AD", "CE", "before", "after", "to", "s", "1600", "1610", "03", "6", "19", "0",
+])  # fmt: skip
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(WORDS, max_size=12).map("".join), st.lists(WORDS).map(" ".join)))
