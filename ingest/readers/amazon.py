@@ -30,6 +30,7 @@ from typing import Any, TypeGuard
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest.batches import Batch, BatchBuilder, EdgeLists
 from ingest.errors import Graph2ImageError
@@ -177,7 +178,8 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     )
     brands = batch.edges("BY_BRAND", "Brand")
     categories = batch.edges("IN_CATEGORY", "Category")
-    links = {key: batch.edges(type_) for key, type_ in _LINKS.items()}
+    links = {type_: _JoinedLinks() for type_ in _LINKS.values()}
+    links_of = {key: links[type_] for key, type_ in _LINKS.items()}
     tree = _CategoryTree(batch)
     position = 0
     for number, line in enumerate(block.lines, block.first_row):
@@ -219,7 +221,7 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
         for key in keys:
             targets = related.get(key)
             if targets and type(targets) is list:
-                links[key].extend(position, targets)
+                links_of[key].add(position, targets)
 
         title = row.get("title")
         title = _clean(title) if type(title) is str else None
@@ -227,8 +229,8 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
         add_text(title or _fallback_text(row, brand, leaves))
         position += 1
     batch.columns["release"] += [release] * position
-    for edges in links.values():
-        _drop_targets_without_id(edges)
+    for type_, joined in links.items():
+        joined.split_into(batch.edges(type_))
     return batch.finish()
 
 
@@ -380,14 +382,31 @@ def _enlarged(thumbnail: str) -> str:
     return thumbnail[:start] + thumbnail[end + 1 :] if thumbnail.rfind("/") < start < end else thumbnail
 
 
-def _drop_targets_without_id(edges: EdgeLists) -> None:
-    """Drop targets that are not text, or blank; looked for in a whole batch at once, as nearly no file has any."""
-    if set(map(type, edges.targets)) <= {str} and "" not in edges.targets:
-        return
-    kept = [
-        (item, target)
-        for item, target in zip(edges.items, edges.targets, strict=True)
-        if isinstance(target, str) and target.strip()
-    ]
-    edges.items = [item for item, _ in kept]
-    edges.targets = [target for _, target in kept]
+class _JoinedLinks:
+    """Links of one type while a batch is parsed: the targets of an item as one string, which Arrow splits at the end.
+
+    There are some twenty links per item. Kept as Python strings they would take more time than all the rest.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[int] = []
+        self._targets: list[str] = []
+
+    def add(self, item: int, targets: list[str]) -> None:
+        """Item number `item` of the batch leads to those of `targets` that are text."""
+        try:
+            joined = "\n".join(targets)
+        except TypeError:
+            joined = "\n".join(target for target in targets if isinstance(target, str))
+        self._items.append(item)
+        self._targets.append(joined)
+
+    def split_into(self, edges: EdgeLists) -> None:
+        """Fill `edges`, without the targets that are blank."""
+        lists = pc.split_pattern(pa.array(self._targets, pa.string()), "\n")
+        items = pa.array(self._items, pa.int32()).take(pc.list_parent_indices(lists))
+        targets = lists.flatten()
+        named = pc.not_equal(targets, "")
+        if not pc.all(named).as_py():
+            items, targets = items.filter(named), targets.filter(named)
+        edges.items, edges.targets = items, targets
