@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -34,6 +35,8 @@ DEFECTS = {
     "unknown_author": 0.010,
     "broken_image": 0.005,
 }
+#: Those that are not in the label file but among the pictures.
+IMAGE_DEFECTS = ("wrong_top_folder", "missing_file", "broken_image")
 ATTRIBUTIONS = ("after {}", "attributed to {}", "circle of {}", "workshop of {}")
 
 
@@ -111,40 +114,48 @@ def _flawed_author(rng: np.random.Generator, artist: Artist, defect: str) -> str
 
 
 def _row(rng: np.random.Generator, work: Work, name: str) -> dict[str, str]:
-    artist, subject, hour = work.artist, work.subject, work.hour
-    movement = artist.movement
-    number = ARTISTS.index(artist)
-    year = 1820 + 13 * (number % 9) + int(rng.integers(0, 24))
+    subject, hour = work.subject, work.hour
+    year = _first_year(work.artist) + int(rng.integers(0, 24))
     date = (f"{year}", f"ca. {year}", f"ca. {year}-{year + 4}", "")[int(rng.integers(4))]
     height, width = int(rng.integers(30, 90)), int(rng.integers(30, 90))
-    followers = [a.name for a in ARTISTS if artist.name in a.influences]
-    friends = [a.name for a in ARTISTS if a.movement is movement and a is not artist]
-    row = dict.fromkeys(COLUMNS, "")
-    row |= {
-        "author_name": artist.name,
+    return _artist_columns(work.artist) | {
         "painting_name": name,
         "image_url": f"https://gallery.example/{name.split('##')[1]}.jpg",
         "Genre": subject.genre,
+        "Date": date,
+        "Tag": ",".join([subject.key, *([hour.words.split()[-1]] if subject.genre in OUTDOOR_GENRES else [])]),
+        "Dimensions": f"{height} x {width} cm",
+        "Art institution": MUSEUMS[int(rng.integers(len(MUSEUMS)))],
+        "Path": work.path,
+    }
+
+
+def _first_year(artist: Artist) -> int:
+    return 1820 + 13 * (ARTISTS.index(artist) % 9)
+
+
+@cache
+def _artist_columns(artist: Artist) -> dict[str, str]:
+    """The columns that are the same for all works of an artist; the others are empty."""
+    movement = artist.movement
+    followers = [a.name for a in ARTISTS if artist.name in a.influences]
+    friends = [a.name for a in ARTISTS if a.movement is movement and a is not artist]
+    return dict.fromkeys(COLUMNS, "") | {
+        "author_name": artist.name,
         "Style": movement.style,
         "Nationality": artist.nationality,
         "Painting School": movement.school,
         "Art Movement": movement.name,
         "Field": movement.field,
-        "Date": date,
         "Influenced by": ",".join(artist.influences),
         "Media": ",".join(movement.media),
         "Influenced on": ",".join(followers),
-        "Tag": ",".join([subject.key, *([hour.words.split()[-1]] if subject.genre in OUTDOOR_GENRES else [])]),
         "Pupils": ",".join(followers[:1]),
-        "Location": CITIES[number % len(CITIES)],
-        "Dimensions": f"{height} x {width} cm",
+        "Location": CITIES[ARTISTS.index(artist) % len(CITIES)],
         "Teachers": ",".join(artist.influences[:1]),
         "Friends and Co-workers": ",".join(friends[:2]),
-        "Art institution": MUSEUMS[int(rng.integers(len(MUSEUMS)))],
         "Period": movement.period,
-        "Path": work.path,
     }
-    return row
 
 
 def _rounds(rng: np.random.Generator, kinds: int, count: int) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ingest.sampledata.artists import palette_of
-from ingest.sampledata.catalog import COLUMNS, Work, draw_up_catalog
+from ingest.sampledata.catalog import COLUMNS, IMAGE_DEFECTS, Work, draw_up_catalog
 from ingest.sampledata.defects import broken
 from ingest.sampledata.palettes import Floats
 from ingest.sampledata.sketch import Sketch
@@ -60,7 +60,9 @@ def _save_work(folder: Path, work: Work) -> None:
     write_whole(folder / work.path, broken(content) if work.broken else content)
 
 
-def paint_art500k(folder: Path, *, items: int = 1200, seed: int = 0, workers: int | None = None) -> SampleReport:
+def paint_art500k(
+    folder: Path, *, items: int = 1200, seed: int = 0, workers: int | None = None, images: bool = True
+) -> SampleReport:
     """Paint artworks by forty invented artists, in the format of ART500K's full label file.
 
     A title says what a picture shows and never who painted it; artist and movement decide palette and brush.
@@ -74,6 +76,8 @@ def paint_art500k(folder: Path, *, items: int = 1200, seed: int = 0, workers: in
         Artworks in the label file. A few have no file, or a broken one: see `SampleReport.defects`.
     workers
         Processes that paint; None for one per core.
+    images
+        False for the same label file without the pictures, to try out how much metadata is handled.
 
     Raises
     ------
@@ -83,14 +87,16 @@ def paint_art500k(folder: Path, *, items: int = 1200, seed: int = 0, workers: in
     check_request(items, seed)
     folder = Path(folder)
     catalog = draw_up_catalog(items, seed)
-    labels = "".join("|".join(row) + "\n" for row in catalog.rows).encode()
-    report = SampleReport(folder, items, len(catalog.rows), len(catalog.works), catalog.defects, True)
+    works = catalog.works if images else []
+    defects = {name: count for name, count in catalog.defects.items() if images or name not in IMAGE_DEFECTS}
+    labels = b"".join(f"{'|'.join(row)}\n".encode() for row in catalog.rows)
+    report = SampleReport(folder, items, len(catalog.rows), len(works), defects, True)
     with explain_write_errors(folder):
-        if already_there(folder, LABEL_FILE, labels, [work.path for work in catalog.works]):
+        if already_there(folder, LABEL_FILE, labels, [work.path for work in works]):
             log.info("the gallery in %s is there already", folder)
             return replace(report, changed=False)
-        log.info("painting %d artworks into %s", len(catalog.works), folder)
-        paint_all(partial(_save_work, folder), catalog.works, workers=workers, what="painting")
+        log.info("painting %d artworks into %s", len(works), folder)
+        paint_all(partial(_save_work, folder), works, workers=workers, what="painting")
         write_whole(folder / "head_info.csv", f"{list(COLUMNS)}\n".encode())
         write_whole(folder / LABEL_FILE, labels)
     return report

@@ -153,6 +153,18 @@ def test_files_depend_on_items_and_seed_only(gallery: SampleReport, tmp_path: Pa
     assert draw_up_catalog(ITEMS, 3).rows != draw_up_catalog(ITEMS, 4).rows
 
 
+def test_without_images_the_labels_are_the_same(gallery: SampleReport, tmp_path: Path) -> None:
+    report = paint_art500k(tmp_path, items=ITEMS, seed=3, images=False)
+    assert contents(tmp_path) == {
+        name: digest for name, digest in contents(gallery.folder).items() if not name.endswith(".jpg")
+    }
+    assert report.images == 0
+    assert report.rows == gallery.rows
+    assert report.defects.items() < gallery.defects.items()
+    assert not report.defects.keys() & {"missing_file", "broken_image", "wrong_top_folder"}
+    assert not paint_art500k(tmp_path, items=ITEMS, seed=3, images=False).changed
+
+
 def test_a_second_run_changes_nothing_and_says_so(tmp_path: Path) -> None:
     first = paint_art500k(tmp_path, items=5, workers=1)
     before = contents(tmp_path)
