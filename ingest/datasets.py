@@ -109,6 +109,19 @@ IMAGE_SCHEMA = pa.schema(
     ]
 )
 
+#: What became of every request for a picture; the latest row of a URL counts.
+FETCH_SCHEMA = pa.schema(
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("image_hash", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("etag", pa.string()),
+        pa.field("last_modified", pa.string()),
+        pa.field("fetched_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+
 NEIGHBOR_SCHEMA = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),

@@ -1,0 +1,245 @@
+"""Where pictures are read from: a folder, a tar file, a zip file. (By HTTP: `ingest.fetch`.)
+
+Archives are read in place, never unpacked, so one cannot write anywhere; a name that leads out of its folder or archive
+is refused. Metadata often names pictures by their address on the web; of such a reference these sources take the file
+name, so that whoever has the pictures already needs no network.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import threading
+import zipfile
+import zlib
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from ingest.errors import Graph2ImageError
+from ingest.records import RejectReason
+
+#: Larger files are refused.
+MAX_IMAGE_BYTES = 64 << 20
+
+#: Reading files waits for the disk now and then, and decoding releases the interpreter's lock.
+FILE_CONCURRENCY = min(16, os.cpu_count() or 1)
+
+
+class ImageProblemError(Exception):
+    """A picture cannot be had; becomes a reject with this reason."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class ImageSource(Protocol):
+    """Where pictures are read from. All methods may be called from several threads.
+
+    `known`, `learn` and `fetched_at` are for sources that are costly to ask twice; as they are here, they suit files.
+
+    Attributes
+    ----------
+    concurrency
+        How many threads that read and decode at the same time are useful.
+    """
+
+    concurrency: int
+
+    def read(self, ref: str) -> bytes:
+        """The picture that `ref` names (a relative path with `/`, or a URL), not checked in any way but its size.
+
+        Raises
+        ------
+        ImageProblemError
+            If it cannot be had.
+        """
+        ...
+
+    def url(self, ref: str) -> str:
+        """A picture that `read` gives, as a URL that fsspec opens."""
+        ...
+
+    def close(self) -> None: ...
+
+    def known(self, ref: str) -> str | None:
+        """Content hash of the picture that `read` gave before; None if it must be read.
+
+        Raises
+        ------
+        ImageProblemError
+            If it is known that the picture cannot be had.
+        """
+        return None
+
+    def learn(self, ref: str, outcome: str | ImageProblemError) -> None:
+        """Take note what became of the bytes that `read` gave: stored under this content hash, or refused."""
+        return
+
+    def fetched_at(self, ref: str) -> datetime | None:
+        """When the picture came over a network, if it did."""
+        return None
+
+
+def open_image_source(path: Path) -> ImageSource:
+    """The pictures in a folder, a tar file or a zip file.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is nothing at `path`, or neither a folder nor such an archive.
+    """
+    if path.is_dir():
+        return FolderImages(path)
+    try:
+        if zipfile.is_zipfile(path):
+            return ZipImages(path)
+        return TarImages(path)
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise Graph2ImageError(
+            f"cannot read {path} as a folder, a tar or a zip archive: {error}",
+            "The members of a compressed tar cannot be read in any order: decompress it to a .tar first."
+            if path.suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst")
+            else None,
+        ) from error
+    except OSError as error:
+        raise Graph2ImageError(f"cannot read the pictures in {path}: {error.strerror or error}") from error
+
+
+def _relative(ref: str) -> str:
+    """The path that `ref` names, in plain form (no `./`, no `//`); raises ImageProblemError when it leads out."""
+    name = ref
+    if ref[:8].lower().startswith(("http://", "https://")):
+        name = unquote(_url_path(ref).rpartition("/")[2])
+        if not name:
+            raise ImageProblemError(RejectReason.IMAGE_MISSING, f"the address {ref!r} has no file name")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
+        raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} leads out of the place of the pictures")
+    return str(path)
+
+
+def _url_path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+def _missing(ref: str) -> ImageProblemError:
+    return ImageProblemError(RejectReason.IMAGE_MISSING, f"there is no file {ref!r}")
+
+
+def _check_size(ref: str, size: int) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"{ref!r} has {size} bytes (limit {MAX_IMAGE_BYTES})")
+
+
+class FolderImages(ImageSource):
+    """Pictures in a folder, at any depth."""
+
+    concurrency = FILE_CONCURRENCY
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    def read(self, ref: str) -> bytes:
+        relative = _relative(ref)
+        try:
+            path = (self._folder / relative).resolve(strict=True)
+            if not path.is_relative_to(self._folder):
+                raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link that leads out")
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise _missing(ref)
+            _check_size(ref, status.st_size)
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise _missing(ref) from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+            raise ImageProblemError(RejectReason.IMAGE_MISSING, f"cannot read {ref!r}: {error}") from error
+
+    def url(self, ref: str) -> str:
+        return f"file://{self._folder / _relative(ref)}"
+
+    def close(self) -> None:
+        pass
+
+
+class TarImages(ImageSource):
+    """Pictures in an uncompressed tar file, read in place by offset."""
+
+    concurrency = FILE_CONCURRENCY
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive.resolve()
+        self._members: dict[str, tuple[str, int, int] | None] = {}
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.sparse is None
+                if not member.isdir():
+                    place = (member.name, member.offset_data, member.size) if plain else None
+                    self._members[str(PurePosixPath(member.name))] = place
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+        self._file = archive.open("rb")
+
+    def read(self, ref: str) -> bytes:
+        relative = _relative(ref)
+        if relative not in self._members:
+            raise _missing(ref)
+        place = self._members[relative]
+        if place is None:
+            raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
+        _, offset, size = place
+        _check_size(ref, size)
+        content = os.pread(self._file.fileno(), size, offset)
+        if len(content) < size:
+            raise ImageProblemError(RejectReason.IMAGE_TRUNCATED, f"{ref!r}: the archive ends within it")
+        return content
+
+    def url(self, ref: str) -> str:
+        place = self._members[_relative(ref)]
+        assert place is not None
+        return f"tar://{place[0]}::file://{self._archive}"
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ZipImages(ImageSource):
+    """Pictures in a zip file."""
+
+    concurrency = FILE_CONCURRENCY
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive.resolve()
+        self._zip = zipfile.ZipFile(archive)
+        self._members = {str(PurePosixPath(m.filename)): m for m in self._zip.infolist() if not m.is_dir()}
+        self._lock = threading.Lock()
+
+    def read(self, ref: str) -> bytes:
+        relative = _relative(ref)
+        member = self._members.get(relative)
+        if member is None:
+            raise _missing(ref)
+        mode = member.external_attr >> 16
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
+        _check_size(ref, member.file_size)
+        try:
+            with self._lock, self._zip.open(member) as stream:
+                content = stream.read(MAX_IMAGE_BYTES + 1)  # the size in the header may be a lie
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise ImageProblemError(RejectReason.IMAGE_CORRUPT, f"{ref!r} cannot be unpacked: {error}") from error
+        _check_size(ref, len(content))
+        return content
+
+    def url(self, ref: str) -> str:
+        return f"zip://{self._members[_relative(ref)].filename}::file://{self._archive}"
+
+    def close(self) -> None:
+        self._zip.close()
