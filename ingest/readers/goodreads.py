@@ -4,26 +4,30 @@ What the files are really like: JSON lines in which every scalar is a string and
 known by id, their names are in a file of their own; a book without a cover has the address of a placeholder; shelves
 are what readers call their piles, so most say nothing about the book; editions of one work are rows of their own.
 
-Rows that are as upstream writes them take a path without checks. Others (numbers instead of strings, keys that are not
-there, anything else) are first brought into that shape.
+A book's row is mostly shelves, too many to look at one by one in Python. So a block of rows that are as upstream writes
+them is parsed into columns by Arrow and handled a column at a time. Any other block (a line that is no JSON, numbers
+instead of strings, anything else) goes through Python, row by row, and into the same columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
 
-from ingest.batches import Batch, BatchBuilder
+from ingest.batches import BATCH_SCHEMA, Batch, BatchBuilder, Edges, edges_where, first_distinct
 from ingest.errors import Graph2ImageError
 from ingest.readers.jsonrows import json_rows
 from ingest.readers.lines import Block, first_lines, read_batches
-from ingest.records import RejectReason, squeeze
+from ingest.records import RejectReason, RejectRecord, squeeze
 
 #: Columns of a book beside the common ones, named as upstream.
 ITEM_COLUMNS = pa.schema(
@@ -43,15 +47,15 @@ ITEM_COLUMNS = pa.schema(
 )
 
 #: Shelves that say what a reader does with a copy, not what the book is: plans, possession, medium, liking.
-BOOKKEEPING_SHELVES = frozenset(
-    (
+BOOKKEEPING_SHELVES = pa.array(
+    [
         "to-read", "want-to-read", "tbr", "maybe", "wish-list", "wishlist", "to-buy", "to-get",
         "currently-reading", "read", "re-read", "unread", "unfinished", "did-not-finish", "dnf", "abandoned",
         "owned", "own", "i-own", "own-it", "owned-books", "books-i-own", "own-to-read", "my-books", "my-library",
         "home-library", "personal-library", "library", "library-books", "default", "my-bookshelf", "bookshelf",
         "kindle", "ebook", "ebooks", "e-book", "e-books", "audio", "audiobook", "audiobooks", "audio-books",
         "favorites", "favourites", "favorite", "all-time-favorites",
-    )
+    ]
 )  # fmt: skip
 
 #: Part of the address of what upstream shows for a book without a cover.
@@ -60,14 +64,19 @@ PLACEHOLDER_COVER = "/assets/nophoto/book/"
 #: Rows that are looked at to tell what a file is.
 _PEEKED_ROWS = 20
 
-#: What a row that is not as upstream writes it makes the unchecked path raise.
-_UNUSUAL = (KeyError, TypeError, AttributeError)
-
 _INT64 = range(-(2**63), 2**63)
-_BOOLEANS = {"true": True, "false": False, "": None}
-_SCALARS = (*ITEM_COLUMNS.names, "book_id", "title", "title_without_series", "image_url")
 
-T = TypeVar("T")
+_SCALARS = (*ITEM_COLUMNS.names, "book_id", "title", "title_without_series", "image_url")
+#: What is read of a book's row.
+_ROW_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _SCALARS),
+        ("similar_books", pa.list_(pa.string())),
+        ("series", pa.list_(pa.string())),
+        ("authors", pa.list_(pa.struct([("author_id", pa.string()), ("role", pa.string())]))),
+        ("popular_shelves", pa.list_(pa.struct([("count", pa.string()), ("name", pa.string())]))),
+    ]
+)
 
 
 def read_goodreads(path: Path, workers: int = 1, *, min_shelf_count: int = 5) -> Iterator[Batch]:
@@ -118,174 +127,188 @@ def _parser(line: bytes, min_shelf_count: int) -> Callable[[Block], Batch] | Non
 # -- books -----------------------------------------------------------------------------------------------------------
 
 
-class _Book(NamedTuple):
-    book_id: str
-    work: str | None
-    title: str | None
-    text: str | None
-    image_refs: tuple[str, ...]
-    columns: tuple[str | int | float | bool | None, ...]
-    similar: list[str]
-    series: list[str]
-    authors: list[tuple[str, str | None]]
-    shelves: list[tuple[str, float]]
-
-
-class _Memo(dict[Any, T], Generic[T]):
-    """What a function makes of the values that were looked up."""
-
-    def __init__(self, function: Callable[[Any], T]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, value: Any) -> T:
-        result = self[value] = self._function(value)
-        return result
-
-
-class _BookReader:
-    """Makes books of rows; of values that repeat from row to row, each is looked at once."""
-
-    def __init__(self, min_shelf_count: int) -> None:
-        self._ids: _Memo[str] = _Memo(str.strip)
-        self._integers = _Memo(_integer)
-        self._numbers = _Memo(_number)
-        self._names: _Memo[str | None] = _Memo(lambda name: " ".join(str.split(name)) or None)
-        self._shelves = _Memo(_shelf)
-        self._counts: _Memo[float | None] = _Memo(partial(_shelf_weight, least=min_shelf_count))
-
-    def book(self, row: dict[str, Any]) -> _Book:
-        """Raises one of `_UNUSUAL` unless the row has the keys and types that upstream writes."""
-        integers, names, shelves, counts = self._integers, self._names, self._shelves, self._counts
-        title = squeeze(row["title"])
-        plain_title = row["title_without_series"]
-        image = row["image_url"].strip()
-        work = row["work_id"].strip() or None
-        return _Book(
-            row["book_id"].strip(),
-            work,
-            title or None,
-            squeeze(plain_title) or title or None,
-            (image,) if image and PLACEHOLDER_COVER not in image else (),
-            (
-                work,
-                integers[row["publication_year"]],
-                integers[row["num_pages"]],
-                self._numbers[row["average_rating"]],
-                integers[row["ratings_count"]],
-                _BOOLEANS[row["is_ebook"]],
-                names[row["language_code"]],
-                names[row["country_code"]],
-                names[row["format"]],
-                names[row["publisher"]],
-                row["isbn13"].strip() or None,
-            ),
-            _ids(row["similar_books"]),
-            _ids(row["series"]),
-            [(self._ids[author["author_id"]], names[author["role"]]) for author in row["authors"]],
-            [
-                (name, count)
-                for shelf in row["popular_shelves"]
-                if (count := counts[shelf["count"]]) is not None and (name := shelves[shelf["name"]]) is not None
-            ],
-        )
-
-
 def _parse_books(block: Block, min_shelf_count: int) -> Batch:
-    batch = BatchBuilder("goodreads", block.file, "Book", ITEM_COLUMNS)
-    similar_to = batch.edges("SIMILAR_TO")
-    written_by = batch.edges("WRITTEN_BY", "Author")
-    in_series = batch.edges("IN_SERIES", "Series")
-    edition_of = batch.edges("EDITION_OF", "Work")
-    on_shelf = batch.edges("ON_SHELF", "Shelf")
-    read = _BookReader(min_shelf_count).book
-    columns: list[tuple[str | int | float | bool | None, ...]] = []
-    for number, line, row in json_rows(block, batch):
-        try:
-            book = read(row)
-        except _UNUSUAL:
-            book = read(_as_upstream(row))
-        book_id, work, title, text, image_refs, values, similar, series, authors, shelves = book
-        if not book_id:
-            batch.reject(number, RejectReason.MISSING_ID, "the row has no book_id", line)
-            continue
-        position = len(columns)
-        columns.append(values)
-        batch.rows.append(number)
-        batch.ids.append(book_id)
-        batch.raws.append(line)
-        batch.groups.append(work)
-        batch.titles.append(title)
-        batch.texts.append(text)
-        batch.image_refs.append(image_refs)
-        if similar:
-            similar_to.extend(position, similar)
-        if series:
-            in_series.extend(position, series)
-        if work is not None:
-            edition_of.items.append(position)
-            edition_of.targets.append(work)
-        for author, role in authors:
-            if author:
-                written_by.items.append(position)
-                written_by.targets.append(author)
-                written_by.roles.append(role)
-        if shelves:
-            names, counts = zip(*shelves, strict=True)
-            on_shelf.extend(position, names)
-            on_shelf.weights += counts
-    if columns:
-        batch.columns = dict(zip(ITEM_COLUMNS.names, map(list, zip(*columns, strict=True)), strict=True))
-    return batch.finish()
+    rejects: list[RejectRecord] = []
+    numbers: Sequence[int] = range(block.first_row, block.first_row + len(block.lines))
+    raws: Sequence[bytes] = block.lines
+    table = _upstream_rows(block.lines)
+    if table is None:
+        rows = list(json_rows(block, rejects))
+        numbers = [number for number, _, _ in rows]
+        raws = [line for _, line, _ in rows]
+        table = pa.Table.from_pylist([_as_upstream(row) for _, _, row in rows], _ROW_SCHEMA)
+    columns = {name: _array(table[name]) for name in _ROW_SCHEMA.names}
+    ids = _strings(columns["book_id"])
+    if ids.null_count:
+        for position in pc.indices_nonzero(ids.is_null()).to_pylist():
+            rejects.append(_missing_id(block.file, numbers[position], "book_id", raws[position]))
+        kept = pc.indices_nonzero(ids.is_valid())
+        numbers, raws = ([values[position] for position in kept.to_pylist()] for values in (numbers, raws))
+        columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
+    works = _strings(columns["work_id"])
+    titles = _squeezed(columns["title"])
+    items = [
+        pa.array(numbers, pa.int64()),
+        pc.binary_join_element_wise("goodreads:", ids, ""),
+        pa.repeat(pa.scalar("Book"), len(ids)),
+        titles,
+        pc.coalesce(_squeezed(columns["title_without_series"]), titles),
+        _image_refs(columns["image_url"]),
+        works,
+        pa.nulls(len(ids), pa.string()),
+        *(_typed(columns[field.name], field.type) for field in ITEM_COLUMNS),
+    ]
+    return Batch(
+        file=block.file,
+        items=pa.table(items, schema=pa.schema([*BATCH_SCHEMA, *ITEM_COLUMNS])),
+        raws=raws,
+        edges=[
+            _links(*_flat(columns["similar_books"]), ids),
+            _edges("WRITTEN_BY", "Author", *_authors(columns["authors"])),
+            _edges("IN_SERIES", "Series", *_flat(columns["series"])),
+            _edges("EDITION_OF", "Work", pa.array(range(len(works)), pa.int32()), works),
+            _edges("ON_SHELF", "Shelf", *_shelves(columns["popular_shelves"], min_shelf_count)),
+        ],
+        rejects=rejects,
+    )
 
 
-def _ids(values: Any) -> list[str]:
-    """`values` if it is a list of strings, none of them empty; a TypeError otherwise."""
-    if type(values) is not list or not all(values):
-        raise TypeError
-    "".join(values)  # raises if one is no string, in a tenth of the time that a loop takes
-    return values
-
-
-def _integer(value: Any) -> int | None:
-    """The whole number that `value` is or begins with; None if there is none, or if it is beyond 64 bits."""
+def _upstream_rows(lines: Sequence[bytes]) -> pa.Table | None:
+    """The rows as columns, or None if one is not as upstream writes them."""
+    content = b"\n".join(lines)
     try:
-        number = int(value)
-    except (ValueError, OverflowError):
-        parsed = _number(value)
+        table = pj.read_json(
+            pa.BufferReader(content),
+            pj.ReadOptions(use_threads=False, block_size=len(content) + 1),
+            pj.ParseOptions(explicit_schema=_ROW_SCHEMA, unexpected_field_behavior="ignore"),
+        )
+        table.validate(full=True)  # the parser takes what is not UTF-8
+    except pa.ArrowException:
+        return None
+    # A blank line is no row here, and a line of two objects is two.
+    return table if len(table) == len(lines) and b"" not in lines else None
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _strings(values: pa.StringArray) -> pa.StringArray:
+    """Without blanks around; null where nothing is left."""
+    trimmed = pc.utf8_trim_whitespace(values)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+
+
+def _squeezed(values: pa.StringArray) -> pa.StringArray:
+    """`records.squeeze`, and null where nothing is left."""
+    return pc.binary_join(pc.utf8_split_whitespace(_strings(values)), " ")
+
+
+def _typed(values: pa.StringArray, type_: pa.DataType) -> pa.Array:
+    """Null where a string holds no value of that type."""
+    strings = _strings(values)
+    if pa.types.is_string(type_):
+        return strings
+    if pa.types.is_boolean(type_):
+        return pc.if_else(pc.is_in(strings, pa.array(["true", "false"])), pc.equal(strings, "true"), None)
+    try:
+        numbers = strings.cast(type_)
+    except pa.ArrowInvalid:
+        parse = _integer if pa.types.is_integer(type_) else _number
+        return pa.array([None if text is None else parse(text) for text in strings.to_pylist()], type_)
+    return pc.if_else(pc.is_finite(numbers), numbers, None)
+
+
+def _integer(text: str) -> int | None:
+    """The number without its fraction; None if there is none, or if it is beyond 64 bits."""
+    try:
+        number = int(text)
+    except ValueError:
+        parsed = _number(text)
         if parsed is None:
             return None
         number = int(parsed)
     return number if number in _INT64 else None
 
 
-def _number(value: Any) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        number = float(value)
+        number = float(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None
 
 
-def _shelf(name: Any) -> str | None:
-    name = squeeze(name)
-    return None if not name or name in BOOKKEEPING_SHELVES else name
+def _image_refs(urls: pa.StringArray) -> pa.ListArray:
+    """One address, or none where there is no cover."""
+    urls = _strings(urls)
+    pictured = pc.and_(urls.is_valid(), pc.invert(pc.match_substring(urls, PLACEHOLDER_COVER).fill_null(False)))
+    ends = pc.cumulative_sum(pictured.cast(pa.int32()))
+    return pa.ListArray.from_arrays(pa.concat_arrays([pa.array([0], pa.int32()), ends]), urls.filter(pictured))
 
 
-def _shelf_weight(count: Any, least: int) -> float | None:
-    number = _integer(count)
-    return float(number) if number is not None and number >= least else None
+# -- relations -------------------------------------------------------------------------------------------------------
+
+
+def _flat(lists: pa.ListArray) -> tuple[pa.Int32Array, pa.Array]:
+    """The elements of all lists, after the number of the list that each is in."""
+    return pc.list_parent_indices(lists).cast(pa.int32()), pc.list_flatten(lists)
+
+
+def _edges(
+    type_: str,
+    label: str | None,
+    items: pa.Int32Array,
+    targets: pa.StringArray,
+    weights: pa.DoubleArray | None = None,
+    roles: pa.StringArray | None = None,
+) -> Edges:
+    targets = _strings(targets)
+    return edges_where(
+        Edges(type_, label, items, targets.dictionary_encode(), weights, roles),
+        targets.is_valid().to_numpy(zero_copy_only=False),
+    )
+
+
+def _links(items: pa.Int32Array, targets: pa.StringArray, ids: pa.StringArray) -> Edges:
+    """The similar books, without the book itself and without repeats."""
+    edges = _edges("SIMILAR_TO", None, items, targets)
+    books, similar = edges.items.to_numpy(), edges.targets.indices.to_numpy()
+    own = pc.index_in(ids, edges.targets.dictionary).fill_null(-1).to_numpy()
+    links = pc.binary_join_element_wise("goodreads:", edges.targets.dictionary, "")
+    return edges_where(
+        replace(edges, targets=pa.DictionaryArray.from_arrays(edges.targets.indices, links)),
+        (own[books] != similar) & first_distinct(books, similar),
+    )
+
+
+def _authors(lists: pa.ListArray) -> tuple[pa.Int32Array, pa.StringArray, None, pa.StringArray]:
+    items, authors = _flat(lists)
+    return items, pc.struct_field(authors, "author_id"), None, _squeezed(pc.struct_field(authors, "role"))
+
+
+def _shelves(lists: pa.ListArray, min_count: int) -> tuple[pa.Int32Array, pa.StringArray, pa.DoubleArray]:
+    items, shelves = _flat(lists)
+    counts = _typed(pc.struct_field(shelves, "count"), pa.int64())
+    used = pc.indices_nonzero(pc.greater_equal(counts, min_count).fill_null(False))
+    items, counts = items.take(used), counts.take(used)
+    names = _squeezed(pc.struct_field(shelves, "name").take(used))
+    said = pc.invert(pc.is_in(names, BOOKKEEPING_SHELVES))
+    return items.filter(said), names.filter(said), counts.filter(said).cast(pa.float64())
+
+
+# -- rows that are not as upstream writes them ------------------------------------------------------------------------
 
 
 def _as_upstream(row: dict[str, Any]) -> dict[str, Any]:
     """A row of any values under any keys, as upstream would have written it."""
-    scalars = {name: _text(row.get(name)) for name in _SCALARS}
-    ebook = scalars["is_ebook"].lower()
     return {
-        **scalars,
-        "is_ebook": ebook if ebook in _BOOLEANS else "",
-        "similar_books": [text for value in _list(row.get("similar_books")) if (text := _text(value))],
-        "series": [text for value in _list(row.get("series")) if (text := _text(value))],
+        **{name: _text(row.get(name)) for name in _SCALARS},
+        "similar_books": [_text(value) for value in _list(row.get("similar_books"))],
+        "series": [_text(value) for value in _list(row.get("series"))],
         "authors": [
             {"author_id": _text(author.get("author_id")), "role": _text(author.get("role"))}
             for author in _list(row.get("authors"))
@@ -314,16 +337,20 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _missing_id(file: str, row: int, key: str, raw: bytes) -> RejectRecord:
+    return RejectRecord(file, row, RejectReason.MISSING_ID, f"the row has no {key}", raw)
+
+
 # -- what other files say of books and of what they are related to ---------------------------------------------------
 
 
 def _parse_names(block: Block, label: str, key: str, name: str) -> Batch:
     """Rows of entities; a work without an original title has no name."""
     batch = BatchBuilder("goodreads", block.file, "Book", ITEM_COLUMNS)
-    for number, line, row in json_rows(block, batch):
+    for number, line, row in json_rows(block, batch.rejects):
         identifier = _text(row.get(key))
         if not identifier:
-            batch.reject(number, RejectReason.MISSING_ID, f"the row has no {key}", line)
+            batch.rejects.append(_missing_id(block.file, number, key, line))
         elif called := squeeze(_text(row.get(name))):
             batch.entity_names[label, identifier] = called
     return batch.finish()
@@ -332,10 +359,10 @@ def _parse_names(block: Block, label: str, key: str, name: str) -> Batch:
 def _parse_genres(block: Block) -> Batch:
     """Rows of books with what readers' shelves make of their genres, weighted by how often."""
     batch = BatchBuilder("goodreads", block.file, "Book", ITEM_COLUMNS)
-    for number, line, row in json_rows(block, batch):
+    for number, line, row in json_rows(block, batch.rejects):
         book_id = _text(row.get("book_id"))
         if not book_id:
-            batch.reject(number, RejectReason.MISSING_ID, "the row has no book_id", line)
+            batch.rejects.append(_missing_id(block.file, number, "book_id", line))
             continue
         for name, weight in _genres(row.get("genres")):
             batch.item_edges.append(("IN_GENRE", book_id, "Genre", name, weight))

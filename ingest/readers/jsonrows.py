@@ -7,25 +7,25 @@ from typing import Any
 
 import orjson
 
-from ingest.batches import BatchBuilder
 from ingest.readers.lines import Block
-from ingest.records import RejectReason
+from ingest.records import RejectReason, RejectRecord
 
 
-def json_rows(block: Block, batch: BatchBuilder) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
-    """Number, line and object of each row of `block`; lines that hold no object become rejects of `batch`."""
+def json_rows(block: Block, rejects: list[RejectRecord]) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Number, line and object of each row of `block`; lines that hold no object are added to `rejects`."""
     loads = orjson.loads
     for number, line in enumerate(block.lines, block.first_row):
         try:
             row = loads(line)
         except orjson.JSONDecodeError as error:
             if line.strip():
-                batch.reject(number, *_problem(line, error), line)
+                rejects.append(RejectRecord(block.file, number, *_problem(line, error), line))
             continue
         if type(row) is dict:
             yield number, line, row
         else:
-            batch.reject(number, RejectReason.MALFORMED_ROW, "the line holds no JSON object", line)
+            detail = "the line holds no JSON object"
+            rejects.append(RejectRecord(block.file, number, RejectReason.MALFORMED_ROW, detail, line))
 
 
 def _problem(line: bytes, error: orjson.JSONDecodeError) -> tuple[RejectReason, str]:

@@ -6,30 +6,33 @@ A title says what is on the cover; the author decides its colors and technique, 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from ingest.sampledata.covers import LAYOUTS, LOOKS, Cover, print_cover
 from ingest.sampledata.defects import assign_defects, broken
+from ingest.sampledata.jackets import SHELVES_BY_USE, Draw, author_name, description
 from ingest.sampledata.writing import (
     SampleReport,
     already_there,
     check_request,
+    drafted,
     explain_write_errors,
-    gzipped,
     jpeg,
     paint_all,
     write_whole,
 )
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAIN_FILE = "goodreads_books.json.gz"
 IMAGES = "images"
@@ -47,7 +50,19 @@ AUTHORS = (
     "Odette Marchand", "Wilhelm Krause", "Nkechi Obiora", "Saoirse Quinlan", "Hollis Pemberton", "Yuki Tanabe",
     "Rafael Quintana", "Dorothea Blackwood", "Priya Raman", "August Lindqvist",
 )  # fmt: skip
-GENRES = ("fantasy", "mystery", "romance", "poetry", "history", "children")
+#: Up to so many books the authors above have written them all; then there is one more author to every few books.
+FEW_BOOKS, BOOKS_PER_AUTHOR = 4_000, 8
+
+#: Genres, as the shelves of readers and as the genres file call them.
+GENRES = {
+    "fantasy": "fantasy, paranormal",
+    "mystery": "mystery, thriller, crime",
+    "romance": "romance",
+    "poetry": "poetry",
+    "history": "history, historical fiction, biography",
+    "children": "children",
+}
+SECOND_GENRES = ("fiction", "young-adult", "non-fiction", "comics, graphic")
 SHELVES = {
     "fantasy": ("fantasy", "magic", "adventure", "young-adult"),
     "mystery": ("mystery", "thriller", "crime", "suspense"),
@@ -58,6 +73,8 @@ SHELVES = {
 }
 SERIES = ("Chronicles", "Trilogy", "Saga", "Mysteries", "Quartet", "Tales", "Files", "Cycle")
 NAMES = ("Hollow", "Ember", "Winter", "Saltmarsh", "Raven", "Juniper", "Glass", "Copper", "Thistle", "Meridian")
+
+PUBLISHERS = ("", "", "Lantern & Finch", "Harrow House", "Meridian Press", "Oak Tree Books", "Corvid", "Pale Harbor")
 
 #: What each subject is called in a title.
 NOUNS = {
@@ -72,20 +89,21 @@ TITLES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Series:
     series_id: str
     title: str
     layout: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Book:
     """One edition."""
 
     book_id: str
     work_id: str
     author: int
+    author_name: str
     genre: str
     series: _Series | None
     number: int
@@ -102,11 +120,14 @@ class _Book:
     def cover(self) -> Cover:
         layout = self.series.layout if self.series else list(LAYOUTS)[(self.author + self.edition) % len(LAYOUTS)]
         number = str(self.number) if self.series else ""
-        return Cover(self.subject, LOOKS[self.author], layout, self.title, AUTHORS[self.author], number, self.edition)
+        look = LOOKS[self.author % len(LOOKS)]
+        return Cover(self.subject, look, layout, self.title, self.author_name, number, self.edition)
 
 
-def paint_goodreads(folder: Path, *, items: int = 600, seed: int = 0, workers: int | None = None) -> SampleReport:
-    """Print covers for books by sixteen invented authors, in the format of the Goodreads book graph.
+def paint_goodreads(
+    folder: Path, *, items: int = 600, seed: int = 0, workers: int | None = None, images: bool = True
+) -> SampleReport:
+    """Print covers for books by invented authors, in the format of the Goodreads book graph.
 
     The files depend on `items` and `seed` only. A folder that holds them already is left as it is.
 
@@ -120,6 +141,8 @@ def paint_goodreads(folder: Path, *, items: int = 600, seed: int = 0, workers: i
         see `SampleReport.defects`.
     workers
         Processes that paint; None for one per core.
+    images
+        False for the five files alone, which are the same then; some thousand books a second.
 
     Raises
     ------
@@ -128,30 +151,32 @@ def paint_goodreads(folder: Path, *, items: int = 600, seed: int = 0, workers: i
     """
     check_request(items, seed)
     folder = Path(folder)
-    rng = np.random.default_rng((seed, 0x600D))
-    books = _catalog(rng, items, seed)
+    authors = _authors(items, seed)
+    books = _catalog(authors, items, seed)
     defects = Counter(book.defect for book in books if book.defect)
     defects["further_edition"] = sum(book.edition > 0 for book in books)
-    content = _lines(_book_row(book, _similar(rng, books, book, defects), rng) for book in books)
     others = {
-        "goodreads_book_authors.json.gz": _lines(_author_row(i, rng) for i in range(len(AUTHORS))),
-        "goodreads_book_works.json.gz": _lines(_work_rows(books, rng)),
-        "goodreads_book_series.json.gz": _lines(_series_rows(books)),
-        "goodreads_book_genres_initial.json.gz": _lines(
-            {"book_id": book.book_id, "genres": {book.genre: int(rng.integers(3, 400))}} for book in books
-        ),
+        "goodreads_book_authors.json.gz": _author_rows(authors, seed),
+        "goodreads_book_works.json.gz": _work_rows(books, seed),
+        "goodreads_book_series.json.gz": _series_rows(books),
+        "goodreads_book_genres_initial.json.gz": _genre_rows(books, seed),
     }
-    printed = [book for book in books if book.defect not in ("no_cover", "missing_file")]
-    report = SampleReport(folder, items, len(books), len(printed), dict(sorted(defects.items())), True)
-    with explain_write_errors(folder):
-        if already_there(folder, MAIN_FILE, content, [*others, *(f"{IMAGES}/{book.book_id}.jpg" for book in printed)]):
+    printed = [book for book in books if images and book.defect not in ("no_cover", "missing_file")]
+    with (
+        explain_write_errors(folder),
+        drafted(folder / MAIN_FILE, _lines(_book_rows(books, seed, defects)), what="books") as draft,
+    ):
+        report = SampleReport(folder, items, len(books), len(printed), dict(sorted(defects.items())), True)
+        if already_there(folder, MAIN_FILE, draft, [*others, *(f"{IMAGES}/{book.book_id}.jpg" for book in printed)]):
             log.info("the books in %s are there already", folder)
             return replace(report, changed=False)
-        log.info("printing %d covers into %s", len(printed), folder)
-        paint_all(partial(_save_cover, folder / IMAGES), printed, workers=workers, what="printing")
+        if printed:
+            log.info("printing %d covers into %s", len(printed), folder)
+            paint_all(partial(_save_cover, folder / IMAGES), printed, workers=workers, what="printing")
         for name, rows in others.items():
-            write_whole(folder / name, rows)
-        write_whole(folder / MAIN_FILE, content)
+            with drafted(folder / name, _lines(rows), what=name) as other:
+                other.replace(folder / name)
+        draft.replace(folder / MAIN_FILE)
     return report
 
 
@@ -160,42 +185,71 @@ def _save_cover(folder: Path, book: _Book) -> None:
     write_whole(folder / f"{book.book_id}.jpg", broken(content) if book.defect == "broken_image" else content)
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    return gzipped(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+def _lines(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    return (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
-def _catalog(rng: np.random.Generator, items: int, seed: int) -> list[_Book]:
+# -- the library -----------------------------------------------------------------------------------------------------
+#
+# `random.Random` instead of a NumPy generator: it draws single numbers many times faster, and a row takes a hundred.
+
+
+def _draws(seed: int, what: str) -> Draw:
+    return Random(f"goodreads {seed} {what}").random
+
+
+def _between(draw: Draw, low: int, high: int) -> int:
+    """A whole number from `low` on, below `high`."""
+    return low + int(draw() * (high - low))
+
+
+def _pick(draw: Draw, choices: Sequence[T]) -> T:
+    return choices[int(draw() * len(choices))]
+
+
+def _authors(items: int, seed: int) -> list[str]:
+    draw = _draws(seed, "authors")
+    return [*AUTHORS, *(author_name(draw) for _ in range(max(0, items - FEW_BOOKS) // BOOKS_PER_AUTHOR))]
+
+
+def _catalog(authors: Sequence[str], items: int, seed: int) -> list[_Book]:
     """Each author's series, books that stand alone, and further editions."""
+    rng = np.random.default_rng((seed, 0x600D))
     flawed = assign_defects(rng, items, DEFECTS)
-    ids = [str(i) for i in np.cumsum(rng.integers(7, 60_000, 2 * items)).tolist()]
-    subjects = list(NOUNS)
+    longest_step = max(16, min(60_000, 90_000_000 // (2 * items)))
+    ids = [str(i) for i in np.cumsum(rng.integers(7, longest_step, 2 * items)).tolist()]
+    draw = _draws(seed, "catalog")
+    genres, layouts, subjects = list(GENRES), list(LAYOUTS), list(NOUNS)
     open_series: dict[int, tuple[_Series, int, int]] = {}
+    editions: Counter[str] = Counter()
     books: list[_Book] = []
     for i in range(items):
-        if books and rng.random() < EDITIONS:
-            first = books[int(rng.integers(len(books)))]
-            editions = sum(book.work_id == first.work_id for book in books)
-            books.append(replace(first, book_id=ids[i], edition=editions, seed=(seed, i), defect=flawed.get(i)))
+        if books and draw() < EDITIONS:
+            first = _pick(draw, books)
+            editions[first.work_id] += 1
+            edition = editions[first.work_id]
+            books.append(replace(first, book_id=ids[i], edition=edition, seed=(seed, i), defect=flawed.get(i)))
             continue
-        author = int(rng.integers(len(AUTHORS)))
+        author = _between(draw, 0, len(authors))
         series, number, length = open_series.get(author, (None, 0, 0))
         if series is None or number == length:
-            name = f"The {NAMES[int(rng.integers(len(NAMES)))]} {SERIES[int(rng.integers(len(SERIES)))]}"
-            series = _Series(ids[items + i], name, list(LAYOUTS)[int(rng.integers(len(LAYOUTS)))])
-            number, length = 0, int(rng.integers(3, 8))
-        in_series = bool(rng.random() < 0.7)
+            name = f"The {_pick(draw, NAMES)} {_pick(draw, SERIES)}"
+            series = _Series(ids[items + i], name, _pick(draw, layouts))
+            number, length = 0, _between(draw, 3, 8)
+        in_series = draw() < 0.7
         open_series[author] = (series, number + in_series, length)
-        subject = subjects[int(rng.integers(len(subjects)))]
+        subject = _pick(draw, subjects)
         books.append(
             _Book(
                 book_id=ids[i],
                 work_id=ids[items + i],
                 author=author,
-                genre=GENRES[author % len(GENRES)],
+                author_name=authors[author],
+                genre=genres[author % len(genres)],
                 series=series if in_series else None,
                 number=number + 1,
                 subject=subject,
-                title=TITLES[int(rng.integers(len(TITLES)))].format(NOUNS[subject]),
+                title=_pick(draw, TITLES).format(NOUNS[subject]),
                 edition=0,
                 seed=(seed, i),
                 defect=flawed.get(i),
@@ -204,60 +258,85 @@ def _catalog(rng: np.random.Generator, items: int, seed: int) -> list[_Book]:
     return books
 
 
-def _similar(rng: np.random.Generator, books: list[_Book], book: _Book, defects: Counter[str]) -> list[str]:
-    """Books of the same author or series, of the same genre, and some that are not in the file."""
-    near = [b.book_id for b in books if b.author == book.author and b.work_id != book.work_id]
-    shelf = [b.book_id for b in books if b.genre == book.genre and b.author != book.author]
-    picked: list[str] = []
-    for pool, count in ((near, int(rng.integers(2, 7))), (shelf, int(rng.integers(1, 5)))):
-        picked += rng.choice(pool, min(count, len(pool)), replace=False).tolist() if pool else []
-    gone = [str(i) for i in rng.integers(90_000_000, 99_000_000, int(rng.integers(0, 5))).tolist()]
-    defects["dangling_link"] += len(gone)
-    picked += gone
-    return [picked[i] for i in rng.permutation(len(picked))]
+# -- rows as upstream has them: every scalar a string, missing is the empty string ------------------------------------
 
 
-def _book_row(book: _Book, similar: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    """A row as upstream has it: every scalar a string, missing is the empty string."""
-    shelves = [{"count": str(int(rng.integers(20, 900))), "name": "to-read"}]
-    for name in SHELVES[book.genre]:
-        shelves.append({"count": str(int(rng.integers(2, 90))), "name": name})
-    ebook = book.edition > 0 and rng.random() < 0.3
-    isbn = "" if ebook else f"{int(rng.integers(0, 10**9)):09d}X"
+def _book_rows(books: Sequence[_Book], seed: int, defects: Counter[str]) -> Iterator[dict[str, Any]]:
+    draw = _draws(seed, "books")
+    by_author: defaultdict[int, list[_Book]] = defaultdict(list)
+    by_genre: defaultdict[str, list[_Book]] = defaultdict(list)
+    for book in books:
+        by_author[book.author].append(book)
+        by_genre[book.genre].append(book)
+    for book in books:
+        similar = _similar(draw, book, by_author[book.author], by_genre[book.genre])
+        gone = [str(_between(draw, 90_000_000, 99_000_000)) for _ in range(_between(draw, 0, 5))]
+        defects["dangling_link"] += len(gone)
+        similar += gone
+        similar.sort(key=lambda _: draw())
+        yield _book_row(draw, book, similar)
+
+
+def _similar(draw: Draw, book: _Book, near: Sequence[_Book], shelf: Sequence[_Book]) -> list[str]:
+    """Other works of the same author, or of another one in the genre."""
+    found: dict[str, None] = {}
+    for pool, same_author, wanted in ((near, True, _between(draw, 3, 9)), (shelf, False, _between(draw, 2, 7))):
+        enough = len(found) + wanted
+        for _ in range(3 * wanted):
+            other = _pick(draw, pool)
+            if other.work_id != book.work_id and (other.author == book.author) is same_author:
+                found[other.book_id] = None
+                if len(found) == enough:
+                    break
+    return list(found)
+
+
+def _shelves(draw: Draw, genre: str) -> list[dict[str, str]]:
+    """Ten to a hundred, the most used first; of most books, few are used by more than a handful of readers."""
+    readers = 4 * 1000 ** (draw() ** 1.5)
+    names = dict.fromkeys(sorted(SHELVES[genre], key=lambda _: draw()))
+    for _ in range(9 + int(88 * draw() ** 4)):
+        names[SHELVES_BY_USE[int(len(SHELVES_BY_USE) * draw() ** 4)]] = None
+    used = [(int(readers / (4 * rank**1.1)) + 1, name) for rank, name in enumerate(names, 1)]
+    return [{"count": str(count), "name": name} for count, name in [(int(readers) + 1, "to-read"), *used]]
+
+
+def _book_row(draw: Draw, book: _Book, similar: list[str]) -> dict[str, Any]:
+    ebook = book.edition > 0 and draw() < 0.3
+    isbn = "" if ebook else f"{_between(draw, 0, 10**9):09d}X"
     authors = [{"author_id": _author_id(book.author), "role": ""}]
-    if rng.random() < 0.08:
-        second = (book.author + 5) % len(AUTHORS)
-        authors.append({"author_id": _author_id(second), "role": "Translator"})
+    if draw() < 0.08:
+        authors.append({"author_id": _author_id((book.author + 5) % len(AUTHORS)), "role": "Translator"})
     if book.defect == "unknown_author":
         authors = [{"author_id": "99999999", "role": ""}]
     url = BOOK_URL.format(f"{book.book_id}-{book.title.lower().replace(' ', '-')}")
     return {
         "isbn": isbn,
-        "text_reviews_count": str(int(rng.integers(1, 300))),
+        "text_reviews_count": str(_between(draw, 1, 300)),
         "series": [book.series.series_id] if book.series else [],
         "country_code": "US",
-        "language_code": ("eng", "en-US", "")[int(rng.integers(3))],
-        "popular_shelves": shelves,
+        "language_code": _pick(draw, ("eng", "en-US", "")),
+        "popular_shelves": _shelves(draw, book.genre),
         "asin": "",
         "is_ebook": str(ebook).lower(),
-        "average_rating": f"{rng.uniform(2.8, 4.8):.2f}",
+        "average_rating": f"{2.8 + 2 * draw():.2f}",
         "kindle_asin": "",
         "similar_books": similar,
-        "description": f"A story of {book.title.lower()}.",
-        "format": "ebook" if ebook else ("Hardcover", "Paperback", "")[int(rng.integers(3))],
+        "description": description(draw),
+        "format": "ebook" if ebook else _pick(draw, ("Hardcover", "Paperback", "")),
         "link": url,
         "authors": authors,
-        "publisher": "",
-        "num_pages": str(int(rng.integers(24, 640))),
+        "publisher": _pick(draw, PUBLISHERS),
+        "num_pages": str(_between(draw, 24, 640)),
         "publication_day": "",
         "isbn13": f"978{isbn[:9]}0" if isbn else "",
-        "publication_month": str(int(rng.integers(1, 13))),
+        "publication_month": str(_between(draw, 1, 13)),
         "edition_information": f"Edition {book.edition + 1}" if book.edition else "",
-        "publication_year": str(int(rng.integers(1980, 2018))),
+        "publication_year": str(_between(draw, 1980, 2018)),
         "url": url,
         "image_url": NO_COVER if book.defect == "no_cover" else IMAGE_URL.format(book.book_id),
         "book_id": book.book_id,
-        "ratings_count": str(int(rng.integers(1, 9000))),
+        "ratings_count": str(_between(draw, 1, 9000)),
         "work_id": book.work_id,
         "title": book.full_title,
         "title_without_series": book.title,
@@ -268,32 +347,35 @@ def _author_id(author: int) -> str:
     return str(2_000_003 + 7919 * author)
 
 
-def _author_row(author: int, rng: np.random.Generator) -> dict[str, str]:
-    return {
-        "average_rating": f"{rng.uniform(3, 4.6):.2f}",
-        "author_id": _author_id(author),
-        "text_reviews_count": str(int(rng.integers(10, 2000))),
-        "name": AUTHORS[author],
-        "ratings_count": str(int(rng.integers(100, 40_000))),
-    }
+def _author_rows(authors: Sequence[str], seed: int) -> Iterator[dict[str, str]]:
+    draw = _draws(seed, "author rows")
+    for author, name in enumerate(authors):
+        yield {
+            "average_rating": f"{3 + 1.6 * draw():.2f}",
+            "author_id": _author_id(author),
+            "text_reviews_count": str(_between(draw, 10, 2000)),
+            "name": name,
+            "ratings_count": str(_between(draw, 100, 40_000)),
+        }
 
 
-def _work_rows(books: list[_Book], rng: np.random.Generator) -> Iterable[dict[str, str]]:
+def _work_rows(books: Sequence[_Book], seed: int) -> Iterator[dict[str, str]]:
+    draw = _draws(seed, "works")
     editions = Counter(book.work_id for book in books)
     for book in books:
         if book.edition == 0:
             yield {
                 "books_count": str(editions[book.work_id]),
                 "best_book_id": book.book_id,
-                "original_publication_year": str(int(rng.integers(1950, 2017))),
+                "original_publication_year": str(_between(draw, 1950, 2017)),
                 "original_title": book.title,
                 "media_type": "book",
-                "ratings_count": str(int(rng.integers(1, 9000))),
+                "ratings_count": str(_between(draw, 1, 9000)),
                 "work_id": book.work_id,
             }
 
 
-def _series_rows(books: list[_Book]) -> Iterable[dict[str, str]]:
+def _series_rows(books: Sequence[_Book]) -> Iterator[dict[str, str]]:
     works = Counter(book.series for book in books if book.series and book.edition == 0)
     for series, count in works.items():
         yield {
@@ -305,3 +387,13 @@ def _series_rows(books: list[_Book]) -> Iterable[dict[str, str]]:
             "series_id": series.series_id,
             "primary_work_count": str(count),
         }
+
+
+def _genre_rows(books: Sequence[_Book], seed: int) -> Iterator[dict[str, Any]]:
+    """What readers' shelves amount to; the counts are numbers here."""
+    draw = _draws(seed, "genres")
+    for book in books:
+        genres = {GENRES[book.genre]: _between(draw, 3, 400)}
+        if draw() < 0.4:
+            genres[_pick(draw, SECOND_GENRES)] = _between(draw, 1, 3 + genres[GENRES[book.genre]])
+        yield {"book_id": book.book_id, "genres": genres}
