@@ -132,17 +132,16 @@ def inspect_image(content: bytes) -> ImageInfo:
 def to_eight_bits(image: Image.Image) -> Image.Image:
     """A picture of one channel of 16 or 32 bits as 8-bit gray; any other one as it is.
 
-    16 bits are scaled, wider integers and floats stretched from their least to their greatest value. (Pillow's own
-    conversion cuts at 255, which leaves little but white.)
+    Integers are taken for 16 bits wide, which they are in PNG and most TIFF; wider ones and floats have no agreed white
+    and are stretched to their own range. (Pillow's own conversion cuts at 255, which leaves little but white.)
     """
-    if image.mode.startswith("I;16"):
-        scale, offset = 1 / 257, 0.0
-    elif image.mode in ("I", "F"):
-        low, high = (float(value) for value in image.getextrema())  # type: ignore[arg-type]  # one channel: two numbers
-        scale = 255 / (high - low) if high > low else 0.0
-        offset = -low * scale
-    else:
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
+    low, high = (float(value) for value in image.getextrema())  # type: ignore[arg-type]  # one channel: two numbers
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    scale = 255 / (high - low) if high > low else 0.0
+    offset = -low * scale
     image = image.point(lambda value: value * scale + offset).convert("L")
     image.info.pop("transparency", None)  # a value of the old scale
     return image

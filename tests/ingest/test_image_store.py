@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -18,21 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.images import (
-    MAX_IMAGE_BYTES,
-    ImageProblemError,
-    ImageSource,
-    inspect_image,
-    open_image_source,
-)
+from ingest.images import MAX_IMAGE_PIXELS, ImageInfo, ImageStore, StoredImage, inspect_image, to_eight_bits
+from ingest.imagesources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource, open_image_source
 
 Picture = Callable[..., bytes]
 
 
 def _encoded(image: Image.Image, name: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, name, **options)  # type: ignore[arg-type]
+    image.save(stream, name, **options)
     return stream.getvalue()
 
 
@@ -99,6 +96,21 @@ def test_sources_read_what_they_hold(source: ImageSource) -> None:
         assert source.read(f"./{name}") == content
         with fsspec.open(source.url(name)) as stream:
             assert stream.read() == content
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTPS"])
+def test_a_source_of_files_goes_by_the_file_name_of_a_url(source: ImageSource, scheme: str) -> None:
+    assert source.read(f"{scheme}://images.example/I/deeper/a.jpg?size=1#top") == FILES["a.jpg"]
+    assert source.read(f"{scheme}://images.example/deep%2f%C3%BC%20b.jpg") == FILES["deep/ü b.jpg"]
+    for url, reason in (
+        ("images.example/none.jpg", "image_missing"),
+        ("images.example/", "image_missing"),
+        ("[", "image_missing"),
+        ("images.example/..%2fsecret.jpg", "image_unsafe_path"),
+    ):
+        with pytest.raises(ImageProblemError) as caught:
+            source.read(f"{scheme}://{url}")
+        assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("ref", ["none.jpg", "deep", "a.jpg/b.jpg", "x" * 5000, "deep/"])
@@ -194,8 +206,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
     ],
 )
 def test_formats(picture: Picture, name: str, mode: str) -> None:
-    image = Image.open(io.BytesIO(picture(1)))
-    image = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
+    image = Image.open(io.BytesIO(picture(1))).convert("L" if mode == "I;16" else mode).convert(mode)
     info = inspect_image(_encoded(image, name))
     assert (info.width, info.height, info.format) == (96, 96, name)
     assert len(bytes.fromhex(info.perceptual_hash)) == 32
@@ -233,18 +244,164 @@ def test_bad_pictures(picture: Picture) -> None:
             assert caught.value.reason == reason, content[:20]
 
 
-def test_decompression_bomb() -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    for side in (11_000, 60_000):
-        header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+
+def _png(side: int, rows: bytes, *extra: bytes) -> bytes:
+    """A PNG of one bit per pixel that claims `side` pixels per side."""
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), *extra, _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_decompression_bombs() -> None:
+    for side in (int(MAX_IMAGE_PIXELS**0.5) + 1, 11_000, 60_000):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with pytest.raises(ImageProblemError) as caught:
-                inspect_image(bomb)
+                inspect_image(_png(side, b"\0" * 1000))
         assert caught.value.reason == "image_too_large"
+    # A small file of many pixels, but not too many; and one whose text would be large.
+    assert inspect_image(_png(8000, (b"\0" * 1001) * 8000)).width == 8000
+    text = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * (80 << 20)))
+    with pytest.raises(ImageProblemError):
+        inspect_image(_png(8, b"\0\0" * 8, text))
+
+
+# -- pictures that are odd, but pictures -------------------------------------------------------------------------------
+
+
+def _bits_apart(one: ImageInfo, other: ImageInfo) -> int:
+    return (int(one.perceptual_hash, 16) ^ int(other.perceptual_hash, 16)).bit_count()
+
+
+@pytest.fixture
+def wide(picture: Picture) -> Image.Image:
+    """A picture of 96 x 64 pixels."""
+    return Image.open(io.BytesIO(picture(1))).convert("RGB").crop((0, 0, 96, 64))
+
+
+def test_the_first_frame_is_what_counts(wide: Image.Image, picture: Picture) -> None:
+    others = [Image.open(io.BytesIO(picture(seed))).convert("RGB").crop((0, 0, 96, 64)) for seed in (2, 3)]
+    for name in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
+        options = {} if name in ("GIF", "PNG", "TIFF") else {"quality": 95}
+        alone = inspect_image(_encoded(wide, name, **options))
+        several = inspect_image(_encoded(wide, name, save_all=True, append_images=others, **options))
+        assert (several.width, several.height, several.format) == (96, 64, name)
+        assert _bits_apart(alone, several) <= 8
+    mpo = inspect_image(_encoded(wide, "MPO", save_all=True, append_images=others, quality=95))
+    assert mpo == inspect_image(_encoded(wide, "JPEG", quality=95))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_seen_upright(wide: Image.Image, name: str, orientation: int) -> None:
+    turns = [None, None, *(Image.Transpose[turn] for turn in TURNED_BACK)]
+    turn = turns[orientation]
+    lying = wide if turn is None else wide.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"exif": exif} | ({"quality": 95} if name in ("JPEG", "WEBP", "AVIF") else {})
+    info = inspect_image(_encoded(lying, name, **options))
+    assert (info.width, info.height) == (96, 64)
+    assert _bits_apart(info, inspect_image(_encoded(wide, "PNG"))) <= 16
+
+
+#: How a camera that was turned stores a picture, for orientations 2 to 8.
+TURNED_BACK = (
+    "FLIP_LEFT_RIGHT",
+    "ROTATE_180",
+    "FLIP_TOP_BOTTOM",
+    "TRANSPOSE",
+    "ROTATE_90",
+    "TRANSVERSE",
+    "ROTATE_270",
+)
+
+
+def test_sixteen_bits_and_more(picture: Picture) -> None:
+    gray = np.asarray(Image.open(io.BytesIO(picture(1))).convert("L"))
+    expected = inspect_image(_encoded(Image.fromarray(gray), "PNG"))
+    deep: dict[str, Any] = {
+        "PNG": gray.astype(np.uint16) * 257,
+        "TIFF": gray.astype(np.int32) * 257,
+        "TIFF wide": gray.astype(np.int32) * 70_000,
+        "TIFF float": gray.astype(np.float32) / 255,
+        "TIFF negative": gray.astype(np.float32) - 300,
+    }
+    for name, values in deep.items():
+        content = _encoded(Image.fromarray(values), name.split()[0])
+        assert _bits_apart(inspect_image(content), expected) <= 8, name
+        eight = np.asarray(to_eight_bits(Image.open(io.BytesIO(content))))
+        assert eight.dtype == np.uint8
+        assert np.ptp(eight) > 150, name
+    for odd in (np.full((96, 96), np.nan, np.float32), np.zeros((96, 96), np.float32)):
+        inspect_image(_encoded(Image.fromarray(odd), "TIFF"))
+
+
+def test_sixteen_bits_per_color(wide: Image.Image) -> None:
+    values = np.asarray(wide)
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in values)
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 64, 16, 2, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+    assert inspect_image(content) == inspect_image(_encoded(wide, "PNG"))
+
+
+def test_palette_with_transparency(wide: Image.Image) -> None:
+    flat = wide.quantize(16)
+    content = _encoded(flat, "PNG", transparency=bytes(range(0, 256, 16)))
+    assert inspect_image(content).width == 96
+    assert inspect_image(_encoded(flat, "GIF", transparency=3)).width == 96
+    deep = _encoded(Image.fromarray(np.asarray(wide.convert("L")).astype(np.uint16) * 257), "PNG")
+    see_through = deep[:33] + _chunk(b"tRNS", b"\x12\x12") + deep[33:]
+    assert _bits_apart(inspect_image(see_through), inspect_image(deep)) <= 8
+
+
+def _with_segment(jpeg: bytes, marker: int, content: bytes) -> bytes:
+    return jpeg[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + jpeg[2:]
+
+
+def test_broken_metadata_does_not_matter(picture: Picture, wide: Image.Image) -> None:
+    jpeg = picture(1)
+    expected = inspect_image(jpeg)
+    segments = [
+        (0xE1, b"Exif\0\0" + b"garbage"),
+        (0xE1, b"Exif\0\0II*\0\xff\xff\xff\x7f"),
+        (0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x09\0\0\0\0"),
+        (0xE1, b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation="\xff'),
+        (0xE2, b"ICC_PROFILE\0\x01\x09broken"),
+        (0xED, b"garbage"),
+    ]
+    for marker, content in segments:
+        assert inspect_image(_with_segment(jpeg, marker, content)) == expected, content
+    png = _encoded(wide, "PNG")
+    for chunk in (
+        _chunk(b"eXIf", b"garbage"),
+        _chunk(b"iCCP", b"name\0\0garbage"),
+        _chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 8\nnot hex\n")),
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<broken"),
+    ):
+        assert inspect_image(png[:33] + chunk + png[33:]) == inspect_image(png), chunk
+
+
+def test_jpegs_of_all_kinds(picture: Picture, wide: Image.Image) -> None:
+    jpeg = picture(1)
+    plain = inspect_image(_encoded(wide, "JPEG"))
+    assert inspect_image(jpeg + b"<!-- served by a proxy -->" * 100) == inspect_image(jpeg)
+    for kind in (_encoded(wide, "JPEG", progressive=True), _encoded(wide.convert("CMYK"), "JPEG")):
+        assert _bits_apart(inspect_image(kind), plain) <= 8
+
+
+def test_a_page_is_no_picture() -> None:
+    for content in (
+        b"<!DOCTYPE html><img src=a.jpg>",
+        b"\n<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b'{"error":404}',
+    ):
+        with pytest.raises(ImageProblemError) as caught:
+            inspect_image(content)
+        assert caught.value.reason == "image_not_an_image"
 
 
 def test_transparent_pictures_are_seen_on_white(picture: Picture) -> None:
@@ -264,3 +421,70 @@ def test_transparent_pictures_are_seen_on_white(picture: Picture) -> None:
 def test_any_bytes_are_a_picture_or_a_problem(content: bytes, magic: bytes) -> None:
     with contextlib.suppress(ImageProblemError):
         inspect_image(magic + content)
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, picture: Picture) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in (1, 2):
+        (folder / f"{seed}.jpg").write_bytes(picture(seed))
+    (folder / "page.jpg").write_bytes(b"<html>")
+    return folder
+
+
+def _acquired(store: ImageStore, *refs: str) -> StoredImage:
+    stored = store.acquire(refs)
+    assert isinstance(stored, StoredImage)
+    return stored
+
+
+def test_pictures_are_stored_once(data: DataRoot, pictures: Path, picture: Picture) -> None:
+    store = ImageStore(data, open_image_source(pictures))
+    assert store.acquire([]) is None
+    assert ImageStore(data, None).acquire(["1.jpg"]) is None
+    first = _acquired(store, "1.jpg")
+    store.record(first)
+    store.record(_acquired(store, "none.jpg", "1.jpg"))
+    store.flush()
+    assert store.new == 1
+    [row] = data.read("images").to_pylist()
+    assert data.read_bytes(row["path"]) == picture(1)
+    assert row["image_hash"] == first.image_hash
+    assert (row["width"], row["height"], row["format"]) == (96, 96, "JPEG")
+    assert row["source_url"].endswith("/1.jpg")
+    assert row["fetched_at"] is None
+    again = ImageStore(data, open_image_source(pictures))
+    assert _acquired(again, "1.jpg").info is None
+
+
+def test_the_next_place_counts_only_if_there_is_nothing_at_the_first(data: DataRoot, pictures: Path) -> None:
+    store = ImageStore(data, open_image_source(pictures))
+    assert _acquired(store, "none.jpg", "2.jpg", "1.jpg").ref == "2.jpg"
+    for refs, reason in (
+        (["page.jpg", "1.jpg"], "image_not_an_image"),
+        (["none.jpg", "../1.jpg", "1.jpg"], "image_unsafe_path"),
+        (["none.jpg", "neither.jpg"], "image_missing"),
+    ):
+        problem = store.acquire(refs)
+        assert isinstance(problem, ImageProblemError)
+        assert problem.reason == reason
+        if reason == "image_missing":
+            assert "none.jpg" in problem.detail
+
+
+def test_a_picture_that_was_deleted_by_hand_is_restored(data: DataRoot, pictures: Path, picture: Picture) -> None:
+    store = ImageStore(data, open_image_source(pictures))
+    store.record(_acquired(store, "1.jpg"))
+    store.flush()
+    path = data.read("images")["path"][0].as_py()
+    Path(data.path(path)).unlink()
+    again = ImageStore(data, open_image_source(pictures))
+    again.record(_acquired(again, "1.jpg"))
+    again.flush()
+    assert data.read_bytes(path) == picture(1)
+    assert again.new == 0
+    assert len(data.read("images")) == 1
