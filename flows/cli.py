@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_data import export_app, ingest_app, sample_data_app
 from flows.console import Call, command
 from flows.tables import TableFormat, print_rows, write_table
 from ingest.errors import Graph2ImageError
@@ -17,14 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ingest_app = typer.Typer(help="Source files to Parquet, pictures and the graph store.", no_args_is_help=True)
-sample_data_app = typer.Typer(help="Painted sample data in an upstream's own file format.", no_args_is_help=True)
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(sample_data_app, name="sample-data")
+app.add_typer(export_app, name="export")
 
-StrictOption = Annotated[bool, typer.Option("--strict", help="Fail at the first rejected row.")]
-ItemsOption = Annotated[int, typer.Option("--items", min=1, help="How many items to paint.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Equal seeds paint equal data.")]
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
 
@@ -44,62 +41,6 @@ def demo(
     from flows.demo import run_demo
 
     call.show(report := run_demo(out), words.demonstrated(report))
-
-
-# -- data in -----------------------------------------------------------------------------------------------------------
-
-
-@command(sample_data_app, "art500k")
-def sample_art500k(call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0) -> None:
-    """Artworks by invented artists, in ART500K's format."""
-    from flows import words
-    from ingest.sampledata import paint_art500k
-
-    call.show(report := paint_art500k(folder, items=items, seed=seed), words.painted(report))
-
-
-@command(sample_data_app, "amazon")
-def sample_amazon(call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0) -> None:
-    """Product photos of invented brands, in Amazon's format."""
-    from flows import words
-    from ingest.sampledata import paint_amazon
-
-    call.show(report := paint_amazon(folder, items=items, seed=seed), words.painted(report))
-
-
-@command(sample_data_app, "goodreads")
-def sample_goodreads(call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0) -> None:
-    """Book covers by series and author, in Goodreads' format."""
-    from flows import words
-    from ingest.sampledata import paint_goodreads
-
-    call.show(report := paint_goodreads(folder, items=items, seed=seed), words.painted(report))
-
-
-@command(ingest_app, "art500k")
-def ingest_art500k(
-    call: Call,
-    label_file: Annotated[Path, typer.Argument(help="label_list.csv; head_info.csv beside it names the columns.")],
-    images: Annotated[Path, typer.Option(help="Folder (or tar or zip) with Artists1, Artists2, Art Movement, Medium.")],
-    strict: StrictOption = False,
-) -> None:
-    """ART500K's label file and pictures."""
-    from flows import stages, words
-
-    call.show(out := stages.ingest_art500k(call.settings, label_file, images, strict=strict), words.ingested(out))
-
-
-@command(ingest_app, "table")
-def ingest_table(
-    call: Call,
-    spec: Annotated[Path, typer.Argument(help="Spec file, as docs/table-spec.md explains.")],
-    root: Annotated[Path, typer.Option(help="Folder that the paths in SPEC are relative to.")] = Path(),
-    strict: StrictOption = False,
-) -> None:
-    """Anybody's table with pictures, described by a spec file."""
-    from flows import stages, words
-
-    call.show(out := stages.ingest_table(call.settings, spec, root, strict=strict), words.ingested(out))
 
 
 @command(app, "embed")

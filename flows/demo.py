@@ -49,7 +49,7 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
     with watch.stage("paint"):
         watch.keep(paint_art500k(gallery, items=items, seed=0))
     with watch.stage("ingest"):
-        watch.keep(stages.ingest_art500k(settings, gallery / "label_list.csv", gallery))
+        watch.keep(stages.ingest_art500k(settings, [gallery / "label_list.csv"], gallery))
     with watch.stage("embed"):
         encoder = watch.keep(stages.embed(settings)).encoder
     with watch.stage("sample"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from ingest.errors import Graph2ImageError
@@ -12,7 +12,7 @@ CONFIG_FILE = "graph2image.toml"
 
 
 class Settings(BaseSettings):
-    """The two places that every command needs.
+    """The two places that every command needs, and how pictures are fetched.
 
     Attributes
     ----------
@@ -20,12 +20,15 @@ class Settings(BaseSettings):
         Root of the Parquet datasets, images and models: a path or any `fsspec` URL.
     store
         URL of the graph store; by default an embedded database inside a local `data` root.
+    fetch
+        Settings of `ingest.fetch.FetchSettings` that are not the default, such as `per_host_rate`; a table in the file.
     """
 
     model_config = SettingsConfigDict(env_prefix="GRAPH2IMAGE_", toml_file=CONFIG_FILE, extra="forbid")
 
     data: str = "graph2image-data"
     store: str | None = None
+    fetch: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(

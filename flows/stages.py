@@ -7,7 +7,7 @@ reported as unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,13 @@ from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
+    from ingest.writers.instructg2i import ExportReport
+
     from graphstore.lineage import LineageReport
     from graphstore.sampling import NeighborExplanation, SampleReport, SamplerSettings
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
+    from ingest.sources import Pictures
     from model.config import TrainConfig
     from model.evaluation import EvaluationReport
     from model.generate import GenerateReport, GenerationRequest, GenerationSettings
@@ -53,20 +56,113 @@ class GenerateOutcome:
         return self.generate.changed or self.lineage.changed
 
 
-def ingest_table(settings: Settings, spec: Path, root: Path, *, strict: bool = False) -> IngestOutcome:
+def ingest_table(
+    settings: Settings, spec: Path, root: Path, *, strict: bool = False, prune: bool = False
+) -> IngestOutcome:
     """Ingest the table that `spec` describes, its paths relative to `root`, and load it into the graph store."""
-    from ingest.pipeline import ingest_table as ingest
+    from ingest import sources
 
-    report = ingest(DataRoot(settings.data), spec, root, strict=strict)
-    return IngestOutcome(report, load(settings, report.source))
+    report = sources.ingest_table(DataRoot(settings.data), spec, root, strict=strict, prune=prune)
+    return IngestOutcome(report, load(settings, report.source, prune=prune))
 
 
-def ingest_art500k(settings: Settings, label_file: Path, images: Path, *, strict: bool = False) -> IngestOutcome:
-    """Ingest ART500K's label file and its image folders, and load them into the graph store."""
-    from ingest.pipeline import ingest_art500k as ingest
+def ingest_art500k(
+    settings: Settings,
+    label_files: Sequence[str | Path],
+    pictures: Pictures = None,
+    *,
+    painters: Sequence[str | Path] = (),
+    workers: int | None = None,
+    strict: bool = False,
+    prune: bool = False,
+) -> IngestOutcome:
+    """Ingest ART500K's label files, its pictures, and PainterPalette's tables, and load them into the graph store."""
+    from ingest import sources
 
-    report = ingest(DataRoot(settings.data), label_file, images, strict=strict)
-    return IngestOutcome(report, load(settings, report.source))
+    report = sources.ingest_art500k(
+        DataRoot(settings.data),
+        label_files,
+        pictures,
+        painters=painters,
+        workers=workers,
+        strict=strict,
+        prune=prune,
+    )
+    return IngestOutcome(report, load(settings, report.source, prune=prune))
+
+
+def ingest_amazon(
+    settings: Settings,
+    metadata_files: Sequence[str | Path],
+    pictures: Pictures = None,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    prune: bool = False,
+) -> IngestOutcome:
+    """Ingest Amazon product metadata of any release, and load it into the graph store."""
+    from ingest import sources
+
+    report = sources.ingest_amazon(
+        DataRoot(settings.data), metadata_files, pictures, workers=workers, strict=strict, prune=prune
+    )
+    return IngestOutcome(report, load(settings, report.source, prune=prune))
+
+
+def ingest_goodreads(
+    settings: Settings,
+    files: Sequence[str | Path],
+    pictures: Pictures = None,
+    *,
+    min_shelf_count: int = 5,
+    workers: int | None = None,
+    strict: bool = False,
+    prune: bool = False,
+) -> IngestOutcome:
+    """Ingest files of the Goodreads book graph, and load them into the graph store."""
+    from ingest import sources
+
+    report = sources.ingest_goodreads(
+        DataRoot(settings.data),
+        files,
+        pictures,
+        min_shelf_count=min_shelf_count,
+        workers=workers,
+        strict=strict,
+        prune=prune,
+    )
+    return IngestOutcome(report, load(settings, report.source, prune=prune))
+
+
+def ingest_instructg2i(
+    settings: Settings, folder: Path, keys: Mapping[str, str], *, strict: bool = False, prune: bool = False
+) -> IngestOutcome:
+    """Ingest a data set in InstructG2I's layout, and load it into the graph store; `keys` are those of its rows."""
+    from ingest import sources
+
+    report = sources.ingest_instructg2i(DataRoot(settings.data), folder, **keys, strict=strict, prune=prune)
+    return IngestOutcome(report, load(settings, report.source, prune=prune))
+
+
+def pictures(settings: Settings, place: Path | None, *, fetch: bool, refresh: bool = False) -> Pictures:
+    """Where an ingestion finds its pictures: at a place, or at the addresses in the rows if they may be fetched.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the settings for fetching are wrong.
+    """
+    if not fetch:
+        return place
+    from pydantic import ValidationError
+
+    from ingest.fetch import FetchSettings
+
+    try:
+        return FetchSettings(**{**settings.fetch, "refresh": refresh})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Graph2ImageError(f"setting 'fetch.{'.'.join(map(str, first['loc']))}': {first['msg']}") from error
 
 
 def withdrawn_items(settings: Settings) -> set[str]:
@@ -78,10 +174,10 @@ def withdrawn_items(settings: Settings) -> set[str]:
         return set(store.read(f"MATCH (n:{'|'.join(labels)}) WHERE n.opted_out RETURN n.id AS id")["id"].to_pylist())
 
 
-def load(settings: Settings, source: str) -> LoadReport:
+def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
     with open_store(settings.store_url) as store:
-        return load_source(store, DataRoot(settings.data), source)
+        return load_source(store, DataRoot(settings.data), source, prune=prune)
 
 
 def embed(settings: Settings, encoder: str = "mini") -> EmbedReport:
@@ -105,6 +201,16 @@ def explain(settings: Settings, item_id: str, sampler: SamplerSettings) -> Neigh
 
     with open_store(settings.store_url, read_only=True) as store:
         return explain_neighbors(store, DataRoot(settings.data), item_id, sampler)
+
+
+def export_instructg2i(settings: Settings, folder: Path, neighbors: str | None = None) -> ExportReport:
+    """Write the neighbor samples `neighbors` (by default the newest) in InstructG2I's layout."""
+    from ingest.writers import instructg2i
+
+    data = DataRoot(settings.data)
+    return instructg2i.export_instructg2i(
+        data, folder, neighbors or newest(data, "neighbors"), withdrawn=withdrawn_items(settings)
+    )
 
 
 def train(settings: Settings, config: TrainConfig, neighbors: str | None = None) -> TrainReport:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ingest.writers.instructg2i import ExportReport
+
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
     from flows.stages import GenerateOutcome, IngestOutcome
@@ -26,20 +28,33 @@ def painted(report: PaintReport) -> str:
 
 
 def ingested(outcome: IngestOutcome) -> str:
-    report = outcome.ingest
+    report, loaded = outcome.ingest, outcome.load
     rejected = sum(report.rejected.values())
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(report.rejected.items()))
     lines = [
-        f"{report.source}: {count(report.rows_read, 'row')} read = {count(report.items, 'item')} + "
+        f"{report.source}: {count(report.rows_read, 'row')} = {count(report.items, 'item')} + "
         f"{count(report.duplicates, 'duplicate')} + {count(rejected, 'reject')}"
-        + (f" ({reasons})." if reasons else "."),
-        f"{report.entities:,} entities, {count(report.relations, 'relation')} "
-        f"({report.pending_links:,} pending), {count(report.images_new, 'new picture')}.",
+        + (f" ({reasons})" if reasons else "")
+        + f", from {count(report.files, 'file')}"
+        + (f" ({report.files_unchanged:,} as before)." if report.files_unchanged else "."),
+        f"Now {count(report.items_total, 'item')}, {report.entities:,} entities, {count(report.relations, 'relation')} "
+        f"({loaded.pending:,} pending), {count(report.images_new, 'new picture')}.",
     ]
+    if report.gone:
+        fate = "removed" if report.pruned else "kept: --prune removes them"
+        lines.append(f"{count(report.gone, 'item')} no longer in the files, {fate}.")
     if rejected + report.duplicates:
         lines.append(f"Rejected rows, each with its reason: rejects/{report.source} in the data root.")
-    lines.append(f"Graph version {outcome.load.version}." if outcome.changed else "Unchanged: all of it was there.")
+    lines.append(f"Graph version {loaded.version}." if outcome.changed else "Unchanged: all of it was there.")
     return "\n".join(lines)
+
+
+def exported(report: ExportReport) -> str:
+    head = "Wrote" if report.changed else "Unchanged:"
+    return (
+        f"{head} {count(report.rows, 'row')} with {count(report.images, 'picture')} in {report.folder}; "
+        f"{count(report.skipped, 'item')} without a picture left out."
+    )
 
 
 def embedded(report: EmbedReport) -> str:

@@ -9,7 +9,8 @@ lost relationships are the classic silent failure of graph loads.
   again completes it.
 - A relation whose end is not in the store is *pending*: it stays in the relations dataset, and appears as soon as a
   load of any source brings that end.
-- Rows that are no longer in the snapshot stay in the store and are counted as gone: lineage may lead to them. Relations
+- Nodes that are no longer in the snapshot stay in the store and are counted as gone; `prune` removes those that no
+  lineage leads to. Relations
   that a row no longer has are removed.
 - `opted_out` in the store only ever becomes true: a re-ingest does not bring back what somebody withdrew.
 """
@@ -51,6 +52,9 @@ log = logging.getLogger(__name__)
 
 _KEYS = ["from_id", "to_id"]
 
+#: Stands for null in joins, where null equals nothing.
+_NO_ROLE = ""
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -64,6 +68,8 @@ class LoadReport:
         Relations of the source that wait for an end that is not in the store yet.
     items_gone, entities_gone
         Nodes of the source in the store that the snapshot no longer has.
+    nodes_pruned
+        Nodes that this load removed, since the snapshot no longer has them.
     relations_removed
         Relations that nodes of the snapshot no longer have.
     resolved
@@ -81,6 +87,7 @@ class LoadReport:
     pending: int
     items_gone: int
     entities_gone: int
+    nodes_pruned: int
     relations_removed: int
     resolved: int
     version: str
@@ -94,6 +101,7 @@ class _Nodes:
     ids: pa.ChunkedArray
     labels: list[str]
     gone: list[str]
+    pruned: int
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,13 @@ class _Relations:
     removed: int
 
 
-def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
+def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the store up to date with the published items, entities and relations of `source`.
+
+    Parameters
+    ----------
+    prune
+        Remove the nodes of the source that it no longer has, unless lineage leads to them.
 
     Raises
     ------
@@ -119,7 +132,13 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
         raise Graph2ImageError(f"there is nothing to load for source {source!r}", "Run `graph2image ingest` first.")
     before = loaded_sources(store)
     known = before.get(source)
-    if known and not known["loading"] and all(known[name] == value for name, value in digests.items()):
+    may_prune = prune and known and known["items_gone"] + known["entities_gone"] > 0
+    if (
+        known
+        and not may_prune
+        and not known["loading"]
+        and all(known[name] == value for name, value in digests.items())
+    ):
         return _report(known, store.version(), changed=False)
 
     item_rows = _read(data, f"items/{source}", ITEM_SCHEMA)
@@ -128,8 +147,8 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
     item_labels, entity_labels = (rows["label"].unique().to_pylist() for rows in (item_rows, entity_rows))
     _check_labels(item_labels, entity_labels, before)
     with marked_as_loading(store, source, item_labels, entity_labels), store.bulk_load():
-        items = _load_nodes(store, item_rows, "item", source, before)
-        entities = _load_nodes(store, entity_rows, "entity", source, before)
+        items = _load_nodes(store, item_rows, "item", source, before, prune=prune)
+        entities = _load_nodes(store, entity_rows, "entity", source, before, prune=prune)
         ids = pa.chunked_array([*items.ids.chunks, *entities.ids.chunks], pa.string())
         relations = _load_relations(store, relation_rows, source, ids)
         resolved = {name: _retry_pending(store, data, row) for name, row in before.items() if name != source}
@@ -156,7 +175,14 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
                 upsert_record(store, LOADED_SOURCE, id=name, relations=others.loaded, pending=others.pending)
         version = record_snapshot(store)
     appeared = sum(others.added for others in resolved.values() if others)
-    report = _report(record, version, changed=True, removed=relations.removed, resolved=appeared)
+    report = _report(
+        record,
+        version,
+        changed=True,
+        nodes_pruned=items.pruned + entities.pruned,
+        relations_removed=relations.removed,
+        resolved=appeared,
+    )
     log.info(
         "loaded %s: %d items, %d entities, %d relations, %d pending",
         *(source, report.items, report.entities, report.relations, report.pending),
@@ -169,7 +195,9 @@ def load_source(store: GraphStore, data: DataRoot, source: str) -> LoadReport:
     return report
 
 
-def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, before: dict[str, dict[str, Any]]) -> _Nodes:
+def _load_nodes(
+    store: GraphStore, rows: pa.Table, kind: str, source: str, before: dict[str, dict[str, Any]], *, prune: bool
+) -> _Nodes:
     """Upsert items or entities, label by label, and count them in the store."""
     prefix = f"{source}:" if kind == "item" else f"{source}/"
     base = ITEM_PROPERTIES if kind == "item" else ENTITY_PROPERTIES
@@ -186,6 +214,7 @@ def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, befor
         for label in (before[source][f"{kind}_labels"] if source in before else [])
     }
     gone: list[str] = []
+    pruned = 0
     for label, known in stored.items():
         others = ids.filter(pc.not_equal(rows.column("label"), label))
         moved = known.column("id").filter(pc.is_in(known.column("id"), value_set=others))
@@ -194,7 +223,14 @@ def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, befor
                 f"{kind} {moved[0]} is a {label} in the graph store, but has another label now",
                 "Load the source into a new store, or give it another name.",
             )
-        gone += known.column("id").filter(pc.invert(pc.is_in(known.column("id"), value_set=ids))).to_pylist()
+        gone_here = known.column("id").filter(pc.invert(pc.is_in(known.column("id"), value_set=ids))).to_pylist()
+        if prune and gone_here:
+            kept = _with_lineage(store, label, gone_here) if kind == "item" else set()
+            doomed = [id_ for id_ in gone_here if id_ not in kept]
+            store.write(f"MATCH (n:`{label}`) WHERE n.id IN $ids DETACH DELETE n", {"ids": doomed})
+            pruned += len(doomed)
+            gone_here = sorted(kept)
+        gone += gone_here
 
     for label in labels:
         table = _properties(rows.filter(pc.equal(rows.column("label"), label)), base)
@@ -214,7 +250,17 @@ def _load_nodes(store: GraphStore, rows: pa.Table, kind: str, source: str, befor
         for label in {*labels, *stored}
     )
     _check_count(f"{kind} nodes of {source}", in_store, len(ids) + len(gone))
-    return _Nodes(ids, sorted({*labels, *(label for label in stored if stored[label].num_rows)}), sorted(gone))
+    return _Nodes(ids, sorted({*labels, *(label for label in stored if stored[label].num_rows)}), sorted(gone), pruned)
+
+
+def _with_lineage(store: GraphStore, label: str, ids: list[str]) -> set[str]:
+    """Those of the items that generated images were made from or for."""
+    types = "|".join(ITEM_LINEAGE_RELATIONS)
+    made_from = store.read(
+        f"MATCH (:{GENERATED_IMAGE})-[:{types}]->(n:`{label}`) WHERE n.id IN $ids RETURN DISTINCT n.id AS id",
+        {"ids": ids},
+    )
+    return set(made_from["id"].to_pylist())
 
 
 def _check_ids(ids: pa.ChunkedArray, kind: str, source: str, prefix: str) -> None:
@@ -239,7 +285,7 @@ def _check_labels(items: list[str], entities: list[str], before: dict[str, dict[
 
 def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:
     """The node properties of `rows` (one label): `base` first, then the source's own columns, in the store's types."""
-    rows = rows.drop_columns(["label"])
+    rows = rows.drop_columns(["label", *({"source_group", "source_split"} & set(rows.column_names))])
     if "opted_out" not in rows.column_names:
         rows = rows.append_column("opted_out", pa.repeat(False, rows.num_rows))
     own = [
@@ -266,8 +312,9 @@ def _load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids
     if foreign.num_rows:
         raise Graph2ImageError(f"relation from {foreign['from_id'][0]} does not belong to source {source!r}")
     # The same relation twice: the last row counts.
-    rows = rows.group_by(["type", *_KEYS], use_threads=False).aggregate([("weight", "last")])
-    rows = rows.rename_columns(["type", *_KEYS, "weight"])
+    rows = rows.set_column(rows.column_names.index("role"), "role", pc.fill_null(rows["role"], _NO_ROLE))
+    rows = rows.group_by(["type", *_KEYS], use_threads=False).aggregate([("weight", "last"), ("role", "last")])
+    rows = rows.rename_columns(["type", *_KEYS, *RELATION_PROPERTIES.names])
     labels = {*store.labels_of_kind("item"), *store.labels_of_kind("entity")}
     for end in ("from", "to"):
         rows = rows.append_column(f"{end}_label", labels_of(store, rows[f"{end}_id"], labels))
@@ -283,14 +330,17 @@ def _load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids
             check_user_name(type_, "relation type")
             store.define_relation(type_, from_label, to_label, RELATION_PROPERTIES)
         matches = f"MATCH (a:`{from_label}`)-[r:`{type_}`]->(b:`{to_label}`)"
-        stored = store.read(f"{matches} RETURN a.id AS from_id, b.id AS to_id, r.weight AS weight")
+        stored = store.read(f"{matches} RETURN a.id AS from_id, b.id AS to_id, r.weight AS weight, r.role AS role")
+        stored = stored.set_column(3, "role", pc.fill_null(stored["role"], _NO_ROLE))
         stored = stored.filter(_is_own(stored["from_id"], source))
         is_key = pc.and_(
             pc.equal(resolved["type"], type_),
             pc.and_(pc.equal(resolved["from_label"], from_label), pc.equal(resolved["to_label"], to_label)),
         )
-        sent = resolved.filter(is_key).select([*_KEYS, "weight"])
-        changed = sent.join(stored, [*_KEYS, "weight"], join_type="left anti")
+        sent = resolved.filter(is_key).select([*_KEYS, *RELATION_PROPERTIES.names])
+        changed = sent.join(stored, [*_KEYS, *RELATION_PROPERTIES.names], join_type="left anti")
+        roles = pc.if_else(pc.equal(changed["role"], _NO_ROLE), None, changed["role"])
+        changed = changed.set_column(changed.column_names.index("role"), "role", roles)
         dropped = stored.join(sent, _KEYS, join_type="left anti")
         kept = dropped.filter(pc.invert(pc.is_in(dropped["from_id"], value_set=snapshot_ids)))
         dropped = dropped.filter(pc.is_in(dropped["from_id"], value_set=snapshot_ids))
@@ -359,8 +409,7 @@ def _read(data: DataRoot, name: str, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def _report(row: dict[str, Any], version: str, *, changed: bool, removed: int = 0, resolved: int = 0) -> LoadReport:
+def _report(row: dict[str, Any], version: str, **of_this_load: Any) -> LoadReport:
     counts = {field.name: row[field.name] for field in fields(LoadReport) if field.name in row}
-    return LoadReport(
-        source=row["id"], **counts, relations_removed=removed, resolved=resolved, version=version, changed=changed
-    )
+    done = {"nodes_pruned": 0, "relations_removed": 0, "resolved": 0} | of_this_load
+    return LoadReport(source=row["id"], **counts, **done, version=version)

@@ -3,7 +3,9 @@
 Items (`Artwork`, `Product`, `Book`, or the label of a table spec) and entities (`Artist`, `Genre`, `Brand` …) get their
 labels, relation types and properties from the Parquet datasets when they are loaded. What is fixed here:
 
-- every item has `ITEM_PROPERTIES`, every entity `ENTITY_PROPERTIES`, every relation a `weight`; one label per node;
+- every item has `ITEM_PROPERTIES`, every entity `ENTITY_PROPERTIES`; one label per node;
+- every relation has `RELATION_PROPERTIES`: a weight, and a role where its end takes part in a way of its own (an artwork
+  may be `CREATED_BY` an artist only in the role of "after");
 - lineage: `(:GeneratedImage)-[:CONDITIONED_ON {weight, rank}]->(item)`, `-[:GENERATED_FOR]->(item)`,
   `-[:GENERATED_BY]->(:Model)-[:TRAINED_ON]->(:Snapshot)`, where a `Snapshot`'s id is a graph version;
 - bookkeeping: one `LoadedSource` per source says what was loaded, one `OptOut` per withdrawn item or entity.
@@ -35,7 +37,7 @@ ITEM_PROPERTIES = pa.schema(
     ]
 )
 ENTITY_PROPERTIES = pa.schema([("id", pa.string()), ("name", pa.string()), ("opted_out", pa.bool_())])
-RELATION_PROPERTIES = pa.schema([("weight", pa.float64())])
+RELATION_PROPERTIES = pa.schema([("weight", pa.float64()), ("role", pa.string())])
 
 GENERATED_IMAGE = "GeneratedImage"
 MODEL = "Model"

@@ -6,6 +6,7 @@ in tables of a bounded size. Only the hashes of ids and the names of entities st
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,8 @@ from ingest.batches import Batch, Edges, edges_where, first_distinct
 from ingest.datasets import ENTITY_NAME_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
-from ingest.images import ImageProblemError, StoredImage
+from ingest.images import StoredImage
+from ingest.imagesources import ImageProblemError
 from ingest.parts import Part, Shards
 from ingest.records import Raw, RejectReason, RejectRecord, entity_id
 from ingest.splits import SplitFractions, split_of
@@ -169,7 +171,7 @@ class Collector:
             edges = [edges_where(e, accepted[e.items.to_numpy()]) for e in edges]
             edges = [replace(e, items=pa.array(positions[e.items.to_numpy()])) for e in edges]
             items = items.filter(pa.array(accepted))
-            pictures = [picture for picture, ok in zip(pictures, accepted, strict=True) if ok]
+            pictures = list(itertools.compress(pictures, accepted))
         self.items += items.num_rows
         if items.num_rows:
             self._item_writer.add(self._finished(items, pictures))

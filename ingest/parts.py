@@ -2,14 +2,16 @@
 
 The datasets of a source are made of *parts*: one per source file, and one more for the rows that an older version of
 that file had and the present one has not. A file that is ingested again replaces its part; the others stay as they
-are. The list of the parts is kept with the snapshot of `items/<source>`, which is published last.
+are. The list of the parts, `parts/<source>.json`, is written when all they consist of is published: a run that was
+killed before starts from the older list, and comes to the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -77,23 +79,23 @@ class SourceFile:
 
 def read_parts(data: DataRoot, source: str) -> dict[str, SourceFile]:
     """The published parts of a source, by file, in the order in which the files came."""
-    snapshot = data.snapshot(f"items/{source}")
-    if snapshot is None:
+    name = f"parts/{source}.json"
+    if not data.exists(name):
         return {}
     return {
         file: SourceFile(_part(value["current"]), tuple(_part(part) for part in value["gone"]))
-        for file, value in snapshot.metadata.get("parts", {}).items()
+        for file, value in data.read_json(name).items()
     }
 
 
 def _part(value: dict[str, object]) -> Part:
-    part = Part(**value)  # type: ignore[arg-type]  # as `part_list` wrote it
+    part = Part(**value)  # type: ignore[arg-type]  # as `write_parts` wrote it
     return replace(part, shards={k: [(name, rows) for name, rows in v] for k, v in part.shards.items()})
 
 
-def part_list(files: dict[str, SourceFile]) -> dict[str, object]:
-    """The parts as `read_parts` finds them again."""
-    return {file: asdict(parts) for file, parts in files.items()}
+def write_parts(data: DataRoot, source: str, files: Mapping[str, SourceFile]) -> None:
+    """Make `files` what `read_parts` finds."""
+    data.write_bytes(f"parts/{source}.json", orjson.dumps({file: asdict(parts) for file, parts in files.items()}))
 
 
 def read_shard(data: DataRoot, name: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ingest.collect import TABLE_ROWS
 from ingest.datasets import ENTITY_SCHEMA, IMAGE_SCHEMA, DataRoot, Snapshot
 from ingest.images import PERCEPTUAL_HASH_BYTES
-from ingest.parts import PART_SCHEMAS, Part, SourceFile, part_list, read_shard
+from ingest.parts import PART_SCHEMAS, Part, SourceFile, read_shard, write_parts
 from ingest.splits import SplitFractions, final_splits, joined_groups
 
 
@@ -52,9 +52,9 @@ def publish_source(
             name,
             names or [data.append(name, schema.empty_table(), schema)],
             sum(part.rows(dataset) for part in parts),
-            {"parts": part_list(files)} if dataset == "items" else None,
         )
         changed = changed or anew
+    write_parts(data, source, files)
     return Published(published["items"].rows, entities.rows, published["relations"].rows, changed)
 
 

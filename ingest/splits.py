@@ -159,13 +159,15 @@ def _first_of_group(names: pa.StringArray) -> NDArray[np.int64]:
 
 
 def final_splits(group_ids: pa.StringArray, given: pa.StringArray, fractions: SplitFractions) -> pa.StringArray:
-    """The split of each item, that of its group: the most held out of those that the source gives to its items, or else
-    by hash, so that a group is never torn apart.
+    """The split of each item: that of its group, so that none is torn apart.
+
+    It is the most held out of those that the source gives to items of the group, or else follows from its id.
     """
-    order = pl.Enum(SPLITS)
-    rows = pl.DataFrame({"group": group_ids, "given": given}).with_columns(pl.col("given").cast(order).to_physical())
-    split = rows.select(pl.col("given").max().over("group"))["given"].cast(order, strict=False)
-    by_hash = [split_of(group, fractions) for group in rows["group"].filter(split.is_null())]
-    result = split.cast(pl.String).to_list()
-    rest = iter(by_hash)
-    return pa.array([next(rest) if value is None else value for value in result], pa.string())
+    ranks = {split: rank for rank, split in enumerate(SPLITS)}
+    rank = pl.col("given").replace_strict(ranks, return_dtype=pl.Int8)
+    rows = pl.DataFrame({"group": group_ids, "given": given.cast(pa.string())}).select(
+        "group", rank.max().over("group").alias("rank")
+    )
+    return pa.array(
+        [split_of(group, fractions) if rank is None else SPLITS[rank] for group, rank in rows.iter_rows()], pa.string()
+    )

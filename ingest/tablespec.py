@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +22,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     StringConstraints,
     ValidationError,
@@ -127,7 +129,9 @@ def _regex(pattern: str) -> str:
     return pattern
 
 
-TemplateField = Annotated[Template, PlainValidator(Template.parse)]
+TemplateField = Annotated[
+    Template, PlainValidator(Template.parse), PlainSerializer(attrgetter("source"), return_type=str)
+]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Separator = Annotated[str, StringConstraints(min_length=1)]
 

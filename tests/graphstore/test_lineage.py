@@ -174,3 +174,15 @@ def test_opting_out_changes_the_version_like_loading(store: GraphStore, data: Da
     second = opt_out(store, data, "art:2").version
     snapshots = store.read("MATCH (s:Snapshot) RETURN s.id AS id")["id"].to_pylist()
     assert sorted(snapshots) == sorted([version, first, second])
+
+
+def test_prune_keeps_what_images_were_made_from(store: GraphStore, data: DataRoot, version: str) -> None:
+    record_lineage(store, data)
+    publish(data, "art", [])
+    report = load_source(store, data, "art", prune=True)
+    assert (report.items_gone, report.nodes_pruned) == (5, 3)
+    publish(data, "films", [item("films:1", "Film"), item("films:2", "Film")])
+    load_source(store, data, "films")
+    publish(data, "films", [item("films:2", "Film")])
+    assert load_source(store, data, "films", prune=True).nodes_pruned == 1
+    assert len(lineage(store, "one")["conditioned_on"]) == 2

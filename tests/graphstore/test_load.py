@@ -138,6 +138,32 @@ def test_the_last_of_repeated_relations_counts(store: GraphStore, data: DataRoot
     assert _relations(store) == {("CREATED_BY", "art:1", MONET, 2.0)}
 
 
+def test_the_role_of_a_relation_follows_the_dataset(store: GraphStore, data: DataRoot) -> None:
+    def roles() -> list[object]:
+        return store.read("MATCH (:Artwork)-[r:CREATED_BY]->(:Artist) RETURN r.role AS role")["role"].to_pylist()
+
+    for role in ("after", None, "workshop of"):
+        publish(
+            data, "art", [item("art:1")], [entity(MONET)], [relation("CREATED_BY", "art:1", MONET) | {"role": role}]
+        )
+        assert load_source(store, data, "art").changed
+        assert roles() == [role]
+        assert not load_source(store, data, "art").changed
+
+
+def test_prune_removes_what_is_gone(store: GraphStore, data: DataRoot) -> None:
+    publish_art(data)
+    load_source(store, data, "art")
+    publish(data, "art", [item("art:1")], [entity(MONET)], [relation("CREATED_BY", "art:1", MONET)])
+    kept = load_source(store, data, "art")
+    assert (kept.items_gone, kept.entities_gone, kept.nodes_pruned) == (4, 2, 0)
+    pruned = load_source(store, data, "art", prune=True)
+    assert (pruned.changed, pruned.items_gone, pruned.entities_gone, pruned.nodes_pruned) == (True, 0, 0, 6)
+    assert _relations(store) == {("CREATED_BY", "art:1", MONET, 1.0)}
+    assert pruned.version != kept.version
+    assert not load_source(store, data, "art", prune=True).changed
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,13 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingest.batches import from_records
 from ingest.datasets import ITEM_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.pipeline import ingest, ingest_art500k, ingest_table, map_ordered
+from ingest.pipeline import IngestReport, InputFile, ingest, map_ordered
 from ingest.readers.art500k import COLUMNS
-from ingest.records import EntityLink, EntityRelation, ItemLink, ItemRecord, RejectReason, RejectRecord
+from ingest.records import EntityLink, EntityRelation, ItemLink, ItemRecord, Record, RejectReason, RejectRecord
+from ingest.sources import ingest_art500k, ingest_table
 
-SNAPSHOTS = ("items", "entities", "relations", "rejects")
+SNAPSHOTS = ("items", "entities", "relations", "rejects", "entity-names")
 
 
 def _rows(data: DataRoot, name: str) -> list[dict[str, object]]:
@@ -71,7 +73,6 @@ def test_every_row_is_an_item_a_duplicate_or_a_reject(shop, data, picture) -> No
     assert (report.rows_read, report.items, report.duplicates) == (31, 21, 1)
     assert report.rows_read == report.items + report.duplicates + sum(report.rejected.values())
     assert report.images_new == 21
-    assert report.pending_links == 1
     assert report.changed
 
     items = {row["item_id"]: row for row in _rows(data, "items/shop")}
@@ -187,7 +188,7 @@ def test_art500k_with_a_picture_in_another_folder_and_related_artists(tmp_path, 
         line(author_name="ann", painting_name="One##id1", Path="Artists1/Oil/One##id1.jpg"),
     ]
     (images / "label_list.csv").write_text("\n".join(lines))
-    report = ingest_art500k(data, images / "label_list.csv", images)
+    report = ingest_art500k(data, [images / "label_list.csv"], images)
     assert (report.items, report.duplicates, report.rejected) == (1, 1, {"image_missing": 1})
     (item,) = _rows(data, "items/art500k")
     assert item["image_ref"] == "Medium/Oil/One##id1.jpg"
@@ -224,6 +225,13 @@ _ITEMS = st.builds(
     group=st.none() | st.sampled_from(["g", "h"]),
     split=st.none() | st.sampled_from(["train", "val", "test"]),
 )
+
+
+def _ingest(data: DataRoot, records: Iterable[Record], version: int = 0) -> IngestReport:
+    file = InputFile("f", [], lambda: [from_records(records, "s", "f", pa.schema([]))], version)
+    return ingest(data, "s", [file], pa.schema([]))
+
+
 _REJECTS = st.builds(
     RejectRecord,
     st.just("f"),
@@ -238,7 +246,7 @@ _REJECTS = st.builds(
 @given(st.lists(_ITEMS | _REJECTS, max_size=25))
 def test_counts_reconcile_and_nothing_dangles(tmp_path_factory, records) -> None:
     data = DataRoot(str(tmp_path_factory.mktemp("data")))
-    report = ingest(data, "s", records, pa.schema([]))
+    report = _ingest(data, records)
     assert report.rows_read == len(records) == report.items + report.duplicates + sum(report.rejected.values())
     items, entities, relations = (_rows(data, f"{name}/s") for name in SNAPSHOTS[:3])
     assert [row["item_id"] for row in items] == list(
@@ -248,20 +256,22 @@ def test_counts_reconcile_and_nothing_dangles(tmp_path_factory, records) -> None
     known = {row["item_id"] for row in items} | {row["entity_id"] for row in entities}
     assert len(entities) == len({row["entity_id"] for row in entities}) == report.entities
     assert all(row["from_id"] in known for row in relations)
-    assert sum(row["to_id"] not in known for row in relations) == report.pending_links
     keys = [(row["type"], row["from_id"], row["to_id"]) for row in relations]
     assert len(set(keys)) == len(keys) == report.relations
     by_group: dict[object, set[object]] = {}
     for row in items:
         by_group.setdefault(row["group_id"], set()).add(row["split"])
     assert all(len(splits) == 1 for splits in by_group.values())
-    assert not ingest(data, "s", records, pa.schema([])).changed
+    skipped = _ingest(data, records)
+    read_again = _ingest(data, records, version=1)
+    assert skipped == dataclasses.replace(report, changed=False, files_unchanged=1)
+    assert read_again == dataclasses.replace(report, changed=False)
 
 
 def test_rejects_keep_the_row_as_far_as_it_can_be_kept(data) -> None:
     rows = [("x" * 9000, "x" * 4096), ("caf\udce9|b", "caf\ufffd|b"), ({"a": 1, "b": None}, '{"a":1,"b":null}')]
     rejects = [RejectRecord("f", 1, RejectReason.MALFORMED_ROW, "d", raw) for raw, _ in rows]
-    ingest(data, "s", rejects, pa.schema([]))
+    _ingest(data, rejects)
     assert [row["raw"] for row in _rows(data, "rejects/s")] == [kept for _, kept in rows]
 
 
@@ -272,16 +282,16 @@ def test_map_ordered_keeps_order_and_looks_only_a_little_ahead() -> None:
         while True:
             yield next(drawn)
 
-    pairs = map_ordered(lambda number: number * 2, source())
+    results = map_ordered(lambda number: number * 2, source(), threads=3)
     for expected in range(500):
-        assert next(pairs) == (expected, expected * 2)
-    assert next(drawn) < 500 + 8 * 16 + 2
-    pairs.close()
+        assert next(results) == expected * 2
+    assert next(drawn) < 500 + 8 * 3 + 2
+    results.close()
 
 
 def test_map_ordered_passes_errors_on() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(map_ordered(lambda number: 1 // number, [3, 2, 1, 0, 1]))
+        list(map_ordered(lambda number: 1 // number, [3, 2, 1, 0, 1], threads=2))
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -291,7 +301,7 @@ KILLED = """
 import os, signal, sys
 import ingest.images
 from ingest.datasets import DataRoot
-from ingest.pipeline import ingest_table
+from ingest.sources import ingest_table
 
 left = int(sys.argv[4])
 def hook(event, arguments):
@@ -384,13 +394,18 @@ def test_memory_does_not_grow_with_what_a_row_holds(data) -> None:
 import resource, sys
 import pyarrow as pa
 from ingest.datasets import DataRoot
-from ingest.pipeline import ingest
+from ingest.batches import from_records
+from ingest.pipeline import InputFile, ingest
 from ingest.records import ItemRecord
 
-records = (
-    ItemRecord(i, "f", f"s:{i}", "Thing", "t", str(i % 10) * 12_000, "raw") for i in range(int(sys.argv[2]))
-)
-ingest(DataRoot(sys.argv[1]), "s", records, pa.schema([]))
+def batches():
+    for start in range(0, int(sys.argv[2]), 500):
+        records = (
+            ItemRecord(i, "f", f"s:{i}", "Thing", "t", str(i % 10) * 12_000, "raw") for i in range(start, start + 500)
+        )
+        yield from_records(records, "s", "f", pa.schema([]))
+
+ingest(DataRoot(sys.argv[1]), "s", [InputFile("f", [], batches)], pa.schema([]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     peaks = [

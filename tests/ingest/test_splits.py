@@ -3,12 +3,21 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ingest.splits import MAX_HASH_DISTANCE, Groups, SplitFractions, group_ids, most_held_out, near_duplicates, split_of
+from ingest.splits import (
+    MAX_HASH_DISTANCE,
+    Groups,
+    SplitFractions,
+    final_splits,
+    joined_groups,
+    near_duplicates,
+    split_of,
+)
 
 
 def _distances(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -61,15 +70,20 @@ def test_groups_are_the_connected_components(pairs: list[tuple[int, int]]) -> No
     assert sorted(item for members in groups.members().values() for item in members) == sorted(joined)
 
 
-def test_group_ids() -> None:
-    ids = ["s:e", "s:d", "s:c", "s:b", "s:a"]
+def _joined(names: list[str | None]) -> dict[int, str]:
+    ids = pa.array(["s:e", "s:d", "s:c", "s:b", "s:a"])
     hashes = np.zeros((3, 32), np.uint8)
     hashes[2] = 255
-    pictured = np.array([0, 2, 4])
+    positions, groups = joined_groups("s", ids, pa.array(names, pa.string()), np.array([0, 2, 4]), hashes)
+    return dict(zip(positions.tolist(), groups.to_pylist(), strict=True))
+
+
+def test_near_duplicates_join_the_groups_of_their_items() -> None:
     # e and c look alike; d and c are editions of one work; the others are alone.
-    assert group_ids("s", ids, pictured, hashes, {}) == {0: "s:c", 2: "s:c"}
-    named = group_ids("s", ids, pictured, hashes, {1: "w", 2: "w", 3: "v"})
-    assert named == {0: "s/group/w", 1: "s/group/w", 2: "s/group/w", 3: "s/group/v"}
+    assert _joined([None] * 5) == {0: "s:c", 2: "s:c"}
+    assert _joined([None, "w", "w", "v", None]) == {0: "s/group/w", 1: "s/group/w", 2: "s/group/w"}
+    assert _joined(["x", "w", "w", "x", None]) == dict.fromkeys(range(4), "s/group/w")
+    assert _joined([None, None, None, "v", "v"]) == {0: "s:c", 2: "s:c"}
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.1, 0.1), (0.03, 0.1), (0.0, 0.0), (0.5, 0.2)])
@@ -86,6 +100,23 @@ def test_split_is_the_same_on_every_machine_and_larger_fractions_only_add() -> N
             assert split_of(f"s:{i}", SplitFractions(0.1, 0.2)) == "test"
 
 
-def test_most_held_out() -> None:
-    assert most_held_out(["train", "val", "train"]) == "val"
-    assert most_held_out(["test", "val", "train"]) == "test"
+def test_a_group_has_the_most_held_out_of_the_splits_given_to_it() -> None:
+    groups = pa.array(["g", "g", "h", "h", "g", "i", "h"])
+    given = pa.array(["train", "val", "test", "val", None, None, "train"])
+    alone = split_of("i", SplitFractions())
+    assert final_splits(groups, given, SplitFractions()).to_pylist() == [
+        "val",
+        "val",
+        "test",
+        "test",
+        "val",
+        alone,
+        "test",
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.sampled_from(["train", "val", "test"])), max_size=9))
+def test_no_group_is_torn_apart(rows: list[tuple[str, str | None]]) -> None:
+    groups, given = pa.array([g for g, _ in rows], pa.string()), pa.array([s for _, s in rows], pa.string())
+    splits = final_splits(groups, given, SplitFractions(0.3, 0.3)).to_pylist()
+    assert len(set(zip(groups.to_pylist(), splits, strict=True))) == len(set(groups.to_pylist()))
