@@ -8,6 +8,7 @@ middle, whose rows before the cut are kept.
 from __future__ import annotations
 
 import gzip
+import io
 import multiprocessing
 import zlib
 from collections import deque
@@ -16,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import pyarrow as pa
 from isal import igzip, igzip_lib
@@ -187,8 +188,7 @@ class _Content:
                 left = self._read
                 while left:
                     left -= len(stream.read(min(left, BLOCK_BYTES)))
-                # In small steps: what a step has read before it fails is lost.
-                while part := stream.read(256):
+                while part := stream.read1(BLOCK_BYTES):  # unlike `read`, it does not fail for what it lacks
                     parts.append(part)
         except _DAMAGE:
             pass
@@ -206,12 +206,12 @@ class _Content:
         self._stream.close()
 
 
-def _open(path: Path, open_gzip: Callable[..., Any]) -> IO[bytes]:
+def _open(path: Path, open_gzip: Callable[..., Any]) -> io.BufferedReader:
     """Open a file to read its content; what it is compressed with shows in its first bytes, whatever its name says."""
     with path.open("rb") as stream:
         magic = stream.read(4)
     if magic.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], open_gzip(path))
+        return cast(io.BufferedReader, open_gzip(path))
     if magic == b"\x28\xb5\x2f\xfd":
-        return cast(IO[bytes], pa.input_stream(str(path), compression="zstd"))
+        return cast(io.BufferedReader, pa.input_stream(str(path), compression="zstd"))
     return path.open("rb")
