@@ -1,0 +1,204 @@
+"""Reader of InstructG2I's released layout: `train/` and `test/`, each with `metadata.jsonl` beside the pictures.
+
+A row is `{"center": "1934325.jpg", "text": "…", "neighbors": ["26226.jpg", …]}` with the neighbors best first. There is
+no graph behind it: neighbors become relations whose weight is 1/rank, which keeps their order. The keys differ between
+its configurations, so they are told from the first row or given.
+
+The id of an item is the name of its picture without the suffix. A picture that is nobody's center is an item too, of
+the training split and without a text, if it is there: else the relations to it would be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from ingest.batches import Batch, BatchBuilder
+from ingest.errors import Graph2ImageError
+from ingest.readers.jsonrows import json_rows
+from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.records import RejectReason
+
+#: The layout has no columns beside the common ones.
+ITEM_COLUMNS = pa.schema([])
+
+#: Folders with the split that each is.
+_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+_CENTER_KEYS = ("center", "center_image")
+_NEIGHBOR_KEYS = ("neighbors", "neighbor_image", "neighbor_images", "neighbor")
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+
+_PEEKED_ROWS = 20
+_BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class _Keys:
+    center: str
+    neighbors: str
+    text: str
+
+
+@dataclass
+class _Layout:
+    """What is known of the whole data set while its rows are read.
+
+    Attributes
+    ----------
+    centers
+        Ids of the items that have a row.
+    mentioned
+        File, row and picture of the first row that names an item as neighbor, by its id.
+    """
+
+    root: Path
+    folders: list[str]
+    centers: set[str] = field(default_factory=set)
+    mentioned: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+
+    def places(self, name: str, first: str) -> list[str]:
+        """Where a picture may be; each folder has what its own rows refer to, so `first` comes first."""
+        return [f"{folder}/{name}" for folder in sorted(self.folders, key=lambda folder: folder != first)]
+
+
+def read_instructg2i(
+    folder: Path, *, center_key: str | None = None, neighbors_key: str | None = None, text_key: str = "text"
+) -> Iterator[Batch]:
+    """Read a folder that has one or more of `train/`, `val/` (or `validation/`) and `test/`.
+
+    A row that names a picture outside of the folder is rejected as a whole.
+
+    Parameters
+    ----------
+    center_key, neighbors_key, text_key
+        Keys of the rows; the first two are told from the first row of each file by default.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is no `metadata.jsonl` with rows, it cannot be read, or its keys are not known.
+    """
+    folders = [name for name in _SPLITS if _has_rows(folder / name / "metadata.jsonl")]
+    if not folders:
+        raise Graph2ImageError(
+            f"{folder} is not in InstructG2I's layout: there is no train/metadata.jsonl or test/metadata.jsonl",
+            "Give the folder of one data set, the one that train/ and test/ are in.",
+        )
+    layout = _Layout(folder, folders)
+    for name in folders:
+        path = folder / name / "metadata.jsonl"
+        keys = _keys(path, center_key, neighbors_key, text_key)
+        for batch in read_batches(path, partial(_parse, layout=layout, folder=name, keys=keys)):
+            yield replace(batch, rejects=[replace(reject, file=f"{name}/{path.name}") for reject in batch.rejects])
+    yield from _neighbors_only(layout)
+
+
+def _has_rows(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _keys(path: Path, center_key: str | None, neighbors_key: str | None, text_key: str) -> _Keys:
+    row: dict[str, Any] = {}
+    for line in first_lines(path, _PEEKED_ROWS):
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            row = value
+            break
+    return _Keys(_key(path, row, center_key, _CENTER_KEYS), _key(path, row, neighbors_key, _NEIGHBOR_KEYS), text_key)
+
+
+def _key(path: Path, row: dict[str, Any], given: str | None, usual: Sequence[str]) -> str:
+    for key in (given,) if given is not None else usual:
+        if key in row:
+            return key
+    raise Graph2ImageError(
+        f"{path}: the first row has no key {given or ' or '.join(usual)}",
+        f"Its keys are {', '.join(row)}: say which of them names the picture, and which the neighbors."
+        if row
+        else None,
+    )
+
+
+def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
+    file = f"{folder}/{block.file}"
+    batch = BatchBuilder("instructg2i", file, "Item", ITEM_COLUMNS)
+    edges = batch.edges("NEIGHBOR")
+    for number, line, row in json_rows(block, batch.rejects):
+        center = row.get(keys.center)
+        if not isinstance(center, str) or not center.strip():
+            batch.reject(number, RejectReason.MISSING_ID, f"the row has no {keys.center}", line)
+            continue
+        names = _names(row.get(keys.neighbors))
+        unsafe = next((name for name in (center, *names) if not _is_safe(name)), None)
+        if unsafe is not None:
+            detail = f"{unsafe!r} leads out of the place of the pictures"
+            batch.reject(number, RejectReason.IMAGE_UNSAFE_PATH, detail, line)
+            continue
+        identifier = _identifier(center)
+        text = row.get(keys.text)
+        text = text.strip() or None if isinstance(text, str) else None
+        position = len(batch.ids)
+        batch.rows.append(number)
+        batch.ids.append(identifier)
+        batch.raws.append(line)
+        batch.titles.append(text)
+        batch.texts.append(text)
+        batch.image_refs.append(layout.places(center, folder))
+        batch.splits.append(_SPLITS[folder])
+        layout.centers.add(identifier)
+        neighbors: dict[str, str] = {}
+        for name in names:
+            neighbors.setdefault(_identifier(name), name)
+        for rank, (neighbor, name) in enumerate(neighbors.items(), 1):
+            edges.items.append(position)
+            edges.targets.append(neighbor)
+            edges.weights.append(1 / rank)
+            layout.mentioned.setdefault(neighbor, (file, number, name))
+    return batch.finish()
+
+
+def _neighbors_only(layout: _Layout) -> Iterator[Batch]:
+    """Pictures that are there but nobody's center, at the first row that names each."""
+    rest = (
+        (file, row, neighbor, name, places)
+        for neighbor, (file, row, name) in layout.mentioned.items()
+        if neighbor not in layout.centers
+        and (places := [place for place in layout.places(name, "train") if (layout.root / place).is_file()])
+    )
+    for file, found in groupby(rest, key=lambda picture: picture[0]):
+        while part := list(islice(found, _BATCH_ROWS)):
+            batch = BatchBuilder("instructg2i", file, "Item", ITEM_COLUMNS)
+            for _, row, neighbor, name, places in part:
+                batch.rows.append(row)
+                batch.ids.append(neighbor)
+                batch.raws.append(name)
+                batch.image_refs.append(places)
+                batch.splits.append("train")
+            yield batch.finish()
+
+
+def _names(value: Any) -> list[str]:
+    """Names of pictures; whatever else is in the list, or instead of it, is none."""
+    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [name for name in values if isinstance(name, str) and name.strip()]
+
+
+def _is_safe(name: str) -> bool:
+    return not (name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"))
+
+
+def _identifier(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path)
