@@ -1,11 +1,17 @@
-"""Reader of ART500K's full label file: 26 pipe-separated columns, no header, UTF-8.
+"""Reader of ART500K: the full label file (26 pipe-separated columns without a header, UTF-8), and the toy set.
 
-What the file is really like: authors contain the separator (`A|A`), so a row may have more fields than columns; the
-`Field` and `Path` columns are swapped in some rows; the first folder of a path is sometimes wrong; titles end in
-`##<id>`; an unknown author is empty or `NoAuthor`; an author may be an attribution ("after Rembrandt").
+What the full file is really like: authors contain the separator (`A|A`), so a row may have more fields than columns;
+other rows have fewer, and only their first, second and last field can be relied on; `Field` and `Path` are swapped in
+some rows; the first folder of a path is sometimes another one, or its case is; titles end in `##<id>`; an unknown
+author is empty or `NoAuthor`; an author may be an attribution ("after Rembrandt").
 
-Item ids are `art500k:<id>` with the `##<id>` of the path, and `art500k:path-<hash>` (16 hex digits of the path's
-SHA-256) for the paths that have none, so they depend on the row alone.
+The toy set is tab separated under a header, Latin-1, its pictures are `<ID>.jpg` and its authors `REMBRANDT, Last name
+first`.
+
+Item ids are `art500k:<id>` with the `##<id>` of the path, or the toy set's `ID`, and `art500k:path-<hash>` (16 hex
+digits of the path's SHA-256) for paths without one, so they depend on the row alone.
+
+Rows are split one by one. The rest is done column by column, where the few distinct values are parsed once.
 """
 
 from __future__ import annotations
@@ -13,14 +19,21 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import chain, count, repeat
+from pathlib import Path
 
 import pyarrow as pa
 
+from ingest.artists import Attributed, listed_artists, parse_artists, usual_names
+from ingest.batches import Batch, BatchBuilder
+from ingest.dates import year_interval
 from ingest.errors import Graph2ImageError
-from ingest.readers.files import explain_read_errors, is_text, open_text
-from ingest.records import EntityLink, EntityRelation, ItemRecord, Record, RejectReason, RejectRecord, squeeze
+from ingest.readers.files import explain_read_errors
+from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.records import RejectReason, squeeze
 
 COLUMNS = (
     "author_name",
@@ -51,13 +64,33 @@ COLUMNS = (
     "Path",
 )
 
+#: Columns of the toy set that are needed.
+TOY_COLUMNS = ("ID", "AUTHOR", "TITLE", "DATE", "TECHNIQUE", "LOCATION", "FORM", "TYPE", "SCHOOL", "TIMELINE")
+
 #: First folders of the paths; when a file is not under the one named, it may be under another.
 TOP_FOLDERS = ("Artists1", "Artists2", "Art Movement", "Medium")
 
-#: Columns of an item beside the common ones, with the label file's column that each is taken from.
-ITEM_COLUMNS = {
+ITEM_COLUMNS = pa.schema(
+    [
+        ("author", pa.string()),
+        ("attribution", pa.string()),
+        ("field", pa.string()),
+        ("date", pa.string()),
+        ("year_from", pa.int64()),
+        ("year_to", pa.int64()),
+        ("media", pa.string()),
+        ("location", pa.string()),
+        ("original_title", pa.string()),
+        ("dimensions", pa.string()),
+    ]
+)
+
+#: Rows that are gone through column by column together: their values should stay in the processor's cache.
+ROWS_AT_A_TIME = 250
+
+#: Columns of an item that are a column of the label file as it is.
+_TEXT_COLUMNS = {
     "author": "author_name",
-    "attribution": None,
     "field": "Field",
     "date": "Date",
     "media": "Media",
@@ -65,168 +98,327 @@ ITEM_COLUMNS = {
     "original_title": "Original Title",
     "dimensions": "Dimensions",
 }
-ITEM_COLUMN_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ITEM_COLUMNS])
 
-#: (column, relation, label) of the entities an artwork has.
-_ENTITIES = (
-    ("Genre", "IN_GENRE", "Genre"),
-    ("Style", "HAS_STYLE", "Style"),
-    ("Art Movement", "IN_MOVEMENT", "Movement"),
+_TOY_TEXT_COLUMNS = {
+    "author": "AUTHOR",
+    "field": "FORM",
+    "date": "DATE",
+    "media": "TECHNIQUE",
+    "location": "LOCATION",
+}
+
+#: Columns of lists that name entities: the relation, the label, the column.
+_ENTITY_COLUMNS = (
+    ("IN_GENRE", "Genre", "Genre"),
+    ("HAS_STYLE", "Style", "Style"),
+    ("IN_MOVEMENT", "Movement", "Art Movement"),
+    ("OF_SCHOOL", "School", "Painting School"),
+    ("IN_MEDIUM", "Medium", "Media"),
+    ("HAS_TAG", "Tag", "Tag"),
+    ("IN_SERIES", "Series", "Series"),
+    ("OF_PERIOD", "Period", "Period"),
+    ("ON_THEME", "Theme", "Theme"),
 )
 
-#: (column, relation, whether the relation leads from the artist to those named, or back).
-_ARTIST_RELATIONS = (
-    ("Influenced by", "INFLUENCED_BY", True),
-    ("Influenced on", "INFLUENCED_BY", False),
-    ("Teachers", "TAUGHT_BY", True),
-    ("Pupils", "TAUGHT_BY", False),
+#: The columns that describe the artist, in the order that `relate_artist` takes them.
+_ARTIST_COLUMNS = (
+    "author_name",
+    "Influenced by",
+    "Influenced on",
+    "Teachers",
+    "Pupils",
+    "Friends and Co-workers",
+    "Nationality",
 )
 
-_ATTRIBUTION = re.compile(
-    r"(?P<attribution>(?:copy |copies )?after|attributed to|ascribed to|circle of|follower of|followers of|imitator of"
-    r"|in the manner of|manner of|school of|studio of|style of|workshop of)\s+(?P<artist>\S.*)",
-    re.IGNORECASE,
-)
-_ID_SUFFIX = re.compile(r"##([A-Za-z0-9_-]+)$")
-_IMAGE_PATH = re.compile(r".+/.+\.(?:jpe?g|png|gif|bmp|tiff?|webp)", re.IGNORECASE)
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_art500k(label_file: Path) -> Iterator[Record]:
-    """Yield one record per line of the label file.
+def read_art500k(path: Path, workers: int = 1) -> Iterator[Batch]:
+    """Yield the rows of a label file in batches; whether it is the full one or the toy set shows in its first line.
+
+    Parameters
+    ----------
+    path
+        The label file. Column names of the full one are taken from a `head_info.csv` beside it, if there is one.
+    workers
+        Processes that parse.
 
     Raises
     ------
     Graph2ImageError
         If the file, or the `head_info.csv` beside it, cannot be read.
     """
-    columns = _column_names(label_file.parent / "head_info.csv")
-    with explain_read_errors(label_file), open_text(label_file) as stream:
-        for number, ended_line in enumerate(stream, 1):
-            line = ended_line.rstrip("\r\n")
-            if not line.strip():
-                continue
-            reject = _row_problem(line, len(columns))
-            if reject is not None:
-                yield RejectRecord(label_file.name, number, *reject, line)
-                continue
-            row = _fields(line, columns)
-            _mend_swapped_path(row)
-            if not row["Path"]:
-                detail = "neither Path nor Field holds the path of a picture"
-                yield RejectRecord(label_file.name, number, RejectReason.IMAGE_MISSING, detail, line)
-                continue
-            yield _item(row, label_file.name, number, line)
+    header = _toy_header(first_lines(path, 1))
+    if header is not None:
+        yield from read_batches(path, partial(_parse_toy_block, header=header), workers)
+    else:
+        columns = _column_names(path.parent / "head_info.csv")
+        yield from read_batches(path, partial(_parse_block, columns=columns), workers)
 
 
-def _row_problem(line: str, columns: int) -> tuple[RejectReason, str] | None:
-    if not is_text(line):
-        return RejectReason.BAD_ENCODING, "the row is not UTF-8 text"
-    fields = line.count("|") + 1
-    if fields < columns:
-        return RejectReason.MALFORMED_ROW, f"{fields} fields instead of {columns}"
-    return None
+def _toy_header(lines: Sequence[bytes]) -> tuple[str, ...] | None:
+    """The column names in the first line of a toy set."""
+    names = tuple(name.strip() for line in lines[:1] for name in line.decode("latin-1").split("\t"))
+    return names if set(TOY_COLUMNS) <= set(names) else None
 
 
 def _column_names(head_info: Path) -> tuple[str, ...]:
     """The names in `head_info.csv` (one line, a Python list) if it is there; its last is `Path`, whatever it says."""
     if not head_info.exists():
         return COLUMNS
-    with explain_read_errors(head_info), open_text(head_info) as stream:
-        text = stream.read(1 << 16)
+    with explain_read_errors(head_info), head_info.open("rb") as stream:
+        text = stream.read(1 << 16).decode("utf-8-sig", "replace")
     try:
-        names = ast.literal_eval(text.strip())
-        missing = set(COLUMNS[:-1]) - set(names)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        names = [name.strip() for name in ast.literal_eval(text.strip())]
+    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError) as error:
         raise Graph2ImageError(
             f"{head_info} does not hold a list of column names", "Remove it to use the built-in names."
         ) from error
-    if missing:
+    if missing := set(COLUMNS[:-1]) - set(names):
         raise Graph2ImageError(f"{head_info} lacks the columns {', '.join(sorted(missing))}")
+    if tuple(names[:2]) != COLUMNS[:2]:
+        raise Graph2ImageError(f"{head_info} does not begin with {COLUMNS[0]} and {COLUMNS[1]}")
     return (*names[:-1], "Path")
 
 
-def _fields(line: str, columns: tuple[str, ...]) -> dict[str, str]:
-    values = line.split("|")
-    surplus = len(values) - len(columns)
-    values = ["|".join(values[: surplus + 1]), *values[surplus + 1 :]]
-    return {name: squeeze(value) for name, value in zip(columns, values, strict=True)}
+def _parse_block(block: Block, columns: tuple[str, ...]) -> Batch:
+    """The rows of the full label file."""
+    batch = BatchBuilder("art500k", block.file, "Artwork", ITEM_COLUMNS)
+    authors: Counter[str] = Counter()
+    described: dict[tuple[str, ...], None] = {}
+    for start in range(0, len(block.lines), ROWS_AT_A_TIME):
+        lines = block.lines[start : start + ROWS_AT_A_TIME]
+        values = _split_rows(batch, block.first_row + start, lines, columns)
+        for own, column in _TEXT_COLUMNS.items():
+            batch.columns[own] += map(_text, values[column])
+        _add_artists(batch, values["author_name"])
+        _add_years(batch, map(year_interval, values["Date"]))
+        for relation, label, column in _ENTITY_COLUMNS:
+            _add_entities(batch, relation, label, map(_names, values[column]))
+        _add_entities(batch, "HELD_BY", "Institution", map(_institutions, values["Art institution"]))
+        authors.update(values["author_name"])
+        described |= dict.fromkeys(zip(*(values[column] for column in _ARTIST_COLUMNS), strict=True))
+    _name_artists(batch, authors)
+    _describe_artists(batch, described)
+    batch.texts = batch.titles
+    return batch.finish()
 
 
-def _mend_swapped_path(row: dict[str, str]) -> None:
-    """Put the path of the picture under `Path`, where it is often, or leave nothing there."""
-    if _IMAGE_PATH.fullmatch(row["Path"]):
-        return
-    if _IMAGE_PATH.fullmatch(row["Field"]):
-        row["Field"], row["Path"] = row["Path"], row["Field"]
-    else:
-        row["Path"] = ""
+def _split_rows(
+    batch: BatchBuilder, first_row: int, lines: Sequence[bytes], columns: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """Add the items of some rows, with what is each one's own; returns all values by column."""
+    width = len(columns)
+    field_column = columns.index("Field")
+    is_id = _ID.fullmatch
+    add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raws.append
+    add_title, add_refs = batch.titles.append, batch.image_refs.append
+    # One list: the garbage collector would have much to look after with one per row.
+    table: list[str] = []
+    for row, line in enumerate(lines, first_row):
+        if not line or line.isspace():
+            continue
+        try:
+            fields = line.decode().split("|")
+        except UnicodeDecodeError:
+            batch.reject(row, RejectReason.BAD_ENCODING, "the row is not UTF-8 text", line)
+            continue
+        if b"\0" in line:
+            batch.reject(row, RejectReason.MALFORMED_ROW, "the row has NUL bytes", line)
+            continue
+        path = fields[-1].strip()
+        surplus = len(fields) - width
+        if surplus > 0:
+            fields[: surplus + 1] = ["|".join(fields[: surplus + 1])]
+        if surplus < 0:
+            if len(fields) < 3 or not _is_picture(path):
+                batch.reject(row, RejectReason.MALFORMED_ROW, f"{len(fields)} fields instead of {width}", line)
+                continue
+            # Which fields are lacking cannot be known.
+            fields = [*fields[:2], *[""] * (width - 2)]
+        elif not _is_picture(path):
+            path, fields[field_column] = fields[field_column].strip(), path
+            if not _is_picture(path):
+                detail = "neither Path nor Field holds the path of a picture"
+                batch.reject(row, RejectReason.IMAGE_MISSING, detail, line)
+                continue
+        name, marks, identifier = path[path.rfind("/") + 1 : path.rfind(".")].rpartition("##")
+        if not marks or not is_id(identifier):
+            name += marks + identifier
+            identifier = f"path-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+        title = fields[1]
+        head, marks, suffix = title.rpartition("##")
+        if marks and (suffix == identifier or is_id(suffix.rstrip())):
+            title = head
+        top, _, rest = path.partition("/")
+        add_row(row)
+        add_id(identifier)
+        add_raw(line)
+        add_title(" ".join(title.split()) or squeeze(name) or None)
+        add_refs([path, *[folder + rest for folder in _other_folders(top)]])
+        table += fields
+    return {name: table[number::width] for number, name in enumerate(columns)}
 
 
-def _item(row: dict[str, str], file: str, number: int, line: str) -> ItemRecord:
-    path = PurePosixPath(row["Path"])
-    title = _ID_SUFFIX.sub("", row["painting_name"]).strip() or _ID_SUFFIX.sub("", path.stem).strip()
-    artists, attribution = parse_authors(row["author_name"])
-    columns = {name: row[source] or None for name, source in ITEM_COLUMNS.items() if source}
-    return ItemRecord(
-        row=number,
-        file=file,
-        item_id=f"art500k:{_identifier(path)}",
-        label="Artwork",
-        title=title,
-        text=title,
-        raw=line,
-        image_refs=_places(path),
-        entities=(
-            *(EntityLink("Artist", artist, "CREATED_BY") for artist in artists),
-            *(
-                EntityLink(label, name, relation)
-                for column, relation, label in _ENTITIES
-                for name in _list(row[column])
-            ),
-        ),
-        entity_relations=tuple(
-            EntityRelation(relation, "Artist", artist, "Artist", other)
-            if outward
-            else EntityRelation(relation, "Artist", other, "Artist", artist)
-            for artist in artists
-            for column, relation, outward in _ARTIST_RELATIONS
-            for other in _list(row[column])
-        ),
-        columns={**columns, "attribution": attribution},
-    )
+def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
+    """The rows of the toy set."""
+    batch = BatchBuilder("art500k", block.file, "Artwork", ITEM_COLUMNS)
+    id_column, title_column = header.index("ID"), header.index("TITLE")
+    table: list[str] = []
+    for row, line in enumerate(block.lines, block.first_row):
+        if not line or line.isspace():
+            continue
+        # A copy that somebody saved as UTF-8 is told by its letters: they make no sense as Latin-1, nor the reverse.
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            text = line.decode("latin-1")
+        fields = text.split("\t")
+        if len(fields) != len(header) or "\0" in text:
+            detail = "the row has NUL bytes" if "\0" in text else f"{len(fields)} fields instead of {len(header)}"
+            batch.reject(row, RejectReason.MALFORMED_ROW, detail, line)
+            continue
+        identifier = fields[id_column].strip()
+        if identifier == "ID":
+            continue
+        if not identifier:
+            batch.reject(row, RejectReason.MISSING_ID, "the row has no ID", line)
+            continue
+        batch.rows.append(row)
+        batch.ids.append(identifier)
+        batch.raws.append(line)
+        batch.titles.append(_text(fields[title_column]))
+        batch.image_refs.append([f"{identifier}.jpg"])
+        table += fields
+    values = {name: table[number :: len(header)] for number, name in enumerate(header)}
+    for own, column in _TOY_TEXT_COLUMNS.items():
+        batch.columns[own] += map(_text, values[column])
+    _add_artists(batch, values["AUTHOR"])
+    _name_artists(batch, Counter(values["AUTHOR"]))
+    dates = zip(values["DATE"], values["TIMELINE"], strict=True)
+    _add_years(batch, (year_interval(date) or year_interval(period) for date, period in dates))
+    _add_entities(batch, "IN_GENRE", "Genre", map(_names, values["TYPE"]))
+    _add_entities(batch, "OF_SCHOOL", "School", map(_names, values["SCHOOL"]))
+    _add_entities(batch, "IN_MEDIUM", "Medium", map(_technique, values["TECHNIQUE"]))
+    _add_entities(batch, "HELD_BY", "Institution", map(_institutions, values["LOCATION"]))
+    batch.texts = batch.titles
+    return batch.finish()
 
 
-def _identifier(path: PurePosixPath) -> str:
-    if found := _ID_SUFFIX.search(path.stem):
-        return found[1]
-    return f"path-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+def _is_picture(path: str) -> bool:
+    return "/" in path and (path.endswith(".jpg") or path.lower().endswith(_PICTURE_ENDINGS))
 
 
-def _places(path: PurePosixPath) -> tuple[str, ...]:
-    """Where the picture may be: as listed, then under the other top folders."""
-    top, *rest = path.parts
-    if top not in TOP_FOLDERS:
-        return (str(path),)
-    return (str(path), *("/".join((other, *rest)) for other in TOP_FOLDERS if other != top))
+@lru_cache
+def _other_folders(top: str) -> tuple[str, ...]:
+    """Where else than under `top` a picture may be, each with a slash; nowhere if `top` is not one of those folders."""
+    if top.casefold() not in map(str.casefold, TOP_FOLDERS):
+        return ()
+    likely_first = sorted(TOP_FOLDERS, key=lambda folder: folder.casefold() != top.casefold())
+    return tuple(f"{folder}/" for folder in likely_first if folder != top)
 
 
-def parse_authors(author: str) -> tuple[tuple[str, ...], str | None]:
-    """The artists that an author value names, and how the work is attributed to them (None: by their own hand).
+@lru_cache(maxsize=1 << 16)
+def _text(value: str) -> str | None:
+    return squeeze(value) or None
 
-    >>> parse_authors("after Rembrandt (Rembrandt van Rijn)|after Rembrandt (Rembrandt van Rijn)")
-    (('Rembrandt',), 'after')
+
+@lru_cache(maxsize=1 << 16)
+def _names(value: str) -> tuple[str, ...]:
+    """The entities of a list with commas, each once."""
+    return tuple(dict.fromkeys(name for part in value.split(",") if (name := squeeze(part))))
+
+
+@lru_cache(maxsize=1 << 16)
+def _institutions(value: str) -> tuple[str, ...]:
+    """As `_names`, but a comma before a blank is one of an address: `Louvre, Paris, France,Tate, London, UK`."""
+    return tuple(dict.fromkeys(name for part in re.split(r",(?! )", value) if (name := squeeze(part).strip(" ,-"))))
+
+
+@lru_cache(maxsize=1 << 16)
+def _technique(value: str) -> tuple[str, ...]:
+    """`Oil on canvas` of `Oil on canvas, 56 x 47 cm`."""
+    return _names(value.partition(",")[0])
+
+
+# What follows is about the last items of a batch, of as many as there are values.
+
+
+def _add_entities(batch: BatchBuilder, relation: str, label: str, named: Iterable[tuple[str, ...]]) -> None:
+    """Relate each item to the entities that are named for it."""
+    named = list(named)
+    if any(named):
+        edges = batch.edges(relation, label)
+        edges.items += chain.from_iterable(map(repeat, count(len(batch.ids) - len(named)), map(len, named)))
+        edges.targets += chain.from_iterable(named)
+
+
+def _add_years(batch: BatchBuilder, intervals: Iterable[tuple[int, int] | None]) -> None:
+    both = [interval or (None, None) for interval in intervals]
+    batch.columns["year_from"] += [first for first, _ in both]
+    batch.columns["year_to"] += [last for _, last in both]
+
+
+def _add_artists(batch: BatchBuilder, authors: Sequence[str]) -> None:
+    """Relate each item to its artists."""
+    edges = batch.edges("CREATED_BY", "Artist")
+    attributions = batch.columns["attribution"]
+    for item, artists in enumerate(map(parse_artists, authors), len(batch.ids) - len(authors)):
+        attribution = None
+        for key, _, role in artists:
+            edges.items.append(item)
+            edges.targets.append(key)
+            edges.roles.append(role)
+            attribution = attribution or role
+        attributions.append(attribution)
+
+
+def _name_artists(batch: BatchBuilder, authors: Counter[str]) -> None:
+    """Call the artists in `authors` what they are called most often."""
+    counted = ((artist, times) for author, times in authors.items() for artist in parse_artists(author))
+    batch.entity_names |= {("Artist", key): name for key, name in usual_names(counted).items()}
+
+
+def _describe_artists(batch: BatchBuilder, described: Iterable[tuple[str, ...]]) -> None:
+    """Add what rows say of their artists in `_ARTIST_COLUMNS`, taken from works by one artist's own hand."""
+    for author, *others, nationalities in described:
+        artists = parse_artists(author)
+        if len(artists) == 1 and artists[0].role is None:
+            relate_artist(batch, artists[0], *map(listed_artists, others))
+            relate_artist_to(batch, artists[0], "HAS_NATIONALITY", "Nationality", nationalities)
+
+
+def relate_artist(
+    batch: BatchBuilder,
+    artist: Attributed,
+    influences: Sequence[Attributed],
+    influenced: Sequence[Attributed],
+    teachers: Sequence[Attributed],
+    pupils: Sequence[Attributed],
+    friends: Sequence[Attributed],
+) -> None:
+    """Relate an artist to others.
+
+    Friendship has no direction: the relation leads from the artist whose key is the lesser.
     """
-    artists: dict[str, None] = {}
-    attribution = None
-    for part in author.split("|"):
-        name = squeeze(re.sub(r"\([^()]*\)", " ", part)) or squeeze(part)
-        if found := _ATTRIBUTION.fullmatch(name):
-            attribution = attribution or found["attribution"].lower()
-            name = found["artist"]
-        if name and name.casefold() not in ("noauthor", "unknown", "anonymous"):
-            artists.setdefault(name)
-    return tuple(artists), attribution
+    related = [("INFLUENCED_BY", artist, other) for other in influences]
+    related += [("INFLUENCED_BY", other, artist) for other in influenced]
+    related += [("TAUGHT_BY", artist, other) for other in teachers]
+    related += [("TAUGHT_BY", other, artist) for other in pupils]
+    related += [
+        ("FRIEND_OF", artist, other) if artist.key < other.key else ("FRIEND_OF", other, artist) for other in friends
+    ]
+    for relation, one, other in related:
+        if one.key != other.key:
+            batch.entity_names.setdefault(("Artist", one.key), one.name)
+            batch.entity_names.setdefault(("Artist", other.key), other.name)
+            batch.entity_relations[relation, "Artist", one.key, "Artist", other.key] = None
 
 
-def _list(value: str) -> Iterator[str]:
-    return (name for part in value.split(",") if (name := squeeze(part)))
+def relate_artist_to(batch: BatchBuilder, artist: Attributed, relation: str, label: str, names: str) -> None:
+    """Relate an artist to the entities in a list with commas."""
+    for name in _names(names):
+        batch.entity_names.setdefault(("Artist", artist.key), artist.name)
+        batch.entity_relations[relation, "Artist", artist.key, label, name] = None
