@@ -53,6 +53,7 @@ MAX_OTHER_BYTES = 64 << 10
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NO_AI = {"noai", "noimageai"}
+_HOST_NAME = re.compile(rb"[\w.:-]+")
 
 
 class FetchSettings(BaseModel):
@@ -131,7 +132,7 @@ class HttpImages(ImageSource):
         self._lock = threading.Lock()
         self._network = PublicNetwork(settings.allowed_private_hosts)
         self._tls = httpx.create_ssl_context()
-        self._hosts: dict[httpcore.Origin, _Host] = {}
+        self._hosts: dict[tuple[str, bytes], _Host] = {}
         #: All idle connections, the one idle for longest first.
         self._idle: OrderedDict[httpcore.AsyncHTTPConnection, _Host] = OrderedDict()
         self._slots = asyncio.Semaphore(settings.concurrency)
@@ -254,29 +255,30 @@ class HttpImages(ImageSource):
             headers=[(b"Host", url.netloc), *headers],
             extensions={"timeout": {"connect": min(CONNECT_SECONDS, self._settings.timeout_s)}},
         )
-        host = self._hosts.get(request.url.origin)
+        host = self._hosts.get((url.scheme, url.netloc))
         if host is None:
-            host = self._hosts[request.url.origin] = _Host(asyncio.Semaphore(self._settings.per_host), [])
+            host = self._hosts[url.scheme, url.netloc] = _Host(asyncio.Semaphore(self._settings.per_host), [])
+        name = url.raw_host.decode("ascii")
         for attempt in range(self._settings.attempts):
             wait = None
             try:
                 async with host.slots:
                     await self._turn(host)
                     if host.failures >= MAX_FAILED_CONNECTIONS:
-                        trouble = f"{url.host} was given up after {host.failures} failed connections in a row"
+                        trouble = f"{name} was given up after {host.failures} failed connections in a row"
                         break
                     async with self._slots, asyncio.timeout(self._settings.timeout_s):
                         answer = await self._exchange(host, request)
                 host.failures = 0
                 if answer.status not in _RETRIED:
                     return answer
-                trouble = f"{url.host} answered with status {answer.status}"
+                trouble = f"{name} answered with status {answer.status}"
                 wait = _retry_after(answer)
             except UnsafeAddressError as error:
                 raise ImageProblemError(RejectReason.IMAGE_UNSAFE_ADDRESS, str(error)) from None
             except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, TimeoutError) as error:
                 host.failures += 1
-                trouble = f"no answer from {url.host}: {str(error) or f'not within {self._settings.timeout_s} s'}"
+                trouble = f"no answer from {name}: {str(error) or f'not within {self._settings.timeout_s} s'}"
             if wait is not None:
                 # All requests to the host wait, this one too.
                 host.next_at = max(host.next_at, self._loop.time() + wait)
@@ -351,7 +353,8 @@ def _checked(address: str, base: httpx.URL | None = None) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         # Without the URL, which may have a password in it.
         raise ImageProblemError(RejectReason.IMAGE_UNSAFE_ADDRESS, "not a valid address") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    valid = _HOST_NAME.fullmatch(url.raw_host) and 0 < (url.port or 80) < 65536
+    if url.scheme not in ("http", "https") or not valid:
         raise ImageProblemError(RejectReason.IMAGE_UNSAFE_ADDRESS, "not the address of an http or https host")
     return _without_secrets(url)
 
