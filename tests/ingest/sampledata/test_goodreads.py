@@ -114,6 +114,32 @@ def test_titles_say_what_is_on_the_cover(library: SampleReport) -> None:
     assert len(titles) > 2 * len(SUBJECTS)
 
 
+def test_rows_are_as_long_as_real_ones(library: SampleReport) -> None:
+    for book in rows_of(library, "books"):
+        assert 300 <= len(book["description"]) <= 800
+        counts = [int(shelf["count"]) for shelf in book["popular_shelves"]]
+        assert 10 <= len(counts) <= 100
+        assert counts == sorted(counts, reverse=True)
+        assert len({shelf["name"] for shelf in book["popular_shelves"]}) == len(counts)
+
+
+def test_without_images_the_rows_are_the_same(library: SampleReport, tmp_path: Path) -> None:
+    report = paint_goodreads(tmp_path, items=ITEMS, seed=2, images=False)
+    assert (report.images, report.rows, report.defects) == (0, library.rows, library.defects)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == sorted(path.name for path in library.folder.glob("*.gz"))
+    assert all((tmp_path / file).read_bytes() == (library.folder / file).read_bytes() for file in files)
+    assert not paint_goodreads(tmp_path, items=ITEMS, seed=2, images=False).changed
+
+
+def test_many_books_have_many_authors(tmp_path: Path) -> None:
+    report = paint_goodreads(tmp_path, items=5_000, images=False)
+    authors = {row["author_id"] for row in rows_of(report, "book_authors")}
+    assert len(authors) > 2 * len(AUTHORS)
+    used = {author["author_id"] for book in rows_of(report, "books") for author in book["authors"]}
+    assert len(used - authors) == 1
+
+
 def test_same_request_same_bytes_and_a_second_run_is_unchanged(library: SampleReport, tmp_path: Path) -> None:
     again = paint_goodreads(tmp_path, items=ITEMS, seed=2, workers=1)
     files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
