@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from math import inf
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 from ingest.batches import Batch, BatchBuilder, EdgeLists
 from ingest.errors import Graph2ImageError
 from ingest.readers.lines import Block, first_lines, read_batches
-from ingest.records import RejectReason, squeeze
+from ingest.records import RejectReason
 
 #: `price` is in US dollars, as listed when the release was collected; ratings are of 2023 only.
 ITEM_COLUMNS = pa.schema(
@@ -74,6 +74,8 @@ _RELATED_KEYS: Sequence[str] = ("also_viewed", "also_bought", "bought_together",
 _ROW_KEYS: Sequence[str] = ("also_view", "also_buy", "bought_together")
 
 _WEB = ("http://", "https://")
+#: Of a picture of 2023, the largest first.
+_SIZES = ("hi_res", "large", "thumb")
 _NO_PICTURE = "/x-site/icons/no-img"
 
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)", re.ASCII)
@@ -152,7 +154,7 @@ def _literal(line: bytes) -> Any:
 def _is_shallow(line: bytes) -> bool:
     """Whether a literal can be parsed without fear for the stack."""
     # Few brackets and signs altogether: in nearly all rows, even with those in the texts.
-    if sum(map(line.count, (b"[", b"{", b"(", b"-", b"+", b"~"))) <= MAX_NESTING:
+    if len(line) - len(line.translate(None, b"[{(-+~")) <= MAX_NESTING:
         return True
     depth = signs = 0
     for match in _LITERAL_TOKEN.finditer(line):
@@ -204,9 +206,10 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
         main_category = row.get("main_category") or row.get("main_cat")
         main_category = _category_name(main_category) if type(main_category) is str else None
         add_main_category(main_category)
-        rating, rating_count = row.get("average_rating"), row.get("rating_number")
-        add_rating(float(rating) if type(rating) is float or type(rating) is int else None)
-        add_rating_count(rating_count if type(rating_count) is int and 0 <= rating_count < 1 << 53 else None)
+        if release == 2023:
+            rating, rating_count = row.get("average_rating"), row.get("rating_number")
+            add_rating(float(rating) if type(rating) is float or type(rating) is int else None)
+            add_rating_count(rating_count if type(rating_count) is int and 0 <= rating_count < 1 << 53 else None)
 
         brand = row.get("brand") or row.get("store")
         brand = _brand_name(brand) if type(brand) is str else None
@@ -214,8 +217,9 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
             brands.items.append(position)
             brands.targets.append(brand)
         leaves = tree.leaves(row.get("category") or row.get("categories")) or tree.leaves([main_category])
-        if leaves:
-            categories.extend(position, leaves)
+        for leaf in leaves:
+            categories.items.append(position)
+            categories.targets.append(leaf)
         related = row.get("related")
         related, keys = (related, _RELATED_KEYS) if type(related) is dict else (row, _ROW_KEYS)
         for key in keys:
@@ -245,9 +249,11 @@ def _why_undecoded(line: bytes) -> RejectReason:
 def _clean(text: str) -> str | None:
     """`text` as people read it; None if it is blank, or page source."""
     # Page source is as it was; a "<" that is escaped belongs to the text ("<3").
-    if text.startswith("<") or "aPageStart" in text:
+    if text[:1] == "<" or "aPageStart" in text:
         return None
-    return squeeze(html.unescape(text) if "&" in text else text) or None
+    if "&" in text:
+        text = html.unescape(text)
+    return " ".join(text.split()) or None  # `squeeze`, without the call
 
 
 def _fallback_text(row: Row, brand: str | None, leaves: Sequence[str]) -> str | None:
@@ -297,25 +303,20 @@ class _CategoryTree:
     def __init__(self, batch: BatchBuilder) -> None:
         self._names = batch.entity_names
         self._relations = batch.entity_relations
-        self._leaves: dict[tuple[object, ...], str | None] = {}
+        self._leaves: dict[tuple[object, ...], Sequence[str]] = {}
 
-    def leaves(self, paths: object) -> list[str]:
+    def leaves(self, paths: object) -> Sequence[str]:
         """Keys of the categories that one path (2018, 2023) or a list of paths (2014) lead to."""
-        if type(paths) is not list or not paths:
-            return []
-        if type(paths[0]) is not list:
-            paths = [paths]
-        return [leaf for path in paths if type(path) is list and (leaf := self._leaf(path))]
-
-    def _leaf(self, path: list[object]) -> str | None:
+        if type(paths) is not list:
+            return ()
         try:
-            parts = tuple(path)
-            return self._leaves[parts]
+            return self._leaves[tuple(paths)]
         except KeyError:
-            leaf = self._leaves[parts] = self._declare(path)
-            return leaf
-        except TypeError:  # a part that cannot be looked up, such as a dict
-            return self._declare(path)
+            leaf = self._declare(paths)
+            leaves = self._leaves[tuple(paths)] = (leaf,) if leaf else ()
+            return leaves
+        except TypeError:  # lists cannot be looked up
+            return [leaf for path in paths if type(path) is list and (leaf := self._declare(path))]
 
     def _declare(self, path: list[object]) -> str | None:
         key = None
@@ -339,47 +340,47 @@ def _image_refs(row: Row) -> list[str]:
     images = row.get("images")
     if images:
         return _refs_2023(images)
-    refs = []
-    if large := _first_address(row.get("imageURLHighRes")):
-        refs.append(large)
-    if thumbnail := _first_address(row.get("imageURL") or row.get("image")):
-        refs += (_enlarged(thumbnail), thumbnail)
-    if not refs and (only := _first_address(row.get("imUrl"))):
-        refs.append(only)
-    return refs
-
-
-def _refs_2023(images: object) -> list[str]:
-    """Of the picture marked as the main one, or else of the first that has an address at all."""
-    if isinstance(images, dict):  # parallel lists, as in the Parquet view of the data
-        columns = {key: value for key, value in images.items() if isinstance(value, list)}
-        count = max(map(len, columns.values()), default=0)
-        images = [{key: v[i] for key, v in columns.items() if i < len(v)} for i in range(count)]
-    if not isinstance(images, list):
-        return []
-    pictures = [image for image in images if type(image) is dict]
-    pictures.sort(key=lambda picture: picture.get("variant") != "MAIN")
-    for picture in pictures:
-        refs = [ref for size in ("hi_res", "large", "thumb") if _is_address(ref := picture.get(size))]
-        if refs:
-            return refs
-    return []
+    large = _first_address(row.get("imageURLHighRes"))
+    thumbnail = _first_address(row.get("imageURL") or row.get("image"))
+    if thumbnail is None:
+        only = large or _first_address(row.get("imUrl"))
+        return [only] if only is not None and _NO_PICTURE not in only else []
+    enlarged = _enlarged(thumbnail)
+    return [enlarged, thumbnail] if large is None or large == enlarged else [large, enlarged, thumbnail]
 
 
 def _first_address(addresses: object) -> str | None:
     if not addresses:
         return None
-    return next(filter(_is_address, addresses if type(addresses) is list else [addresses]), None)
-
-
-def _is_address(ref: object) -> TypeGuard[str]:
-    return type(ref) is str and ref.startswith(_WEB) and _NO_PICTURE not in ref
+    for address in addresses if type(addresses) is list else (addresses,):
+        if type(address) is str and address.startswith(_WEB):
+            return address
+    return None
 
 
 def _enlarged(thumbnail: str) -> str:
     """The address without the part of the file name that asks for a size: `41abc._SS40_.jpg` is `41abc.jpg`."""
-    start, end = thumbnail.rfind("._"), thumbnail.rfind("_.")
-    return thumbnail[:start] + thumbnail[end + 1 :] if thumbnail.rfind("/") < start < end else thumbnail
+    name, _, rest = thumbnail.rpartition("._")
+    end = rest.find("_.")
+    return name + rest[end + 1 :] if name and end >= 0 and "/" not in rest else thumbnail
+
+
+def _refs_2023(images: object) -> list[str]:
+    """Of the picture marked as the main one, or else of the first that has an address at all."""
+    if isinstance(images, dict):  # parallel lists, as in the Parquet view of the data
+        columns = {key: values for key, values in images.items() if isinstance(values, list)}
+        count = max(map(len, columns.values()), default=0)
+        images = [{key: values[i] for key, values in columns.items() if i < len(values)} for i in range(count)]
+    other: list[str] = []
+    for image in images if type(images) is list else ():
+        if type(image) is dict:
+            is_main = image.get("variant") == "MAIN"
+            if is_main or not other:
+                refs = [size for key in _SIZES if type(size := image.get(key)) is str and size.startswith(_WEB)]
+                if is_main and refs:
+                    return refs
+                other = other or refs
+    return other
 
 
 class _JoinedLinks:

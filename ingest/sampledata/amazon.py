@@ -206,7 +206,7 @@ def _lines(rng: Random, shop: list[_Item], release: int, defects: Counter[str]) 
         by_product[item.product.category].append(item.asin)
     repeats = []
     for item in shop:
-        gone = [f"B0{_code(rng, rng.randrange(len(shop), MAX_NUMBER))}" for _ in range(rng.randrange(7))]
+        gone = [f"B0{_code(rng, rng.randrange(len(shop), MAX_NUMBER))}" for _ in range(rng.randrange(6))]
         defects["dangling_link"] += len(gone)
         same_brand, same_kind = by_brand[item.brand.name], by_product[item.product.category]
         row = write_row(rng, item, _links(rng, item, same_brand, same_kind, gone))
@@ -224,8 +224,8 @@ def _lines(rng: Random, shop: list[_Item], release: int, defects: Counter[str]) 
 
 def _links(rng: Random, item: _Item, same_brand: list[str], same_kind: list[str], gone: list[str]) -> _Links:
     """Of the same brand, of the same kind, and some that are not listed."""
-    viewed = dict.fromkeys(rng.choices(same_brand, k=rng.randint(3, 14)) + rng.choices(same_kind, k=rng.randint(1, 6)))
-    bought = dict.fromkeys(rng.choices(same_brand, k=rng.randint(0, 12)))
+    viewed = dict.fromkeys(rng.choices(same_brand, k=rng.randint(2, 9)) + rng.choices(same_kind, k=rng.randint(1, 4)))
+    bought = dict.fromkeys(rng.choices(same_brand, k=rng.randint(0, 10)))
     viewed.pop(item.asin, None)
     bought.pop(item.asin, None)
     return _Links([*viewed, *gone], list(bought))

@@ -98,6 +98,8 @@ def test_2018_is_untidy(tmp_path: Path) -> None:
     distinct = {row["asin"]: row for row in rows}.values()
     assert sum("aPageStart" in row["title"] for row in distinct) == report.defects["junk_title"] > 0
     assert sum(row["main_cat"].startswith("<img") for row in distinct) == report.defects["main_category_is_markup"] > 0
+    assert sum(row.get("brand", "").startswith("by\n") for row in distinct) == report.defects["brand_is_byline"] > 0
+    assert sum(len(row["category"]) > 3 for row in distinct) == report.defects["feature_in_category"] > 0
     assert all("&amp;" in row["category"][0] for row in rows)
     assert all(isinstance(row.get("price", ""), str) for row in rows)
 
@@ -117,6 +119,26 @@ def test_same_request_same_bytes_and_a_second_run_is_unchanged(tmp_path: Path) -
     assert not paint_amazon(tmp_path / "a", items=60).changed
     with pytest.raises(Graph2ImageError, match="is not this sample data"):
         paint_amazon(tmp_path / "a", items=61)
+
+
+def test_metadata_alone_is_the_metadata_with_photos(tmp_path: Path, shop: tuple[int, SampleReport]) -> None:
+    release, photographed = shop
+    report = paint_amazon(tmp_path, items=ITEMS, seed=1, release=release, images=False)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == [MAIN_FILES[release]]
+    content = (tmp_path / MAIN_FILES[release]).read_bytes()
+    assert content == (photographed.folder / MAIN_FILES[release]).read_bytes()
+    assert (report.rows, report.images) == (photographed.rows, 0)
+    gone = {"missing_file", "broken_image"}
+    assert report.defects == {name: count for name, count in photographed.defects.items() if name not in gone}
+    assert not paint_amazon(tmp_path, items=ITEMS, seed=1, release=release, images=False).changed  # type: ignore[arg-type]
+
+
+def test_rows_are_as_long_as_real_ones(shop: tuple[int, SampleReport]) -> None:
+    release, report = shop
+    with gzip.open(report.folder / MAIN_FILES[release]) as lines:
+        lengths = [len(line) for line in lines]
+    assert 900 < sum(lengths) / len(lengths) < 2000
+    assert len(set(lengths)) > ITEMS // 2
 
 
 def test_an_unknown_release_is_an_error(tmp_path: Path) -> None:
