@@ -7,43 +7,81 @@ Weights from elsewhere are copied here, so the encoder that made the vectors sta
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import open_clip
 import torch
+import torch.nn.functional as F
 from fsspec.implementations.local import LocalFileSystem
+from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets import DataRoot
+from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
+from ingest.encoders.pixels import PixelGeometry
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE = "open_clip_config.json", "model.safetensors", "encoder.json"
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
 class Encoder:
     """A loaded encoder: an open_clip model's two towers, without gradients, and how their inputs are made.
 
-    `encode_image` takes `(n, 3, size, size)` pixels as `preprocess` makes them, `encode_text` takes `(n, length)` token
-    ids; both return `(n, dim)` vectors that are not normalized.
+    In bf16 and fp16 the weights are kept in that type (layer normalizations in fp32), as open_clip does it; unlike
+    under autocast, they are not converted for each batch.
     """
 
-    encode_image: Callable[[Tensor], Tensor]
-    encode_text: Callable[[Tensor], Tensor]
-    preprocess: Callable[[Image.Image], Tensor]
-    tokenize: Callable[[list[str]], Tensor]
+    def __init__(
+        self,
+        model: Any,
+        tokenize: Callable[[list[str]], Tensor],
+        device: torch.device | str,
+        precision: Precision,
+    ) -> None:
+        config = vars(PreprocessCfg(**open_clip.get_model_preprocess_cfg(model)))
+        self._model = model
+        self._tokenize = tokenize
+        self._device = torch.device(device)
+        self._dtype = DTYPES[precision]
+        self.precision = precision
+        self._geometry = PixelGeometry.from_preprocess_cfg(config)
+        mean, std = (torch.tensor(config[key], device=device)[:, None, None] * 255 for key in ("mean", "std"))
+        self._mean, self._std = mean, std
+
+    @property
+    def smallest_size(self) -> tuple[int, int]:
+        """See `PixelGeometry.smallest_size`."""
+        return self._geometry.smallest_size
+
+    def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+        """`(3, height, width)` pixels of an RGB picture, for `encode_images`."""
+        return self._geometry.fit(picture)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        """`(n, dim)` float32 unit vectors of `n` pictures from `prepare`; on a GPU, they may still be computed."""
+        batch = torch.from_numpy(np.stack(pixels))
+        if self._device.type == "cuda":
+            batch = batch.pin_memory()  # then the copy does not wait for what the GPU is at
+        normalized = batch.to(self._device, non_blocking=True).float().sub_(self._mean).div_(self._std)
+        return F.normalize(self._model.encode_image(normalized.to(self._dtype)).float(), dim=1)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """`(n, dim)` float32 unit vectors of `n` texts, each cut at the model's context length."""
+        tokens = self._tokenize(list(texts)).to(self._device, non_blocking=True)
+        return F.normalize(self._model.encode_text(tokens).float(), dim=1)
 
 
 def publish_encoder(
@@ -64,11 +102,9 @@ def publish_encoder(
     data.write_json(f"encoders/{encoder}/{RECORD_FILE}", {"encoder": encoder, **record})
 
 
-def is_published(data: DataRoot, encoder: str) -> bool:
-    return data.exists(f"encoders/{encoder}/{RECORD_FILE}")
-
-
-def load_encoder(data: DataRoot, encoder: str, device: torch.device | str = "cpu") -> Encoder:
+def load_encoder(
+    data: DataRoot, encoder: str, device: torch.device | str = "cpu", precision: Precision = "fp32"
+) -> Encoder:
     """Load the published checkpoint `encoders/<encoder>`.
 
     Raises
@@ -80,11 +116,11 @@ def load_encoder(data: DataRoot, encoder: str, device: torch.device | str = "cpu
         raise Graph2ImageError(f"there is no encoder {encoder!r} under {data.url}", "Run `graph2image embed` first.")
     folder = data.path("encoders", encoder)
     if isinstance(data.fs, LocalFileSystem):
-        return _load_folder(Path(folder), device)
+        return _load_folder(Path(folder), device, precision)
     with TemporaryDirectory() as temporary:
         for file in (CONFIG_FILE, WEIGHTS_FILE):
             (Path(temporary) / file).write_bytes(data.read_bytes(f"encoders/{encoder}/{file}"))
-        return _load_folder(Path(temporary), device)
+        return _load_folder(Path(temporary), device, precision)
 
 
 def import_encoder(data: DataRoot, name: str) -> str:
@@ -101,13 +137,14 @@ def import_encoder(data: DataRoot, name: str) -> str:
     Graph2ImageError
         If it is neither, cannot be fetched or loaded, or its tokenizer is not CLIP's.
     """
+    encoder = encoder_id(name)
+    if is_published(data, encoder):
+        return encoder
     folder = Path(name)
     if (folder / CONFIG_FILE).is_file():
-        encoder = f"{_slug(folder.resolve().name)}-{_folder_digest(folder)}"
-        if not is_published(data, encoder):
-            model, _ = _create_model(folder, "cpu")
-            config = json.loads((folder / CONFIG_FILE).read_bytes())["model_cfg"]
-            _publish_copy(data, encoder, model, config, str(folder.resolve()))
+        model = _create_model(folder, "cpu", "fp32")
+        config = json.loads((folder / CONFIG_FILE).read_bytes())["model_cfg"]
+        _publish_copy(data, encoder, model, config, str(folder.resolve()))
         return encoder
     model_name, _, tag = name.rpartition("/")
     if (model_name, tag) not in open_clip.list_pretrained():
@@ -115,17 +152,15 @@ def import_encoder(data: DataRoot, name: str) -> str:
             f"unknown encoder {name!r}",
             f'Use "mini", MODEL/PRETRAINED as open_clip lists them, or a folder with {CONFIG_FILE} and weights.',
         )
-    encoder = _slug(f"{model_name}-{tag}")
-    if not is_published(data, encoder):
-        log.info("Fetching %s", name)
-        try:
-            model = open_clip.create_model(model_name, pretrained=tag)
-        except Exception as error:  # whatever a hub client raises without a network
-            raise Graph2ImageError(
-                f"cannot fetch the encoder {name}: {_first_line(error)}",
-                "It comes from a model hub; without one, use the encoder `mini` or a local checkpoint folder.",
-            ) from error
-        _publish_copy(data, encoder, model, open_clip.get_model_config(model_name), name)
+    log.info("Fetching %s", name)
+    try:
+        model = open_clip.create_model(model_name, pretrained=tag)
+    except Exception as error:  # whatever a hub client raises without a network
+        raise Graph2ImageError(
+            f"cannot fetch the encoder {name}: {_first_line(error)}",
+            "It comes from a model hub; without one, use the encoder `mini` or a local checkpoint folder.",
+        ) from error
+    _publish_copy(data, encoder, model, open_clip.get_model_config(model_name), name)
     return encoder
 
 
@@ -139,35 +174,22 @@ def _publish_copy(data: DataRoot, encoder: str, model: nn.Module, model_config: 
     publish_encoder(data, encoder, model, config, {"origin": origin})
 
 
-def _load_folder(folder: Path, device: torch.device | str) -> Encoder:
-    model, preprocess = _create_model(folder, device)
-    tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
-    return Encoder(model.encode_image, model.encode_text, preprocess, tokenize)
+def _load_folder(folder: Path, device: torch.device | str, precision: Precision) -> Encoder:
+    model = _create_model(folder, device, precision)
+    return Encoder(model, open_clip.get_tokenizer(f"local-dir:{folder}"), device, precision)
 
 
-def _create_model(folder: Path, device: torch.device | str) -> tuple[Any, Callable[[Image.Image], Tensor]]:
-    """An open_clip model in evaluation mode, and its preprocessing."""
+def _create_model(folder: Path, device: torch.device | str, precision: Precision) -> Any:
+    """An open_clip model in evaluation mode."""
     try:
         # Pickled weights, if a foreign folder has only those, are read with `weights_only`.
-        model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}", device=device)
+        model = open_clip.create_model(
+            f"local-dir:{folder}", precision=precision, device=device, require_pretrained=True
+        )
     except Exception as error:  # wrong JSON, wrong shapes, unsafe pickles: one exception type each
         raise Graph2ImageError(f"cannot load the encoder in {folder}: {_first_line(error)}") from error
-    return model.eval().requires_grad_(False), preprocess
+    return model.eval().requires_grad_(False)
 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _folder_digest(folder: Path) -> str:
-    """Digest of the configuration and the weights, whatever the folder is called."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".pt", ".pth"))
-    hashes = []
-    for path in files:
-        with path.open("rb") as stream:
-            hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
-    return digest(hashes)[:8]
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "encoder"

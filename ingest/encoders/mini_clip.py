@@ -15,8 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,84 +23,25 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torchvision import transforms  # type: ignore[import-untyped]
 from tqdm.auto import tqdm
 
 from ingest.datasets import DataRoot, digest
-from ingest.encoders.checkpoint import is_published, publish_encoder
-from ingest.encoders.pictures import load_pictures
+from ingest.encoders.checkpoint import publish_encoder
+from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
+from ingest.encoders.pictures import try_pictures
+from ingest.encoders.pixels import PixelGeometry
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
 
-MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-
-
-class MiniClipConfig(BaseModel):
-    """What a mini CLIP's weights depend on beside its training pairs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_size: int = 32
-    image_width: int = 16
-    text_width: int = 128
-    text_layers: int = 2
-    context_length: int = Field(24, ge=8, le=77)
-    embedding_dim: int = 128
-    #: Weight of the loss between two views of a picture, and that loss's temperature.
-    view_weight: float = 0.3
-    view_temperature: float = 0.1
-    #: Smallest share of a picture's side that a crop shows.
-    smallest_crop: float = 0.75
-    batch_size: int = 256
-    #: Steps are `base_steps` and one more for every `pairs_per_step` training pairs, up to `max_steps`.
-    base_steps: int = 200
-    pairs_per_step: int = 25
-    max_steps: int = 2_000
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
-    warmup_steps: int = 30
-    #: More training pairs than this are thinned out: their pictures are held in memory, 3 KiB each at 32 px.
-    max_pairs: int = 200_000
-    seed: int = 0
-
-    def steps(self, pairs: int) -> int:
-        return min(self.base_steps + pairs // self.pairs_per_step, self.max_steps)
-
-    def checkpoint_config(self) -> dict[str, Any]:
-        """As in open_clip's `open_clip_config.json`."""
-        return {
-            "model_cfg": {
-                "embed_dim": self.embedding_dim,
-                "vision_cfg": {
-                    "image_size": self.image_size,
-                    "layers": [1, 1, 1, 1],
-                    "width": self.image_width,
-                    "head_width": 32,
-                },
-                "text_cfg": {
-                    "context_length": self.context_length,
-                    "vocab_size": 49408,
-                    "width": self.text_width,
-                    "heads": self.text_width // 32,
-                    "layers": self.text_layers,
-                },
-            },
-            "preprocess_cfg": {"size": self.image_size, "mean": MEAN, "std": STD, "resize_mode": "shortest"},
-        }
-
-
-def mini_encoder_id(pairs: Sequence[tuple[str, str]], config: MiniClipConfig) -> str:
-    """`mini-<digest of the configuration and the training pairs>`; `pairs` are (image hash, text), sorted."""
-    return f"mini-{digest(config.model_dump(), list(pairs))[:8]}"
-
 
 def train_mini_clip(
-    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: dict[str, str], config: MiniClipConfig
-) -> tuple[str, bool]:
-    """Train a mini CLIP on `pairs` and publish it, unless it is there.
+    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: Mapping[str, str], config: MiniClipConfig
+) -> str:
+    """Train a mini CLIP on `pairs` and publish it; returns its id under `encoders/`.
+
+    Pairs whose picture cannot be read are left out; the checkpoint's record says how many.
 
     Parameters
     ----------
@@ -110,27 +50,21 @@ def train_mini_clip(
     paths
         Path of each picture, by image hash.
 
-    Returns
-    -------
-    encoder, trained
-        Its id under `encoders/`, and whether it had to be trained.
-
     Raises
     ------
     Graph2ImageError
-        If there are fewer than two different texts and pictures, or a picture cannot be read.
+        If there are fewer than two different texts and pictures.
     """
     encoder = mini_encoder_id(pairs, config)
-    if is_published(data, encoder):
-        return encoder, False
-    if min(len({text for _, text in pairs}), len({image_hash for image_hash, _ in pairs})) < 2:
+    started = time.perf_counter()
+    sampled = pairs[:: math.ceil(len(pairs) / config.max_pairs)] if pairs else []
+    used, pixels = _load_pixels(data, sampled, paths, config.image_size)
+    if min(len({text for _, text in used}), len({image_hash for image_hash, _ in used})) < 2:
         raise Graph2ImageError(
             "training an encoder needs at least two training items with different pictures and texts",
             "Ingest more items, or name a ready encoder with --encoder.",
         )
-    started = time.perf_counter()
-    used = list(pairs[:: math.ceil(len(pairs) / config.max_pairs)])
-    model, losses = _train(_load_pixels(data, used, paths, config.image_size), [text for _, text in used], config)
+    model, losses = _train(pixels, [text for _, text in used], config)
     seconds = time.perf_counter() - started
     log.info("Trained %s on %d pairs in %.0f s (loss %.2f -> %.2f)", encoder, len(used), seconds, losses[0], losses[-1])
     record = {
@@ -138,26 +72,33 @@ def train_mini_clip(
         "config": config.model_dump(),
         "training_pairs": len(used),
         "training_pairs_digest": digest(list(pairs)),
+        "unreadable_pairs": len(sampled) - len(used),
         "steps": config.steps(len(used)),
         "seconds": round(seconds, 1),
         "losses": losses,
     }
     publish_encoder(data, encoder, model, config.checkpoint_config(), record)
-    return encoder, True
+    return encoder
 
 
 def _load_pixels(
-    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: dict[str, str], size: int
-) -> npt.NDArray[np.uint8]:
-    """`(pairs, size, size, 3)`, resized and cropped as open_clip's preprocessing does it."""
-    resize = transforms.Compose(
-        [transforms.Resize(size, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(size)]
-    )
-    pixels = np.empty((len(pairs), size, size, 3), np.uint8)
-    loaded = load_pictures(data, paths, (image_hash for image_hash, _ in pairs), resize)
-    for index, picture in enumerate(tqdm(loaded, "read pictures", len(pairs), unit="picture", disable=None)):
-        pixels[index] = np.asarray(picture)
-    return pixels
+    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: Mapping[str, str], size: int
+) -> tuple[list[tuple[str, str]], npt.NDArray[np.uint8]]:
+    """The pairs whose picture can be read, and their `(pairs, 3, size, size)` pixels, as the encoder will see them."""
+    geometry = PixelGeometry(size, size, "shortest", "bicubic", fill=0)
+    pixels = np.empty((len(pairs), 3, size, size), np.uint8)
+    used: list[tuple[str, str]] = []
+    hashes = (image_hash for image_hash, _ in pairs)
+    loaded = try_pictures(data, paths, hashes, geometry.fit, smallest_size=geometry.smallest_size)
+    for pair, picture in zip(
+        pairs, tqdm(loaded, "read pictures", len(pairs), unit="picture", disable=None), strict=True
+    ):
+        if isinstance(picture, Graph2ImageError):
+            log.warning("Not trained on: %s", picture.message)
+        else:
+            pixels[len(used)] = picture
+            used.append(pair)
+    return used, pixels[: len(used)]
 
 
 def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConfig) -> tuple[CLIP, list[float]]:
@@ -166,7 +107,7 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = CLIP(**config.checkpoint_config()["model_cfg"]).to(memory_format=torch.channels_last)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    images = torch.from_numpy(pixels)
     distinct_texts, inverse = np.unique(texts, return_inverse=True)
     distinct_tokens = open_clip.SimpleTokenizer(context_length=config.context_length)(distinct_texts.tolist())
     text_ids = torch.from_numpy(inverse)

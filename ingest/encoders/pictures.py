@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from ingest.datasets import IMAGE_SCHEMA, DataRoot
@@ -15,9 +18,9 @@ from ingest.errors import Graph2ImageError
 
 Prepared = TypeVar("Prepared")
 
-#: Reading waits for the disk or the network and decoding releases the interpreter's lock, so a few threads help even
-#: beside a busy model; what they hold ahead of it bounds the memory.
-LOADER_THREADS = 4
+#: Reading waits for the disk or the network, and decoding and resizing release the interpreter's lock.
+LOADER_THREADS = min(16, max(4, os.cpu_count() or 1))
+#: What the threads may hold ahead of their reader, which bounds the memory.
 PICTURES_AHEAD = 64
 
 
@@ -27,8 +30,14 @@ def image_paths(data: DataRoot) -> dict[str, str]:
     return dict(zip(table["image_hash"].to_pylist(), table["path"].to_pylist(), strict=True))
 
 
-def open_picture(data: DataRoot, path: str) -> Image.Image:
-    """Decode a stored picture to upright RGB, transparency over white.
+def open_picture(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | None = None) -> Image.Image:
+    """Decode a stored picture to upright RGB, 8 bits a channel, transparency over white; of an animation, the start.
+
+    Parameters
+    ----------
+    smallest_size
+        (width, height) in pixels that are enough: a JPEG that is at least twice as large is decoded at 1/2, 1/4 or 1/8
+        of its size, which is as good as averaging its pixels and several times faster.
 
     Raises
     ------
@@ -36,16 +45,79 @@ def open_picture(data: DataRoot, path: str) -> Image.Image:
         If the file is gone or can no longer be decoded; it could be when it was ingested.
     """
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data.read_bytes(path))))
+        image: Image.Image = Image.open(io.BytesIO(data.read_bytes(path)))
+        if smallest_size:
+            image.draft(None, smallest_size)
+        image.load()
+        with suppress(Exception):  # broken EXIF data say nothing of the orientation, and raise anything
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith(("I", "F")):
+            return _from_deep_gray(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # decoders raise anything on damaged bytes
         raise Graph2ImageError(
             f"cannot read the picture {data.path(path)}: {error}",
             "It was whole when it was ingested: restore the file, or delete it and ingest its source again.",
         ) from error
+
+
+def _from_deep_gray(image: Image.Image) -> Image.Image:
+    """More than 8 bits to 8. Pillow's own conversion would cut every level above 255.
+
+    Integers are taken for 16 bits, which they are in PNG, PGM and most TIFF; what exceeds them, and floats, have no
+    agreed white and are scaled to their own range.
+    """
+    levels = np.asarray(image).astype(np.float64)
+    low, high = levels.min(), levels.max()
+    if image.mode == "F" or low < 0 or high > 65535:
+        levels = (levels - low) / max(high - low, np.finfo(np.float64).tiny) * 65535
+    return Image.fromarray((levels / 257).round().astype(np.uint8)).convert("RGB")
+
+
+def try_pictures(
+    data: DataRoot,
+    paths: Mapping[str, str],
+    image_hashes: Iterable[str],
+    prepare: Callable[[Image.Image], Prepared],
+    *,
+    ahead: int = PICTURES_AHEAD,
+    smallest_size: tuple[int, int] | None = None,
+) -> Iterator[Prepared | Graph2ImageError]:
+    """`prepare(picture)` for each of `image_hashes`, in their order; the error in place of one that cannot be read.
+
+    Parameters
+    ----------
+    paths
+        From `image_paths`.
+    ahead
+        How many pictures may wait, prepared, for the reader of this iterator.
+    smallest_size
+        See `open_picture`.
+    """
+
+    def load(image_hash: str) -> Prepared | Graph2ImageError:
+        if image_hash not in paths:
+            return Graph2ImageError(f"there is no picture {image_hash} under {data.url}", "Ingest its source again.")
+        try:
+            picture = open_picture(data, paths[image_hash], smallest_size=smallest_size)
+        except Graph2ImageError as error:
+            return error
+        return prepare(picture)
+
+    waiting: deque[Future[Prepared | Graph2ImageError]] = deque()
+    pool = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="pictures")
+    try:
+        for image_hash in image_hashes:
+            waiting.append(pool.submit(load, image_hash))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def load_pictures(
@@ -58,20 +130,7 @@ def load_pictures(
     Graph2ImageError
         If a picture is not in `paths`, or cannot be read.
     """
-
-    def load(image_hash: str) -> Prepared:
-        if image_hash not in paths:
-            raise Graph2ImageError(f"there is no picture {image_hash} under {data.url}", "Ingest its source again.")
-        return prepare(open_picture(data, paths[image_hash]))
-
-    waiting: deque[Future[Prepared]] = deque()
-    pool = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="pictures")
-    try:
-        for image_hash in image_hashes:
-            waiting.append(pool.submit(load, image_hash))
-            if len(waiting) > PICTURES_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for picture in try_pictures(data, paths, image_hashes, prepare):
+        if isinstance(picture, Graph2ImageError):
+            raise picture
+        yield picture

@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from ingest.datasets import IMAGE_SCHEMA, ITEM_SCHEMA, DataRoot
-from ingest.encoders.mini_clip import MiniClipConfig
+from ingest.encoders.mini_config import MiniClipConfig
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLORS = {"red": (205, 60, 50), "green": (60, 170, 70), "blue": (50, 80, 200), "yellow": (230, 200, 60)}
@@ -71,7 +71,7 @@ def shape_items(count: int, test: int = 0) -> list[ShapeItem]:
     return items
 
 
-def write_items(data: DataRoot, items: Sequence[ShapeItem]) -> None:
+def write_items(data: DataRoot, items: Sequence[ShapeItem], source: str = "shapes") -> None:
     """Store the pictures and publish the items, as an ingestion does."""
     known = set(data.read("images", ["image_hash"], IMAGE_SCHEMA)["image_hash"].to_pylist())
     pictures, rows = [], []
@@ -102,4 +102,4 @@ def write_items(data: DataRoot, items: Sequence[ShapeItem]) -> None:
             }
         )
     data.append("images", pa.Table.from_pylist(pictures, IMAGE_SCHEMA), IMAGE_SCHEMA)
-    data.publish("items/shapes", [pa.Table.from_pylist(rows, ITEM_SCHEMA)], ITEM_SCHEMA)
+    data.publish(f"items/{source}", [pa.Table.from_pylist(rows, ITEM_SCHEMA)], ITEM_SCHEMA)

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from shapes import UNTRAINED, shape_items, write_items
+from open_clip.model import CLIP
+from shapes import UNTRAINED, ShapeItem, shape_items, write_items
 
-from ingest.datasets import ITEM_SCHEMA, DataRoot, text_hash
-from ingest.encoders import embed as embed_module
+from ingest.datasets import ITEM_SCHEMA, DataRoot, embedding_schema, text_hash
+from ingest.encoders import vectors as vectors_module
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
-from ingest.encoders.embed import EmbedReport, embed
+from ingest.encoders.embed import EmbedReport, embed, unreadable_pictures
+from ingest.encoders.identity import Precision
 from ingest.encoders.pictures import image_paths, open_picture
 from ingest.errors import Graph2ImageError
 
@@ -65,13 +68,12 @@ def test_vectors_are_the_published_checkpoints(data: DataRoot) -> None:
     encoder = load_encoder(data, report.encoder)
     item = ITEMS[-1]
     picture = open_picture(data, image_paths(data)[item.image_hash])
-    with torch.inference_mode():
-        image = encoder.encode_image(encoder.preprocess(picture)[None])[0]
-        text = encoder.encode_text(encoder.tokenize([f"one {item.shape}"]))[0]
+    image = encoder.encode_images([encoder.prepare(picture)])[0]
+    text = encoder.encode_texts([f"one {item.shape}"])[0]
     stored = vectors(data, f"embeddings/{report.encoder}", "image_hash")[item.image_hash]
-    np.testing.assert_allclose(stored, image / image.norm(), atol=1e-5)
+    np.testing.assert_allclose(stored, image, atol=1e-5)
     stored = vectors(data, f"text-embeddings/{report.encoder}", "text_hash")[text_hash(f"one {item.shape}")]
-    np.testing.assert_allclose(stored, text / text.norm(), atol=1e-5)
+    np.testing.assert_allclose(stored, text, atol=1e-5)
 
 
 def test_second_run_does_nothing(data: DataRoot) -> None:
@@ -123,7 +125,7 @@ def test_opted_out_items_are_not_embedded(data: DataRoot) -> None:
 KILLED = """
 import os, signal, sys
 from ingest.datasets import DataRoot
-from ingest.encoders import embed
+from ingest.encoders import vectors
 from test_embed import embed_tiny
 
 class Mortal(DataRoot):
@@ -132,13 +134,13 @@ class Mortal(DataRoot):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().append(name, table, schema)
 
-embed.SHARD_ROWS = 5
+vectors.SHARD_ROWS = 5
 embed_tiny(Mortal(sys.argv[1]))
 """
 
 
 def test_killed_run_goes_on_where_it_was(data: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed_module, "SHARD_ROWS", 5)
+    monkeypatch.setattr(vectors_module, "SHARD_ROWS", 5)
     write_items(data, ITEMS)
     undisturbed = embed_tiny(data)
 
@@ -161,16 +163,56 @@ def test_killed_run_goes_on_where_it_was(data: DataRoot, tmp_path: Path, monkeyp
         np.testing.assert_allclose(vector, theirs[key], atol=1e-5)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_picture_that_can_no_longer_be_read(data: DataRoot, damage: str) -> None:
-    write_items(data, ITEMS)
-    path = image_paths(data)[ITEMS[-1].image_hash]
+def break_picture(data: DataRoot, item: ShapeItem, damage: str) -> None:
+    path = image_paths(data)[item.image_hash]
     if damage == "gone":
         data.fs.rm(data.path(path))
     else:
-        data.write_bytes(path, ITEMS[-1].content[:80])
-    with pytest.raises(Graph2ImageError, match=ITEMS[-1].image_hash):
-        embed_tiny(data)
+        data.write_bytes(path, item.content[:80])
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_picture_that_can_no_longer_be_read_does_not_stop_the_others(data: DataRoot, damage: str) -> None:
+    write_items(data, ITEMS)
+    broken = [ITEMS[0], ITEMS[-1]]  # one to train on, one held out
+    for item in broken:
+        break_picture(data, item, damage)
+    report = embed_tiny(data)
+    assert (report.images_new, report.images_unreadable, report.texts_new) == (22, 2, 4)
+    assert all(any(item.image_hash in line for line in report.unreadable) for item in broken)
+    stored = vectors(data, f"embeddings/{report.encoder}", "image_hash")
+    assert stored.keys() == {item.image_hash for item in ITEMS[1:-1]}
+    assert unreadable_pictures(data, report.encoder).keys() == {item.image_hash for item in broken}
+    assert data.read_json(f"encoders/{report.encoder}/encoder.json")["unreadable_pairs"] == 1
+
+    again = embed_tiny(data)
+    assert (again.changed, again.images_unreadable, again.images_existing) == (False, 2, 22)
+
+    data.write_bytes(image_paths(data)[ITEMS[0].image_hash], ITEMS[0].content)
+    restored = embed_tiny(data)
+    assert (restored.encoder, restored.images_new, restored.images_unreadable) == (report.encoder, 1, 1)
+    assert unreadable_pictures(data, report.encoder).keys() == {ITEMS[-1].image_hash}
+
+
+def test_pictures_of_other_sources_stay_listed_as_unreadable(data: DataRoot) -> None:
+    write_items(data, ITEMS)
+    encoder = embed_tiny(data).encoder
+    more = shape_items(27)[24:]
+    write_items(data, [*ITEMS, *more], "more")
+    break_picture(data, more[0], "gone")
+    assert embed(data, encoder=encoder, device="cpu").images_unreadable == 1
+    assert embed(data, encoder=encoder, sources=["shapes"]).images_unreadable == 0
+    assert unreadable_pictures(data, encoder).keys() == {more[0].image_hash}
+
+
+def test_most_pictures_unreadable_is_an_error(data: DataRoot) -> None:
+    write_items(data, ITEMS)
+    encoder = embed_tiny(data).encoder
+    data.fs.rm(data.path("embeddings"), recursive=True)
+    data.fs.rm(data.path("images", "files"), recursive=True)
+    for _ in range(2):
+        with pytest.raises(Graph2ImageError, match="24 of 24 pictures cannot be read"):
+            embed(data, encoder=encoder, device="cpu")
 
 
 def test_no_items(data: DataRoot) -> None:
@@ -226,18 +268,90 @@ def test_the_bomb_is_one(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
 
 
-def test_encoder_that_gives_no_numbers(data: DataRoot) -> None:
+@pytest.mark.parametrize("tower", ["visual", "text"])
+def test_encoder_that_gives_no_numbers(data: DataRoot, tower: str) -> None:
     write_items(data, ITEMS)
     encoder = embed_tiny(data).encoder
     config = orjson.loads(data.read_bytes(f"encoders/{encoder}/open_clip_config.json"))
-    from open_clip.model import CLIP
-
     model = CLIP(**config["model_cfg"])
-    torch.nn.init.constant_(model.text_projection, float("nan"))
+    weights = model.text_projection if tower == "text" else model.visual.attnpool.c_proj.weight
+    torch.nn.init.constant_(weights, float("nan"))
     publish_encoder(data, encoder, model, config, {})
-    data.fs.rm(data.path("text-embeddings"), recursive=True)
-    with pytest.raises(Graph2ImageError, match="not finite"):
+    for name in ("embeddings", "text-embeddings"):
+        data.fs.rm(data.path(name), recursive=True)
+    first = "'one circle'|'one square'|'one triangle'|'one cross'" if tower == "text" else min_hash(ITEMS)
+    with pytest.raises(Graph2ImageError, match=f"no finite vector in fp32 for .*({first})"):
         embed_tiny(data)
+
+
+def min_hash(items: list[ShapeItem]) -> str:
+    return min(item.image_hash for item in items)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precision_agrees_and_is_never_mixed(data: DataRoot, precision: Precision) -> None:
+    write_items(data, ITEMS[:20])
+    exact = embed_tiny(data)
+    assert exact.precision == "fp32"  # a small model
+    names = {f"embeddings/{exact.encoder}": "image_hash", f"text-embeddings/{exact.encoder}": "text_hash"}
+    expected = {name: vectors(data, name, key) for name, key in names.items()}
+    with pytest.raises(Graph2ImageError, match=f"are in fp32, not in {precision}"):
+        embed(data, mini=UNTRAINED, device="cpu", precision=precision)
+
+    for name in names:
+        data.fs.rm(data.path(name), recursive=True)
+    report = embed(data, encoder=exact.encoder, device="cpu", precision=precision)
+    assert (report.precision, report.images_new) == (precision, 20)
+    for name, key in names.items():
+        for value, vector in vectors(data, name, key).items():
+            assert vector @ expected[name][value] > 0.999
+            assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+    write_items(data, ITEMS)  # new ones follow what is there
+    assert embed(data, encoder=exact.encoder, device="cpu").precision == precision
+    schemas = {pq.read_schema(file).metadata[b"precision"] for name in names for file in data.fs.ls(data.path(name))}
+    assert schemas == {precision.encode()}
+
+
+def test_vectors_of_earlier_versions_count_as_fp32(data: DataRoot) -> None:
+    write_items(data, ITEMS)
+    encoder = embed_tiny(data).encoder
+    for name, key in (("embeddings", "image_hash"), ("text-embeddings", "text_hash")):
+        table = data.read(f"{name}/{encoder}").replace_schema_metadata(None)
+        data.fs.rm(data.path(name), recursive=True)
+        data.append(f"{name}/{encoder}", table, embedding_schema(key, UNTRAINED.embedding_dim))
+    assert embed(data, encoder=encoder, precision="fp32").precision == "fp32"
+    with pytest.raises(Graph2ImageError, match="are in fp32"):
+        embed(data, encoder=encoder, precision="bf16")
+
+
+def test_unknown_device(data: DataRoot) -> None:
+    write_items(data, ITEMS)
+    with pytest.raises(Graph2ImageError, match="cannot use the device 'gpu'"):
+        embed(data, mini=UNTRAINED, device="gpu")
+
+
+NOTHING_TO_DO = """
+import sys
+from ingest.datasets import DataRoot
+from ingest.encoders.embed import embed
+from shapes import UNTRAINED
+
+for encoder in sys.argv[2:]:
+    assert not embed(DataRoot(sys.argv[1]), mini=UNTRAINED, encoder=encoder).changed
+print(sorted({"torch", "torchvision", "open_clip"} & sys.modules.keys()))
+"""
+
+
+def test_nothing_to_do_loads_no_model(data: DataRoot, tmp_path: Path) -> None:
+    write_items(data, ITEMS)
+    break_picture(data, ITEMS[-1], "gone")
+    encoder = embed_tiny(data).encoder
+    folder = copy_of_checkpoint(data, encoder, tmp_path / "mine")
+    embed(data, encoder=str(folder), device="cpu")
+    command = [sys.executable, "-c", NOTHING_TO_DO, data.url, "mini", encoder, str(folder)]
+    result = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
+    assert result.stdout == "[]\n"
 
 
 def test_unknown_encoder(data: DataRoot) -> None:
