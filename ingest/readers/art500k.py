@@ -5,13 +5,12 @@ other rows have fewer, and only their first, second and last field can be relied
 some rows; the first folder of a path is sometimes another one, or its case is; titles end in `##<id>`; an unknown
 author is empty or `NoAuthor`; an author may be an attribution ("after Rembrandt").
 
-The toy set is tab separated under a header, Latin-1, its pictures are `<ID>.jpg` and its authors `REMBRANDT, Last name
-first`.
+The toy set has another schema: tab separated under a header, Latin-1, with pictures named `<ID>.jpg`.
 
 Item ids are `art500k:<id>` with the `##<id>` of the path, or the toy set's `ID`, and `art500k:path-<hash>` (16 hex
 digits of the path's SHA-256) for paths without one, so they depend on the row alone.
 
-Rows are split one by one. The rest is done column by column, where the few distinct values are parsed once.
+Rows are split one by one. The rest is done column by column, and each distinct value is parsed once.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import ast
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import chain, count, repeat
 from pathlib import Path
@@ -36,33 +35,11 @@ from ingest.readers.lines import Block, first_lines, read_batches
 from ingest.records import RejectReason, squeeze
 
 COLUMNS = (
-    "author_name",
-    "painting_name",
-    "image_url",
-    "Genre",
-    "Style",
-    "Nationality",
-    "Painting School",
-    "Art Movement",
-    "Field",
-    "Date",
-    "Influenced by",
-    "Media",
-    "Influenced on",
-    "Family and Relatives",
-    "Tag",
-    "Pupils",
-    "Location",
-    "Original Title",
-    "Dimensions",
-    "Series",
-    "Teachers",
-    "Friends and Co-workers",
-    "Art institution",
-    "Period",
-    "Theme",
-    "Path",
-)
+    "author_name", "painting_name", "image_url", "Genre", "Style", "Nationality", "Painting School", "Art Movement",
+    "Field", "Date", "Influenced by", "Media", "Influenced on", "Family and Relatives", "Tag", "Pupils", "Location",
+    "Original Title", "Dimensions", "Series", "Teachers", "Friends and Co-workers", "Art institution", "Period",
+    "Theme", "Path",
+)  # fmt: skip
 
 #: Columns of the toy set that are needed.
 TOY_COLUMNS = ("ID", "AUTHOR", "TITLE", "DATE", "TECHNIQUE", "LOCATION", "FORM", "TYPE", "SCHOOL", "TIMELINE")
@@ -196,8 +173,8 @@ def _parse_block(block: Block, columns: tuple[str, ...]) -> Batch:
         _add_artists(batch, values["author_name"])
         _add_years(batch, map(year_interval, values["Date"]))
         for relation, label, column in _ENTITY_COLUMNS:
-            _add_entities(batch, relation, label, map(_names, values[column]))
-        _add_entities(batch, "HELD_BY", "Institution", map(_institutions, values["Art institution"]))
+            _add_entities(batch, relation, label, values[column])
+        _add_entities(batch, "HELD_BY", "Institution", values["Art institution"], _institutions)
         authors.update(values["author_name"])
         described |= dict.fromkeys(zip(*(values[column] for column in _ARTIST_COLUMNS), strict=True))
     _name_artists(batch, authors)
@@ -212,7 +189,7 @@ def _split_rows(
     """Add the items of some rows, with what is each one's own; returns all values by column."""
     width = len(columns)
     field_column = columns.index("Field")
-    is_id = _ID.fullmatch
+    is_id, other_folders = _ID.fullmatch, _other_folders
     add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raws.append
     add_title, add_refs = batch.titles.append, batch.image_refs.append
     # One list: the garbage collector would have much to look after with one per row.
@@ -257,7 +234,7 @@ def _split_rows(
         add_id(identifier)
         add_raw(line)
         add_title(" ".join(title.split()) or squeeze(name) or None)
-        add_refs([path, *[folder + rest for folder in _other_folders(top)]])
+        add_refs((path, *[folder + rest for folder in other_folders(top)]))
         table += fields
     return {name: table[number::width] for number, name in enumerate(columns)}
 
@@ -299,10 +276,10 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
     _name_artists(batch, Counter(values["AUTHOR"]))
     dates = zip(values["DATE"], values["TIMELINE"], strict=True)
     _add_years(batch, (year_interval(date) or year_interval(period) for date, period in dates))
-    _add_entities(batch, "IN_GENRE", "Genre", map(_names, values["TYPE"]))
-    _add_entities(batch, "OF_SCHOOL", "School", map(_names, values["SCHOOL"]))
-    _add_entities(batch, "IN_MEDIUM", "Medium", map(_technique, values["TECHNIQUE"]))
-    _add_entities(batch, "HELD_BY", "Institution", map(_institutions, values["LOCATION"]))
+    _add_entities(batch, "IN_GENRE", "Genre", values["TYPE"])
+    _add_entities(batch, "OF_SCHOOL", "School", values["SCHOOL"])
+    _add_entities(batch, "IN_MEDIUM", "Medium", values["TECHNIQUE"], _technique)
+    _add_entities(batch, "HELD_BY", "Institution", values["LOCATION"], _institutions)
     batch.texts = batch.titles
     return batch.finish()
 
@@ -346,10 +323,16 @@ def _technique(value: str) -> tuple[str, ...]:
 # What follows is about the last items of a batch, of as many as there are values.
 
 
-def _add_entities(batch: BatchBuilder, relation: str, label: str, named: Iterable[tuple[str, ...]]) -> None:
-    """Relate each item to the entities that are named for it."""
-    named = list(named)
-    if any(named):
+def _add_entities(
+    batch: BatchBuilder,
+    relation: str,
+    label: str,
+    values: Sequence[str],
+    names: Callable[[str], tuple[str, ...]] = _names,
+) -> None:
+    """Relate each item to the entities that its value names."""
+    if any(values):
+        named = list(map(names, values))
         edges = batch.edges(relation, label)
         edges.items += chain.from_iterable(map(repeat, count(len(batch.ids) - len(named)), map(len, named)))
         edges.targets += chain.from_iterable(named)

@@ -135,8 +135,8 @@ def test_the_usual_name_is_the_most_frequent_and_then_the_least() -> None:
 
 
 PIECES = st.sampled_from([
-    "after ", "attributed to ", ", follower of", "(", ")", "?", "|", ";", ",", " ", "van", "GOGH", "é", "1606", "-", "Jr.",
-    " and workshop", "by ", "the Elder", "Rembrandt", ".", "unknown",
+    "after ", "attributed to ", ", follower of", "(", ")", "?", "|", ";", ",", " ", "van", "GOGH", "é", "1606", "-",
+    "Jr.", " and workshop", "by ", "the Elder", "Rembrandt", ".", "unknown",
 ])  # fmt: skip
 
 
