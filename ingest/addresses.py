@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable
+import ssl
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
-import httpcore
-
+T = TypeVar("T", bound=asyncio.Protocol)
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
@@ -38,57 +39,49 @@ def is_public(address: IPAddress) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
-class PublicNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to hosts whose addresses are all public, and to those allowed by name.
+async def connect(
+    host: str, port: int, protocol: Callable[[], T], *, tls: ssl.SSLContext | None, allowed: Collection[str]
+) -> T:
+    """Connect to the first address of `host` that answers.
 
     Parameters
     ----------
+    protocol
+        Makes the asyncio protocol of the connection, which is returned.
+    tls
+        For an encrypted connection; it verifies that the host is `host`.
     allowed
-        Hosts, as `host` or `host:port`, that may have any address.
+        Hosts, as `host` or `host:port` in lower case, that may have any address.
+
+    Raises
+    ------
+    UnsafeAddressError
+        If any of its addresses is not public.
+    OSError
+        If it has no address, or none answers.
     """
-
-    def __init__(self, allowed: Collection[str]) -> None:
-        self._allowed = {host.lower() for host in allowed}
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of `host` that answers, within `timeout` seconds for all.
-
-        Raises
-        ------
-        UnsafeAddressError
-            If any of its addresses is not public.
-        httpcore.ConnectError, httpcore.ConnectTimeout
-            If it has no address, or none answers.
-        """
-        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+    loop = asyncio.get_running_loop()
+    failure = OSError(f"the name {host} cannot be resolved")
+    for address in await _addresses(loop, host, port, allowed):
         try:
-            async with asyncio.timeout(timeout):
-                for address in await self._addresses(host, port):
-                    try:
-                        return await self._network.connect_tcp(address, port, None, local_address, socket_options)
-                    except httpcore.ConnectError as error:
-                        failure = error
-        except TimeoutError:
-            raise httpcore.ConnectTimeout(f"no connection to {host} within {timeout} s") from None
-        raise failure
+            _, connection = await loop.create_connection(
+                protocol, address, port, ssl=tls, server_hostname=host if tls else None
+            )
+        except OSError as error:
+            failure = error
+        else:
+            return connection
+    raise failure
 
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
-            raise httpcore.ConnectError(f"the name {host} cannot be resolved: {error}") from error
-        addresses = [str(place[4][0]) for place in found]
-        if not self._allowed & {host, f"{host}:{port}"}:
-            for address in addresses:
-                if not is_public(ipaddress.ip_address(address)):
-                    raise UnsafeAddressError(f"{host} has the address {address}, which is not public")
-        return addresses
+
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, allowed: Collection[str]) -> list[str]:
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
+        raise OSError(f"the name {host} cannot be resolved: {error}") from error
+    addresses = [str(place[4][0]) for place in found]
+    if host not in allowed and f"{host}:{port}" not in allowed:
+        for address in addresses:
+            if not is_public(ipaddress.ip_address(address)):
+                raise UnsafeAddressError(f"{host} has the address {address}, which is not public")
+    return addresses

@@ -1,8 +1,6 @@
 """Pictures by HTTP: many at a time, few per host, politely, and from public addresses only.
 
-An event loop in a thread of its own makes the requests; `HttpImages.read` waits for one. Connections are httpcore's,
-kept alive in a plain list per host: the pool that comes with it (and with httpx) looks at all connections for every
-request, which at 64 of them takes twenty times as long as the request itself.
+An event loop in a thread of its own makes the requests; `HttpImages.read` waits for one.
 
 What became of a URL is remembered in the dataset `fetches` (`ingest.fetchledger`), so a second run makes no request.
 """
@@ -12,24 +10,23 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import ssl
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
-from typing import Any, NamedTuple, cast
 
-import httpcore
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.addresses import PublicNetwork, UnsafeAddressError
+from ingest.addresses import UnsafeAddressError, connect
 from ingest.datasets import DataRoot
 from ingest.fetchledger import Fetched, FetchLedger, as_datetime, now_us
+from ingest.http1 import Answer, Connection
 from ingest.images import FORMATS, content_hash, image_path
 from ingest.imagesources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource
 from ingest.records import RejectReason
@@ -45,7 +42,6 @@ MAX_RETRY_AFTER_SECONDS = 120.0
 MAX_FAILED_CONNECTIONS = 20
 
 CONNECT_SECONDS = 10.0
-KEEPALIVE_SECONDS = 30.0
 
 #: Of an answer that is no picture, so much is read to keep the connection.
 MAX_OTHER_BYTES = 64 << 10
@@ -89,24 +85,15 @@ class FetchSettings(BaseModel):
     refresh: bool = False
 
 
-class _Answer(NamedTuple):
-    """A response. `content` is None if it was not read to the end."""
-
-    status: int
-    headers: dict[bytes, list[bytes]]
-    content: bytes | None
-
-    def header(self, name: bytes) -> str | None:
-        values = self.headers.get(name)
-        return values[0].decode("latin-1").strip() if values else None
-
-
 @dataclass
 class _Host:
     """What is kept of one scheme, host and port; used in the event loop only."""
 
+    name: str
+    port: int
+    tls: ssl.SSLContext | None
     slots: asyncio.Semaphore
-    idle: list[httpcore.AsyncHTTPConnection]
+    idle: list[Connection] = field(default_factory=list)
     #: When the next request may start, by the loop's clock.
     next_at: float = 0.0
     failures: int = 0
@@ -127,14 +114,14 @@ class HttpImages(ImageSource):
         self._settings = settings
         self._ledger = FetchLedger(data, refresh=settings.refresh)
         #: The requests whose outcome is not settled yet, by URL.
-        self._under_way: dict[str, Future[_Answer]] = {}
+        self._under_way: dict[str, Future[Answer]] = {}
         self._closed = False
         self._lock = threading.Lock()
-        self._network = PublicNetwork(settings.allowed_private_hosts)
+        self._allowed = {host.lower() for host in settings.allowed_private_hosts}
         self._tls = httpx.create_ssl_context()
         self._hosts: dict[tuple[str, bytes], _Host] = {}
         #: All idle connections, the one idle for longest first.
-        self._idle: OrderedDict[httpcore.AsyncHTTPConnection, _Host] = OrderedDict()
+        self._idle: OrderedDict[Connection, _Host] = OrderedDict()
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
@@ -214,7 +201,7 @@ class HttpImages(ImageSource):
                 return content if content_hash(content) == fetched.image_hash else None
         return None
 
-    def _answer(self, url: str, earlier: Fetched | None) -> _Answer:
+    def _answer(self, url: str, earlier: Fetched | None) -> Answer:
         """The answer to one request for a URL, however many threads want it."""
         with self._lock:
             future = self._under_way.get(url)
@@ -226,7 +213,7 @@ class HttpImages(ImageSource):
 
     # -- requests, in the event loop ---------------------------------------------------------------------------------
 
-    async def _fetch(self, url: str, earlier: Fetched | None) -> _Answer:
+    async def _fetch(self, url: str, earlier: Fetched | None) -> Answer:
         """Request a URL and follow where it leads."""
         headers = [
             (b"User-Agent", self._settings.user_agent.encode()),
@@ -247,38 +234,31 @@ class HttpImages(ImageSource):
         detail = f"more than {self._settings.max_redirects} redirects"
         raise ImageProblemError(RejectReason.IMAGE_REFUSED, detail)
 
-    async def _request(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> _Answer:
+    async def _request(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> Answer:
         """Request one address, several times if need be."""
-        request = httpcore.Request(
-            "GET",
-            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=[(b"Host", url.netloc), *headers],
-            extensions={"timeout": {"connect": min(CONNECT_SECONDS, self._settings.timeout_s)}},
-        )
-        host = self._hosts.get((url.scheme, url.netloc))
-        if host is None:
-            host = self._hosts[url.scheme, url.netloc] = _Host(asyncio.Semaphore(self._settings.per_host), [])
-        name = url.raw_host.decode("ascii")
+        host = self._host(url)
+        target = url.raw_path
+        headers = [(b"Host", url.netloc), *headers]
         for attempt in range(self._settings.attempts):
             wait = None
             try:
                 async with host.slots:
                     await self._turn(host)
                     if host.failures >= MAX_FAILED_CONNECTIONS:
-                        trouble = f"{name} was given up after {host.failures} failed connections in a row"
+                        trouble = f"{host.name} was given up after {host.failures} failed connections in a row"
                         break
                     async with self._slots, asyncio.timeout(self._settings.timeout_s):
-                        answer = await self._exchange(host, request)
+                        answer = await self._exchange(host, target, headers)
                 host.failures = 0
                 if answer.status not in _RETRIED:
                     return answer
-                trouble = f"{name} answered with status {answer.status}"
+                trouble = f"{host.name} answered with status {answer.status}"
                 wait = _retry_after(answer)
             except UnsafeAddressError as error:
                 raise ImageProblemError(RejectReason.IMAGE_UNSAFE_ADDRESS, str(error)) from None
-            except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, TimeoutError) as error:
+            except OSError as error:  # TimeoutError is one
                 host.failures += 1
-                trouble = f"no answer from {name}: {str(error) or f'not within {self._settings.timeout_s} s'}"
+                trouble = f"no answer from {host.name}: {str(error) or 'not in time'}"
             if wait is not None:
                 # All requests to the host wait, this one too.
                 host.next_at = max(host.next_at, self._loop.time() + wait)
@@ -286,6 +266,15 @@ class HttpImages(ImageSource):
                 pause = min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
         raise ImageProblemError(RejectReason.IMAGE_UNREACHABLE, trouble)
+
+    def _host(self, url: httpx.URL) -> _Host:
+        host = self._hosts.get((url.scheme, url.netloc))
+        if host is None:
+            tls = self._tls if url.scheme == "https" else None
+            port = url.port or (443 if tls else 80)
+            slots = asyncio.Semaphore(self._settings.per_host)
+            host = self._hosts[url.scheme, url.netloc] = _Host(url.raw_host.decode("ascii"), port, tls, slots)
+        return host
 
     async def _turn(self, host: _Host) -> None:
         """Wait until the rate, or what the host asked for, lets the next request start."""
@@ -296,46 +285,32 @@ class HttpImages(ImageSource):
         if start > now:
             await asyncio.sleep(start - now)
 
-    async def _exchange(self, host: _Host, request: httpcore.Request) -> _Answer:
+    async def _exchange(self, host: _Host, target: bytes, headers: list[tuple[bytes, bytes]]) -> Answer:
         """One request and its answer, on a connection of its own for that time."""
-        connection = await self._connection(host, request.url.origin)
-        try:
-            response = await connection.handle_async_request(request)
-            headers: dict[bytes, list[bytes]] = {}
-            for name, value in response.headers:
-                headers.setdefault(name.lower(), []).append(value)
-            answer = _Answer(response.status, headers, None)
-            accepted = response.status // 100 == 2 and not _opted_out(answer)
-            limit = self._settings.max_bytes if accepted else MAX_OTHER_BYTES
-            content = await _read(response, answer, limit)
-        finally:
-            await self._put_back(connection, host)
-        if accepted and content is None:
-            raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"it has more than {limit} bytes")
-        return answer._replace(content=content)
+        connection = await self._connection(host)
+        answer = await connection.get(target, headers, self._max_bytes)
+        if connection.is_open:
+            host.idle.append(connection)
+            self._idle[connection] = host
+            if len(self._idle) > self._settings.concurrency:
+                oldest, its_host = self._idle.popitem(last=False)
+                its_host.idle.remove(oldest)
+                oldest.close()
+        if answer.content is None and _is_wanted(answer):
+            raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"it has more than {self._settings.max_bytes} bytes")
+        return answer
 
-    async def _connection(self, host: _Host, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+    async def _connection(self, host: _Host) -> Connection:
         while host.idle:
             connection = host.idle.pop()
             del self._idle[connection]
-            if not connection.has_expired():
+            if connection.is_open:
                 return connection
-            await connection.aclose()
-        return httpcore.AsyncHTTPConnection(
-            origin, ssl_context=self._tls, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=self._network
-        )
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await connect(host.name, host.port, Connection, tls=host.tls, allowed=self._allowed)
 
-    async def _put_back(self, connection: httpcore.AsyncHTTPConnection, host: _Host) -> None:
-        """Keep a connection for the next request, unless it was left in the middle of an answer."""
-        if not connection.is_idle() or connection.is_closed():
-            await connection.aclose()
-            return
-        host.idle.append(connection)
-        self._idle[connection] = host
-        if len(self._idle) > self._settings.concurrency:
-            oldest, its_host = self._idle.popitem(last=False)
-            its_host.idle.remove(oldest)
-            await oldest.aclose()
+    def _max_bytes(self, answer: Answer) -> int:
+        return self._settings.max_bytes if _is_wanted(answer) else MAX_OTHER_BYTES
 
     async def _close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -343,7 +318,7 @@ class HttpImages(ImageSource):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for connection in self._idle:
-            await connection.aclose()
+            connection.close()
 
 
 def _checked(address: str, base: httpx.URL | None = None) -> httpx.URL:
@@ -363,26 +338,7 @@ def _without_secrets(url: httpx.URL) -> httpx.URL:
     return url.copy_with(username=None, password=None, fragment=None) if url.userinfo or url.fragment else url
 
 
-async def _read(response: httpcore.Response, answer: _Answer, limit: int) -> bytes | None:
-    """The content of a response; None, and the rest left unread, if it has more than `limit` bytes."""
-    stream = cast(Any, response.stream)
-    try:
-        declared = answer.header(b"content-length") or ""
-        if declared.isdecimal() and int(declared) > limit:
-            return None
-        parts = []
-        size = 0
-        async for part in cast(AsyncIterable[bytes], stream):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                return None
-        return b"".join(parts)
-    finally:
-        await stream.aclose()
-
-
-def _picture(answer: _Answer, stored: bytes | None) -> bytes:
+def _picture(answer: Answer, stored: bytes | None) -> bytes:
     """The bytes that an answer brought; `stored` if it says that they are still the same."""
     status = answer.status
     unchanged = status == 304 and stored is not None
@@ -402,13 +358,20 @@ def _picture(answer: _Answer, stored: bytes | None) -> bytes:
     return answer.content
 
 
-def _opted_out(answer: _Answer) -> bool:
+def _is_wanted(answer: Answer) -> bool:
+    """Whether the content is a picture that may be kept, as far as the head of the answer tells."""
+    return answer.status // 100 == 2 and not _opted_out(answer)
+
+
+def _opted_out(answer: Answer) -> bool:
     """Whether the host keeps the picture from machine learning, by whatever bot's name."""
-    values = b",".join(answer.headers.get(b"x-robots-tag", ())).decode("latin-1").lower()
-    return not _NO_AI.isdisjoint(re.split(r"[,:;\s]+", values)) if values else False
+    for name, value in answer.headers:
+        if name == b"x-robots-tag" and not _NO_AI.isdisjoint(re.split(r"[,:;\s]+", value.decode("latin-1").lower())):
+            return True
+    return False
 
 
-def _retry_after(answer: _Answer) -> float | None:
+def _retry_after(answer: Answer) -> float | None:
     """Seconds that the host asks to wait, in moderation."""
     value = answer.header(b"retry-after")
     if value is None:

@@ -26,6 +26,7 @@ from webserver import Replies, Reply, WebServer, serve
 from ingest import fetch, fetchledger
 from ingest.datasets import DataRoot
 from ingest.fetch import FetchSettings, HttpImages
+from ingest.http1 import Answer
 from ingest.images import ImageStore, StoredImage, content_hash
 from ingest.imagesources import ImageProblemError
 from ingest.records import RejectReason
@@ -191,7 +192,7 @@ def test_retry_after(data: DataRoot, web: WebServer, picture: Picture, status: i
     assert web.gaps("/seconds.jpg")[0] >= 0.95
     web.replies["/date.jpg"] = [Reply(status=status, headers=(("Retry-After", date),)), Reply(picture(3))]
     assert _one(data, f"{web.url}/date.jpg") is None
-    parsed = [fetch._retry_after(fetch._Answer(429, {b"retry-after": [v]}, None)) for v in (date.encode(), b"9" * 50)]
+    parsed = [fetch._retry_after(Answer(429, [(b"retry-after", v)], None)) for v in (date.encode(), b"9" * 50)]
     assert parsed[0] is not None
     assert parsed == [pytest.approx(0, abs=2), fetch.MAX_RETRY_AFTER_SECONDS]
 

@@ -1,0 +1,132 @@
+"""HTTP/1.1 GET on connections that are used again: h11 reads the protocol, asyncio moves the bytes.
+
+No more than fetching many small files needs, and that cheaply: one wake-up of the waiting task per answer. A general
+client costs three times the processor time of a request, and those with a pool more the more connections are open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import h11
+
+#: Header lines of an answer, in bytes altogether.
+MAX_HEADER_BYTES = 64 << 10
+
+
+class Answer(NamedTuple):
+    """A response; header names are in lower case. `content` is None if there was more of it than allowed."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    content: bytes | None
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header."""
+        for key, value in self.headers:
+            if key == name:
+                return value.decode("latin-1").strip()
+        return None
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a host, for one request after the other."""
+
+    def __init__(self) -> None:
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[Answer] | None = None
+        self._head: h11.Response | None = None
+        self._parts: list[bytes] = []
+        self._left = 0
+
+    async def get(
+        self, target: bytes, headers: list[tuple[bytes, bytes]], max_bytes: Callable[[Answer], int]
+    ) -> Answer:
+        """Request `target`, and wait for the whole answer.
+
+        Parameters
+        ----------
+        max_bytes
+            Tells from status and headers how much content is read before the connection is closed instead.
+
+        Raises
+        ------
+        ConnectionError
+            If there is no answer, or it breaks off or is not HTTP.
+        """
+        self._answer = self._loop.create_future()
+        self._max_bytes = max_bytes
+        try:
+            request = self._http.send(h11.Request(method=b"GET", target=target, headers=headers))
+            self._transport.write((request or b"") + (self._http.send(h11.EndOfMessage()) or b""))
+            return await self._answer
+        except h11.LocalProtocolError as error:
+            raise ConnectionError(str(error)) from None
+        finally:
+            self._answer = None
+            self._head = None
+            self._parts = []
+            if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+                self._http.start_next_cycle()
+            else:
+                self.close()
+
+    @property
+    def is_open(self) -> bool:
+        return not self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    # -- called by the event loop ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            self.close()  # nothing was asked: what comes is not to be taken for the next answer
+            return
+        self._http.receive_data(data)
+        self._read_events()
+
+    def eof_received(self) -> None:
+        self.data_received(b"")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionError(str(error or "the connection was closed")))
+
+    def _read_events(self) -> None:
+        assert self._answer is not None
+        try:
+            while (event := self._http.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Data):
+                    self._left -= len(event.data)
+                    if self._left < 0:
+                        self._finish(None)
+                        return
+                    self._parts.append(bytes(event.data))
+                elif isinstance(event, h11.Response):
+                    self._head = event
+                    answer = Answer(event.status_code, event.headers, None)
+                    self._left = self._max_bytes(answer)
+                    length = answer.header(b"content-length") or ""
+                    if length.isdecimal() and int(length) > self._left:
+                        self._finish(None)
+                        return
+                elif isinstance(event, h11.EndOfMessage):
+                    if self._http.trailing_data[0]:
+                        self.close()
+                    self._finish(b"".join(self._parts))
+                    return
+        except h11.RemoteProtocolError as error:
+            self._answer.set_exception(ConnectionError(str(error)))
+
+    def _finish(self, content: bytes | None) -> None:
+        assert self._answer is not None
+        assert self._head is not None
+        self._answer.set_result(Answer(self._head.status_code, self._head.headers, content))
