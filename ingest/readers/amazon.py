@@ -5,7 +5,7 @@ rows; a row that has keys of another release is read all the same, since no two 
 
 What becomes of the oddities of the real files:
 
-- A title that is page source (it starts with `<`, or contains `aPageStart`) is null, and so is a blank one. The item
+- A title that is page source (it starts with `<` or contains `aPageStart`) is null, and so is a blank one. The item
   is kept, and its text is the first feature or description that reads as text, or else its brand and category.
 - `price` is a number where it is one price: "$1,299.00" is 1299.0. A range ("$5.00 - $9.99") and scraped style sheets
   are null.
@@ -34,6 +34,7 @@ import pyarrow.compute as pc
 
 from ingest.batches import Batch, BatchBuilder, EdgeLists
 from ingest.errors import Graph2ImageError
+from ingest.readers.jsonrows import json_rows
 from ingest.readers.lines import Block, first_lines, read_batches
 from ingest.records import RejectReason
 
@@ -184,16 +185,7 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     links_of = {key: links[type_] for key, type_ in _LINKS.items()}
     tree = _CategoryTree(batch)
     position = 0
-    for number, line in enumerate(block.lines, block.first_row):
-        try:
-            row = decode(line)
-        except ValueError as error:
-            if line.strip():
-                batch.reject(number, _why_undecoded(line), str(error), line)
-            continue
-        if type(row) is not dict:
-            batch.reject(number, RejectReason.MALFORMED_ROW, f"a row is an object, not {type(row).__name__}", line)
-            continue
+    for number, line, row in json_rows(block, batch.rejects, decode):
         asin = row.get("asin") or row.get("parent_asin")
         if type(asin) is not str or not (asin := asin.strip()):
             batch.reject(number, RejectReason.MISSING_ID, "there is neither an asin nor a parent_asin", line)
@@ -238,18 +230,10 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     return batch.finish()
 
 
-def _why_undecoded(line: bytes) -> RejectReason:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return RejectReason.BAD_ENCODING
-    return RejectReason.MALFORMED_ROW
-
-
 def _clean(text: str) -> str | None:
     """`text` as people read it; None if it is blank, or page source."""
     # Page source is as it was; a "<" that is escaped belongs to the text ("<3").
-    if text[:1] == "<" or "aPageStart" in text:
+    if text.lstrip()[:1] == "<" or "aPageStart" in text:
         return None
     if "&" in text:
         text = html.unescape(text)
@@ -261,7 +245,7 @@ def _fallback_text(row: Row, brand: str | None, leaves: Sequence[str]) -> str | 
     for key in ("feature", "features", "description"):
         value = row.get(key)
         for sentence in value if isinstance(value, list) else [value]:
-            if isinstance(sentence, str) and (text := _clean(sentence.strip())):
+            if isinstance(sentence, str) and (text := _clean(sentence)):
                 return text[:MAX_FALLBACK_TEXT].rstrip()
     return " ".join([*([brand] if brand else []), *(leaf.rsplit(" > ", 1)[-1] for leaf in leaves[:1])]) or None
 
@@ -322,7 +306,7 @@ class _CategoryTree:
         key = None
         depth = 0
         for part in path:
-            name = _clean(part.strip()) if isinstance(part, str) else None
+            name = _clean(part) if isinstance(part, str) else None
             if name is None:
                 continue
             if len(name) > MAX_CATEGORY_NAME or depth == MAX_CATEGORY_DEPTH:

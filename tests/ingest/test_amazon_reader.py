@@ -234,7 +234,7 @@ def test_literals_are_quoted_as_they_please(tmp_path: Path) -> None:
     [
         ("Salt &amp; Pepper \n  Mill&#39;s", "Salt & Pepper Mill's"),
         ("&lt;3 Mug", "<3 Mug"),
-        ('<span id="productTitle">', None),
+        (' <span id="productTitle">', None),
         ("var aPageStart = (new Date()).getTime();", None),
         (" \t", None),
         (None, None),
