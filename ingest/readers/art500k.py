@@ -26,10 +26,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ingest.artists import Attributed, listed_artists, parse_artists, usual_names
+from ingest.artists import listed_artists, parse_artists, usual_names
 from ingest.batches import Batch, BatchBuilder
 from ingest.dates import year_interval
 from ingest.errors import Graph2ImageError
+from ingest.readers.artist_relations import listed_names, relate_artist, relate_artist_to
 from ingest.readers.files import explain_read_errors
 from ingest.readers.lines import Block, first_lines, read_batches
 from ingest.records import RejectReason, squeeze
@@ -195,31 +196,19 @@ def _split_rows(
     # One list: the garbage collector would have much to look after with one per row.
     table: list[str] = []
     for row, line in enumerate(lines, first_row):
-        if not line or line.isspace():
-            continue
         try:
             fields = line.decode().split("|")
         except UnicodeDecodeError:
             batch.reject(row, RejectReason.BAD_ENCODING, "the row is not UTF-8 text", line)
             continue
-        if b"\0" in line:
-            batch.reject(row, RejectReason.MALFORMED_ROW, "the row has NUL bytes", line)
-            continue
         path = fields[-1].strip()
-        surplus = len(fields) - width
-        if surplus > 0:
-            fields[: surplus + 1] = ["|".join(fields[: surplus + 1])]
-        if surplus < 0:
-            if len(fields) < 3 or not _is_picture(path):
-                batch.reject(row, RejectReason.MALFORMED_ROW, f"{len(fields)} fields instead of {width}", line)
+        if len(fields) != width or not path.endswith(".jpg") or "/" not in path or b"\0" in line:
+            if not line.strip():
                 continue
-            # Which fields are lacking cannot be known.
-            fields = [*fields[:2], *[""] * (width - 2)]
-        elif not _is_picture(path):
-            path, fields[field_column] = fields[field_column].strip(), path
-            if not _is_picture(path):
-                detail = "neither Path nor Field holds the path of a picture"
-                batch.reject(row, RejectReason.IMAGE_MISSING, detail, line)
+            try:
+                fields, path = _mended(fields, path, width, field_column)
+            except _BadRowError as error:
+                batch.reject(row, error.reason, error.detail, line)
                 continue
         name, marks, identifier = path[path.rfind("/") + 1 : path.rfind(".")].rpartition("##")
         if not marks or not is_id(identifier):
@@ -237,6 +226,39 @@ def _split_rows(
         add_refs((path, *[folder + rest for folder in other_folders(top)]))
         table += fields
     return {name: table[number::width] for number, name in enumerate(columns)}
+
+
+class _BadRowError(Exception):
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def _mended(fields: list[str], path: str, width: int, field_column: int) -> tuple[list[str], str]:
+    """The fields of an unusual row as they should be, and the path of its picture.
+
+    Raises
+    ------
+    _BadRowError
+        If they cannot be told.
+    """
+    if any("\0" in field for field in fields):
+        raise _BadRowError(RejectReason.MALFORMED_ROW, "the row has NUL bytes")
+    surplus = len(fields) - width
+    if surplus > 0:
+        fields = ["|".join(fields[: surplus + 1]), *fields[surplus + 1 :]]
+    elif surplus < 0 and len(fields) > 2 and _is_picture(path):
+        # Which fields are lacking cannot be known.
+        fields = [*fields[:2], *[""] * (width - 2)]
+    elif surplus < 0:
+        raise _BadRowError(RejectReason.MALFORMED_ROW, f"{len(fields)} fields instead of {width}")
+    if _is_picture(path):
+        return fields, path
+    path, fields[field_column] = fields[field_column].strip(), path
+    if not _is_picture(path):
+        raise _BadRowError(RejectReason.IMAGE_MISSING, "neither Path nor Field holds the path of a picture")
+    return fields, path
 
 
 def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
@@ -285,7 +307,7 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
 
 
 def _is_picture(path: str) -> bool:
-    return "/" in path and (path.endswith(".jpg") or path.lower().endswith(_PICTURE_ENDINGS))
+    return "/" in path and path.lower().endswith(_PICTURE_ENDINGS)
 
 
 @lru_cache
@@ -303,21 +325,15 @@ def _text(value: str) -> str | None:
 
 
 @lru_cache(maxsize=1 << 16)
-def _names(value: str) -> tuple[str, ...]:
-    """The entities of a list with commas, each once."""
-    return tuple(dict.fromkeys(name for part in value.split(",") if (name := squeeze(part))))
-
-
-@lru_cache(maxsize=1 << 16)
 def _institutions(value: str) -> tuple[str, ...]:
-    """As `_names`, but a comma before a blank is one of an address: `Louvre, Paris, France,Tate, London, UK`."""
+    """As `listed_names`, but a comma before a blank is one of an address: `Louvre, Paris, France,Tate, London, UK`."""
     return tuple(dict.fromkeys(name for part in re.split(r",(?! )", value) if (name := squeeze(part).strip(" ,-"))))
 
 
 @lru_cache(maxsize=1 << 16)
 def _technique(value: str) -> tuple[str, ...]:
     """`Oil on canvas` of `Oil on canvas, 56 x 47 cm`."""
-    return _names(value.partition(",")[0])
+    return listed_names(value.partition(",")[0])
 
 
 # What follows is about the last items of a batch, of as many as there are values.
@@ -328,7 +344,7 @@ def _add_entities(
     relation: str,
     label: str,
     values: Sequence[str],
-    names: Callable[[str], tuple[str, ...]] = _names,
+    names: Callable[[str], tuple[str, ...]] = listed_names,
 ) -> None:
     """Relate each item to the entities that its value names."""
     if any(values):
@@ -371,37 +387,3 @@ def _describe_artists(batch: BatchBuilder, described: Iterable[tuple[str, ...]])
         if len(artists) == 1 and artists[0].role is None:
             relate_artist(batch, artists[0], *map(listed_artists, others))
             relate_artist_to(batch, artists[0], "HAS_NATIONALITY", "Nationality", nationalities)
-
-
-def relate_artist(
-    batch: BatchBuilder,
-    artist: Attributed,
-    influences: Sequence[Attributed],
-    influenced: Sequence[Attributed],
-    teachers: Sequence[Attributed],
-    pupils: Sequence[Attributed],
-    friends: Sequence[Attributed],
-) -> None:
-    """Relate an artist to others.
-
-    Friendship has no direction: the relation leads from the artist whose key is the lesser.
-    """
-    related = [("INFLUENCED_BY", artist, other) for other in influences]
-    related += [("INFLUENCED_BY", other, artist) for other in influenced]
-    related += [("TAUGHT_BY", artist, other) for other in teachers]
-    related += [("TAUGHT_BY", other, artist) for other in pupils]
-    related += [
-        ("FRIEND_OF", artist, other) if artist.key < other.key else ("FRIEND_OF", other, artist) for other in friends
-    ]
-    for relation, one, other in related:
-        if one.key != other.key:
-            batch.entity_names.setdefault(("Artist", one.key), one.name)
-            batch.entity_names.setdefault(("Artist", other.key), other.name)
-            batch.entity_relations[relation, "Artist", one.key, "Artist", other.key] = None
-
-
-def relate_artist_to(batch: BatchBuilder, artist: Attributed, relation: str, label: str, names: str) -> None:
-    """Relate an artist to the entities in a list with commas."""
-    for name in _names(names):
-        batch.entity_names.setdefault(("Artist", artist.key), artist.name)
-        batch.entity_relations[relation, "Artist", artist.key, label, name] = None
