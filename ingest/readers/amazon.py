@@ -62,26 +62,24 @@ MAX_FALLBACK_TEXT = 300
 #: Rows that show which release a file is from.
 _ROWS_LOOKED_AT = 100
 
-_LINKS = {
-    "also_view": "CO_VIEWED",
+#: Types of the links by key; those of 2014 are in a dict of their own, those of the later releases in the row.
+_LINKS_2014 = {
     "also_viewed": "CO_VIEWED",
-    "also_buy": "ALSO_BOUGHT",
     "also_bought": "ALSO_BOUGHT",
     "bought_together": "BOUGHT_TOGETHER",
     "buy_after_viewing": "BOUGHT_AFTER_VIEWING",
 }
-#: Links of 2014 are in a dict of their own, those of the later releases in the row.
-_RELATED_KEYS: Sequence[str] = ("also_viewed", "also_bought", "bought_together", "buy_after_viewing")
-_ROW_KEYS: Sequence[str] = ("also_view", "also_buy", "bought_together")
+_LINKS = {"also_view": "CO_VIEWED", "also_buy": "ALSO_BOUGHT", "bought_together": "BOUGHT_TOGETHER"}
 
 _WEB = ("http://", "https://")
 #: Of a picture of 2023, the largest first.
 _SIZES = ("hi_res", "large", "thumb")
 _NO_PICTURE = "/x-site/icons/no-img"
 
-_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)", re.ASCII)
+_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3}){1,3}(?:\.\d+)?|\d{1,12}(?:\.\d+)?)", re.ASCII)
 _ALT_TEXT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""")
-_LITERAL_TOKEN = re.compile(rb"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|[\[\](){}]|[-+~]""", re.DOTALL)
+#: A string, which may lack its end (else a search for it would begin at each quote), a bracket or a sign.
+_LITERAL_TOKEN = re.compile(rb"""'[^'\\]*(?:\\.[^'\\]*)*'?|"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\](){}]|[-+~]""", re.DOTALL)
 
 Row = dict[str, Any]
 Decode = Callable[[bytes], Any]
@@ -181,8 +179,7 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     )
     brands = batch.edges("BY_BRAND", "Brand")
     categories = batch.edges("IN_CATEGORY", "Category")
-    links = {type_: _JoinedLinks() for type_ in _LINKS.values()}
-    links_of = {key: links[type_] for key, type_ in _LINKS.items()}
+    links = {type_: _JoinedLinks() for type_ in _LINKS_2014.values()}
     tree = _CategoryTree(batch)
     position = 0
     for number, line, row in json_rows(block, batch.rejects, decode):
@@ -213,11 +210,11 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
             categories.items.append(position)
             categories.targets.append(leaf)
         related = row.get("related")
-        related, keys = (related, _RELATED_KEYS) if type(related) is dict else (row, _ROW_KEYS)
-        for key in keys:
+        related, types = (related, _LINKS_2014) if type(related) is dict else (row, _LINKS)
+        for key, type_ in types.items():
             targets = related.get(key)
             if targets and type(targets) is list:
-                links_of[key].add(position, targets)
+                links[type_].add(position, targets)
 
         title = row.get("title")
         title = _clean(title) if type(title) is str else None
@@ -370,7 +367,7 @@ def _refs_2023(images: object) -> list[str]:
 class _JoinedLinks:
     """Links of one type while a batch is parsed: the targets of an item as one string, which Arrow splits at the end.
 
-    There are some twenty links per item. Kept as Python strings they would take more time than all the rest.
+    There are a dozen and more per item: kept as Python strings they would take more time than all the rest.
     """
 
     def __init__(self) -> None:
