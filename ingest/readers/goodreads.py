@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -176,13 +177,15 @@ def _parse_books(block: Block, min_shelf_count: int) -> Batch:
 def _upstream_rows(lines: Sequence[bytes]) -> pa.Table | None:
     """The rows as columns, or None if one is not as upstream writes them."""
     content = b"\n".join(lines)
+    ends = pa.py_buffer(np.array([0, len(content)], np.int32))
     try:
+        # The parser does not mind what is not UTF-8.
+        pa.StringArray.from_buffers(1, ends, pa.py_buffer(content)).validate(full=True)
         table = pj.read_json(
             pa.BufferReader(content),
             pj.ReadOptions(use_threads=False, block_size=len(content) + 1),
             pj.ParseOptions(explicit_schema=_ROW_SCHEMA, unexpected_field_behavior="ignore"),
         )
-        table.validate(full=True)  # the parser takes what is not UTF-8
     except pa.ArrowException:
         return None
     # A blank line is no row here, and a line of two objects is two.

@@ -196,6 +196,19 @@ def test_bad_rows_are_rejected_and_the_others_kept(tmp_path: Path) -> None:
     assert all(r.file == "file.json.gz" and r.raw for r in rejects(batches))
 
 
+def test_bad_encoding_counts_in_any_field(tmp_path: Path) -> None:
+    bad = dump(BOOK).replace(b"Not the text", b"caf\xe9")
+    assert [r.reason for r in rejects(read(tmp_path, BOOK, bad))] == [RejectReason.BAD_ENCODING]
+
+
+@pytest.mark.parametrize("key", ["series", "unread"])
+def test_deep_nesting_is_no_way_to_stop_the_reader(tmp_path: Path, key: str) -> None:
+    deep = b'{"book_id": "2", "%s": ' % key.encode() + b"[" * 1_000_000
+    batches = read(tmp_path, BOOK, deep, BOOK | {"book_id": "3"})
+    assert list(items(batches)) == ["goodreads:27036533", "goodreads:3"]
+    assert [(r.row, r.reason) for r in rejects(batches)] == [(2, RejectReason.MALFORMED_ROW)]
+
+
 def test_a_row_without_id_is_rejected_among_good_ones(tmp_path: Path) -> None:
     rows = [BOOK | {"book_id": "1"}, BOOK | {"book_id": ""}, BOOK | {"book_id": "3", "similar_books": ["1"]}]
     batches = read(tmp_path, *rows)
@@ -270,7 +283,7 @@ def test_no_value_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None
     first = data.draw(st.sampled_from(FILES))
     any_row = st.fixed_dictionaries({}, optional=dict.fromkeys(first, json_values))
     rows = data.draw(st.lists(any_row | json_values, max_size=4))
-    batches = read(tmp_path, first, *rows)
+    batches = read(tmp_path, first, *map(dump, rows))
     if first is BOOK:
         assert sum(len(batch.items) for batch in batches) + len(rejects(batches)) == 1 + len(rows)
     for batch in batches:
