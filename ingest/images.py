@@ -16,6 +16,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,10 @@ from ingest.records import RejectReason
 
 #: Larger pictures are refused: a few KB can expand to gigabytes.
 MAX_IMAGE_PIXELS = 100_000_000
+
+#: Of pictures with more pixels than this, no more are decoded at a time than there are cores: it bounds the memory.
+LARGE_PIXELS = 1 << 20
+_LARGE = threading.Semaphore(os.cpu_count() or 1)
 
 #: Only these decoders are tried (others start programs, or fetch), with the suffix that their files are stored under.
 FORMATS = {
@@ -113,10 +118,11 @@ def inspect_image(content: bytes) -> ImageInfo:
         # MPO: a JPEG with more pictures behind the first.
         name = "JPEG" if image.format == "MPO" else str(image.format)
         try:
-            # JPEG decodes to gray and at a smaller scale (still reading every byte), which is enough for the hash.
-            image.draft("L", (2 * _HASHED_SIZE, 2 * _HASHED_SIZE))
-            image.load()
-            gray = _gray(image).resize((_HASHED_SIZE, _HASHED_SIZE), Image.Resampling.LANCZOS)
+            with _LARGE if width * height > LARGE_PIXELS else nullcontext():
+                # JPEG decodes to gray and at a smaller scale (still reading every byte), which is enough for the hash.
+                image.draft("L", (2 * _HASHED_SIZE, 2 * _HASHED_SIZE))
+                image.load()
+                gray = _gray(image).resize((_HASHED_SIZE, _HASHED_SIZE), Image.Resampling.LANCZOS)
         except Exception as error:
             cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error)
             reason = RejectReason.IMAGE_TRUNCATED if cut else RejectReason.IMAGE_CORRUPT
@@ -199,8 +205,6 @@ class ImageStore:
         #: Perceptual hash and suffix of what the dataset has, by content hash.
         self._known: dict[str, tuple[bytes, str]] = {}
         self._rows: list[dict[str, object]] = []
-        # Decoding takes a core, and up to a few hundred MB each.
-        self._decoding = threading.Semaphore(os.cpu_count() or 1)
         # 6 us per picture on a local disk; elsewhere, a request.
         self._notice_deleted = isinstance(data.fs, LocalFileSystem)
         if source is not None:
@@ -243,8 +247,7 @@ class ImageStore:
             source.learn(ref, image_hash)
             return StoredImage(image_hash, ref, self._known[image_hash][0], None)
         try:
-            with self._decoding:
-                info = inspect_image(content)
+            info = inspect_image(content)
         except ImageProblemError as problem:
             source.learn(ref, problem)
             raise
