@@ -334,9 +334,9 @@ class LadybugStore(GraphStore):
             known = self.read(
                 f"MATCH (a:`{from_label}`)-[:`{type_}`]->(b:`{to_label}`) RETURN a.id AS from_id, b.id AS to_id"
             )
-            new = relations.join(known, _ENDS, join_type="left anti")
+            new = relations.join(known, _ENDS, join_type="left anti") if known.num_rows else relations
             self._load(f"COPY `{type_}` FROM $rows (from='{from_label}', to='{to_label}')", new)
-            relations = relations.join(known, _ENDS, join_type="left semi")
+            relations = relations.join(known, _ENDS, join_type="left semi") if known.num_rows else relations.slice(0, 0)
         self._load(
             f"LOAD FROM $rows MATCH (__a:`{from_label}` {{id: from_id}}) MATCH (__b:`{to_label}` {{id: to_id}}) "
             f"MERGE (__a)-[__r:`{type_}`]->(__b){_set('__r', relations)}",

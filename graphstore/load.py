@@ -18,7 +18,6 @@ lost relationships are the classic silent failure of graph loads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,13 +32,13 @@ from graphstore.bookkeeping import (
     record_snapshot,
     upsert_record,
 )
+from graphstore.relations import LoadedRelations, check_count, count, load_relations
 from graphstore.schema import (
     ENTITY_PROPERTIES,
     GENERATED_IMAGE,
     ITEM_LINEAGE_RELATIONS,
     ITEM_PROPERTIES,
     LOADED_SOURCE,
-    RELATION_PROPERTIES,
     check_identifier,
     check_user_name,
     property_type,
@@ -49,11 +48,6 @@ from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoo
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
-
-_KEYS = ["from_id", "to_id"]
-
-#: Stands for null in joins, where null equals nothing.
-_NO_ROLE = ""
 
 
 @dataclass(frozen=True)
@@ -104,14 +98,6 @@ class _Nodes:
     pruned: int
 
 
-@dataclass(frozen=True)
-class _Relations:
-    loaded: int
-    pending: int
-    added: int
-    removed: int
-
-
 def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the store up to date with the published items, entities and relations of `source`.
 
@@ -150,7 +136,7 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
         items = _load_nodes(store, item_rows, "item", source, before, prune=prune)
         entities = _load_nodes(store, entity_rows, "entity", source, before, prune=prune)
         ids = pa.chunked_array([*items.ids.chunks, *entities.ids.chunks], pa.string())
-        relations = _load_relations(store, relation_rows, source, ids)
+        relations = load_relations(store, relation_rows, source, ids)
         resolved = {name: _retry_pending(store, data, row) for name, row in before.items() if name != source}
         apply_opt_outs(store)
     record = {
@@ -246,10 +232,10 @@ def _load_nodes(
 
     own = "WHERE n.id STARTS WITH $prefix"
     in_store = sum(
-        _count(store, f"MATCH (n:`{label}`) {own} RETURN count(n) AS count", {"prefix": prefix})
+        count(store, f"MATCH (n:`{label}`) {own} RETURN count(n) AS count", {"prefix": prefix})
         for label in {*labels, *stored}
     )
-    _check_count(f"{kind} nodes of {source}", in_store, len(ids) + len(gone))
+    check_count(f"{kind} nodes of {source}", in_store, len(ids) + len(gone))
     return _Nodes(ids, sorted({*labels, *(label for label in stored if stored[label].num_rows)}), sorted(gone), pruned)
 
 
@@ -297,81 +283,7 @@ def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:
     return rows.select(schema.names).cast(schema)
 
 
-def _load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids: pa.ChunkedArray) -> _Relations:
-    """Upsert the relations of `source` whose ends are in the store; count them there.
-
-    Relations of the nodes `snapshot_ids` that are not in `rows` are removed.
-    """
-    invalid = rows.filter(pc.invert(pc.and_(pc.is_finite(rows.column("weight")), pc.greater_equal(rows["weight"], 0))))
-    if invalid.num_rows:
-        row = invalid.slice(0, 1).to_pylist()[0]
-        raise Graph2ImageError(
-            f"relation {row['type']} from {row['from_id']} to {row['to_id']} has weight {row['weight']}"
-        )
-    foreign = rows.filter(pc.invert(_is_own(rows["from_id"], source)))
-    if foreign.num_rows:
-        raise Graph2ImageError(f"relation from {foreign['from_id'][0]} does not belong to source {source!r}")
-    # The same relation twice: the last row counts.
-    rows = rows.set_column(rows.column_names.index("role"), "role", pc.fill_null(rows["role"], _NO_ROLE))
-    rows = rows.group_by(["type", *_KEYS], use_threads=False).aggregate([("weight", "last"), ("role", "last")])
-    rows = rows.rename_columns(["type", *_KEYS, *RELATION_PROPERTIES.names])
-    labels = {*store.labels_of_kind("item"), *store.labels_of_kind("entity")}
-    for end in ("from", "to"):
-        rows = rows.append_column(f"{end}_label", labels_of(store, rows[f"{end}_id"], labels))
-    resolved = rows.drop_null()
-
-    ends = ["type", "from_label", "to_label"]
-    wanted = {tuple(row.values()) for row in resolved.select(ends).group_by(ends).aggregate([]).to_pylist()}
-    existing = {key for key in store.relation_types() if key[1] in labels and key[2] in labels}
-    added = removed = 0
-    for key in sorted(wanted | existing):
-        type_, from_label, to_label = key
-        if key not in existing:
-            check_user_name(type_, "relation type")
-            store.define_relation(type_, from_label, to_label, RELATION_PROPERTIES)
-        matches = f"MATCH (a:`{from_label}`)-[r:`{type_}`]->(b:`{to_label}`)"
-        stored = store.read(f"{matches} RETURN a.id AS from_id, b.id AS to_id, r.weight AS weight, r.role AS role")
-        stored = stored.set_column(3, "role", pc.fill_null(stored["role"], _NO_ROLE))
-        stored = stored.filter(_is_own(stored["from_id"], source))
-        is_key = pc.and_(
-            pc.equal(resolved["type"], type_),
-            pc.and_(pc.equal(resolved["from_label"], from_label), pc.equal(resolved["to_label"], to_label)),
-        )
-        sent = resolved.filter(is_key).select([*_KEYS, *RELATION_PROPERTIES.names])
-        changed = sent.join(stored, [*_KEYS, *RELATION_PROPERTIES.names], join_type="left anti")
-        roles = pc.if_else(pc.equal(changed["role"], _NO_ROLE), None, changed["role"])
-        changed = changed.set_column(changed.column_names.index("role"), "role", roles)
-        dropped = stored.join(sent, _KEYS, join_type="left anti")
-        kept = dropped.filter(pc.invert(pc.is_in(dropped["from_id"], value_set=snapshot_ids)))
-        dropped = dropped.filter(pc.is_in(dropped["from_id"], value_set=snapshot_ids))
-        store.upsert_relations(type_, from_label, to_label, changed)
-        store.remove_relations(type_, from_label, to_label, dropped)
-        in_store = _count(
-            store,
-            f"{matches} WHERE a.id STARTS WITH $item OR a.id STARTS WITH $entity RETURN count(r) AS count",
-            {"item": f"{source}:", "entity": f"{source}/"},
-        )
-        _check_count(f"{type_} relations of {source}", in_store, sent.num_rows + kept.num_rows)
-        added += changed.num_rows
-        removed += dropped.num_rows
-    return _Relations(resolved.num_rows, rows.num_rows - resolved.num_rows, added, removed)
-
-
-def _is_own(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
-    """Which of `ids` name items or entities of `source`."""
-    return pc.or_(pc.starts_with(ids, f"{source}:"), pc.starts_with(ids, f"{source}/"))
-
-
-def labels_of(store: GraphStore, ids: pa.ChunkedArray, labels: Iterable[str]) -> pa.Array:
-    """Which of `labels` each of `ids` has in the store; null if none."""
-    owners = pa.table({"id": pa.array([], pa.string()), "label": pa.array([], pa.string())})
-    for label in labels:
-        table = store.read(f"MATCH (n:`{label}`) RETURN n.id AS id")
-        owners = pa.concat_tables([owners, table.append_column("label", pa.repeat(label, table.num_rows))])
-    return owners["label"].combine_chunks().take(pc.index_in(ids, value_set=owners["id"]).combine_chunks())
-
-
-def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any]) -> _Relations | None:
+def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any]) -> LoadedRelations | None:
     """Load the relations of another source whose missing ends may have come; None if there was nothing to do.
 
     If that source's relations have been published anew since, its own load will see to them.
@@ -379,19 +291,7 @@ def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any]) -> _R
     if row["pending"] == 0 or _digest(data, f"relations/{row['id']}") != row["relations_digest"]:
         return None
     rows = _read(data, f"relations/{row['id']}", RELATION_SCHEMA)
-    return _load_relations(store, rows, row["id"], pa.chunked_array([], pa.string()))
-
-
-def _count(store: GraphStore, cypher: str, parameters: dict[str, str]) -> int:
-    return int(store.read(cypher, parameters).column("count")[0].as_py())
-
-
-def _check_count(what: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise Graph2ImageError(
-            f"the graph store has {found} {what} after the load, but {expected} were sent",
-            "The load was rolled back. This should not happen: please report it.",
-        )
+    return load_relations(store, rows, row["id"], pa.chunked_array([], pa.string()))
 
 
 def _digest(data: DataRoot, name: str) -> str:

@@ -4,8 +4,8 @@ Items (`Artwork`, `Product`, `Book`, or the label of a table spec) and entities 
 labels, relation types and properties from the Parquet datasets when they are loaded. What is fixed here:
 
 - every item has `ITEM_PROPERTIES`, every entity `ENTITY_PROPERTIES`; one label per node;
-- every relation has `RELATION_PROPERTIES`: a weight, and a role where its end takes part in a way of its own (an artwork
-  may be `CREATED_BY` an artist only in the role of "after");
+- every relation has `RELATION_PROPERTIES`: a weight, and a role where its end takes part in a way of its own (an
+  artwork may be `CREATED_BY` an artist only in the role of "after");
 - lineage: `(:GeneratedImage)-[:CONDITIONED_ON {weight, rank}]->(item)`, `-[:GENERATED_FOR]->(item)`,
   `-[:GENERATED_BY]->(:Model)-[:TRAINED_ON]->(:Snapshot)`, where a `Snapshot`'s id is a graph version;
 - bookkeeping: one `LoadedSource` per source says what was loaded, one `OptOut` per withdrawn item or entity.

@@ -105,7 +105,9 @@ def test_two_loads_at_once_one_is_refused_and_none_is_lost(tmp_path: Path) -> No
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     assert first.stdout.readline() == "loading\n"
+    first.send_signal(signal.SIGSTOP)
     second = subprocess.run(command, capture_output=True, text=True)
+    first.send_signal(signal.SIGCONT)
     assert "is open for writing in another process (PID" in second.stderr
     assert first.stdout.readline() == "loaded\n"
     assert first.wait() == 0
