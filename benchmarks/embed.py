@@ -155,7 +155,8 @@ def prepare(
     def our_embed(repeat: int) -> Tensor:
         name = f"embeddings/repeat-{repeat}"
         append_image_vectors(data, name, hashes, paths, encoder, batch_size)
-        return torch.tensor(data.read(name).sort_by("image_hash")["embedding"].to_pylist())
+        stored = data.read(name).sort_by("image_hash")["embedding"].combine_chunks()
+        return torch.from_numpy(stored.flatten().to_numpy().reshape(len(stored), -1).copy())
 
     @torch.inference_mode()
     def dataloader_loop(_: int) -> Tensor:

@@ -132,9 +132,8 @@ def embed(
             precision = recorded or ("fp32" if _is_small(data, encoder) else vectors.choose_precision(target))
         loaded = load_encoder(data, encoder, target, precision)
         log.info("Computing vectors with %s on %s in %s", encoder, target, precision)
-        unreadable |= vectors.append_image_vectors(
-            data, f"embeddings/{encoder}", readable, image_paths(data), loaded, batch_size
-        )
+        paths = image_paths(data) if readable else {}
+        unreadable |= vectors.append_image_vectors(data, f"embeddings/{encoder}", readable, paths, loaded, batch_size)
         todo = {key: texts[key] for key in new_texts}
         vectors.append_text_vectors(data, f"text-embeddings/{encoder}", todo, loaded, batch_size)
     _record_unreadable(data, encoder, images, unreadable)
@@ -151,7 +150,8 @@ def embed(
         unreadable=tuple(unreadable.values())[:REPORTED_UNREADABLE],
         seconds=round(time.perf_counter() - started, 2),
     )
-    log.info("Embedded %d pictures and %d texts with %s", report.images_new, report.texts_new, encoder)
+    if report.changed:
+        log.info("Embedded %d pictures and %d texts with %s", report.images_new, report.texts_new, encoder)
     return report
 
 
@@ -199,7 +199,7 @@ def _without_vector(data: DataRoot, name: str, key: str, keys: Iterable[str]) ->
 def _recorded_precision(data: DataRoot, encoder: str) -> Precision | None:
     """Precision of the vectors that `encoder` has made; None if it has made none."""
     for name in (f"embeddings/{encoder}", f"text-embeddings/{encoder}"):
-        if data.exists(name):
+        if data.names(name):
             metadata = data.dataset(name).schema.metadata or {}
             return cast(Precision, metadata.get(b"precision", b"fp32").decode())
     return None

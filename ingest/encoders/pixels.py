@@ -1,7 +1,7 @@
 """A picture as an open_clip model sees it: resized and cropped as its `preprocess_cfg` says, still 8 bits a channel.
 
-The same as open_clip's own transforms, up to one level of 255 in some pixels, in a quarter of their time: torch resizes
-8-bit pixels with vector instructions, and the normalization is left to the device that the model runs on.
+The same as open_clip's own transforms, up to two levels of 255 in some pixels, in a quarter of their time: torch
+resizes 8-bit pixels with vector instructions, and the normalization is left to the device that the model runs on.
 """
 
 from __future__ import annotations

@@ -129,7 +129,9 @@ def _append(
         if (wrong := ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_TOLERANCE)).any():
             raise Graph2ImageError(
                 f"the encoder gives no finite vector in {precision} for {describe(done[int(wrong.argmax())])}",
-                "Use --precision fp32, or another encoder: its weights may be damaged.",
+                "Its weights may be damaged."
+                if precision == "fp32"
+                else "Its weights may be damaged, or its numbers too large for this precision: try --precision fp32.",
             )
         data.append(name, _vector_table(key, done, vectors, precision), _schema(key, vectors.shape[1], precision))
 

@@ -163,6 +163,30 @@ def test_killed_run_goes_on_where_it_was(data: DataRoot, tmp_path: Path, monkeyp
         np.testing.assert_allclose(vector, theirs[key], atol=1e-5)
 
 
+def test_what_a_killed_run_left_half_written_is_not_taken_for_vectors(data: DataRoot) -> None:
+    write_items(data, ITEMS)
+    encoder = embed_tiny(data).encoder
+    for name in ("embeddings", "text-embeddings"):
+        data.fs.rm(data.path(name), recursive=True)
+        data.write_bytes(f"{name}/{encoder}/.0.tmp", b"PAR1")
+    report = embed_tiny(data)
+    assert (report.images_new, report.texts_new, report.precision) == (24, 4, "fp32")
+
+
+def test_full_disk(data: DataRoot) -> None:
+    write_items(data, ITEMS)
+    encoder = embed_tiny(data).encoder
+    data.fs.rm(data.path("embeddings"), recursive=True)
+
+    class Full(DataRoot):
+        def append(self, name: str, table: pa.Table, schema: pa.Schema) -> str:
+            raise Graph2ImageError("no space left")
+
+    with pytest.raises(Graph2ImageError, match="no space left"):
+        embed(Full(data.url), encoder=encoder, device="cpu")
+    assert embed_tiny(data).images_new == 24
+
+
 def break_picture(data: DataRoot, item: ShapeItem, damage: str) -> None:
     path = image_paths(data)[item.image_hash]
     if damage == "gone":
@@ -192,6 +216,18 @@ def test_picture_that_can_no_longer_be_read_does_not_stop_the_others(data: DataR
     restored = embed_tiny(data)
     assert (restored.encoder, restored.images_new, restored.images_unreadable) == (report.encoder, 1, 1)
     assert unreadable_pictures(data, report.encoder).keys() == {ITEMS[-1].image_hash}
+
+
+def test_shard_of_which_nothing_can_be_read(data: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors_module, "SHARD_ROWS", 5)
+    write_items(data, ITEMS)
+    encoder = embed_tiny(data).encoder
+    data.fs.rm(data.path("embeddings"), recursive=True)
+    for item in sorted(ITEMS, key=lambda item: item.image_hash)[5:10]:
+        break_picture(data, item, "gone")
+    report = embed_tiny(data)
+    assert (report.images_new, report.images_unreadable) == (19, 5)
+    assert len(files(data, encoder)) == 4
 
 
 def test_pictures_of_other_sources_stay_listed_as_unreadable(data: DataRoot) -> None:
