@@ -122,7 +122,8 @@ def inspect_image(content: bytes) -> ImageInfo:
                 # JPEG decodes to gray and at a smaller scale (still reading every byte), which is enough for the hash.
                 image.draft("L", (2 * _HASHED_SIZE, 2 * _HASHED_SIZE))
                 image.load()
-                gray = _gray(image).resize((_HASHED_SIZE, _HASHED_SIZE), Image.Resampling.LANCZOS)
+                size = (_HASHED_SIZE, _HASHED_SIZE)
+                gray = _gray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
         except Exception as error:
             cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error)
             reason = RejectReason.IMAGE_TRUNCATED if cut else RejectReason.IMAGE_CORRUPT
@@ -172,7 +173,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _perceptual_hash(gray: Image.Image) -> str:
-    """pHash of a gray picture of `_HASHED_SIZE` pixels per side, bit for bit as the imagehash package computes it."""
+    """pHash of a gray picture of `_HASHED_SIZE` pixels per side, as the imagehash package computes it."""
     frequencies = _DCT @ np.asarray(gray, np.float64) @ _DCT.T
     # Rounded: what is zero in theory must not be one bit or the other by the last digit.
     frequencies = frequencies.round(6)

@@ -163,6 +163,15 @@ def test_a_compressed_bomb_is_not_unpacked(data: DataRoot, web: WebServer) -> No
     assert _one(data, f"{web.url}/a.png") == "image_refused"
 
 
+def test_what_comes_unasked_is_not_the_next_answer(data: DataRoot, picture: Picture) -> None:
+    answers = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(p), p) for p in (picture(1), picture(2))]
+    with _raw_server(b"".join(answers)) as url:
+        for number in range(3):
+            [outcome] = _acquire(data, [f"{url}/{number}.jpg"])
+            assert isinstance(outcome, StoredImage)
+            assert outcome.image_hash == content_hash(picture(1))
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"\r\n\r\n", b"HTTP/9 what", b"HTTP/1.1 200 OK\r\nA: " + b"x" * 200_000, b"\0" * 99],

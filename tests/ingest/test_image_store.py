@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import given
@@ -222,6 +223,16 @@ def test_near_duplicates_have_near_hashes(picture: Picture) -> None:
         assert distance(original, picture(seed, size=600, quality=60)) <= 8
         assert distance(original, picture(seed, size=420, quality=80)) <= 8
         assert distance(original, picture(seed + 100, size=600)) > 60
+
+
+def test_hashes_are_those_of_imagehash(picture: Picture) -> None:
+    for seed in range(10):
+        gray = Image.open(io.BytesIO(picture(seed, size=100))).convert("L")
+        assert inspect_image(_encoded(gray, "PNG")).perceptual_hash == str(imagehash.phash(gray, hash_size=16))
+    # Of no picture at all the last digits would decide.
+    for level in (0, 90, 255):
+        bits = int(inspect_image(_encoded(Image.new("L", (50, 70), level), "PNG")).perceptual_hash, 16)
+        assert bits.bit_count() <= 1
 
 
 def test_bad_pictures(picture: Picture) -> None:
