@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ingest.writers.instructg2i import ExportReport
-
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
     from flows.stages import GenerateOutcome, IngestOutcome
     from graphstore.sampling import SampleReport
     from ingest.encoders.embed import EmbedReport
     from ingest.sampledata import SampleReport as PaintReport
+    from ingest.writers.instructg2i import ExportReport
     from model.train import TrainReport
 
 
@@ -35,6 +34,7 @@ def ingested(outcome: IngestOutcome) -> str:
         f"{report.source}: {count(report.rows_read, 'row')} = {count(report.items, 'item')} + "
         f"{count(report.duplicates, 'duplicate')} + {count(rejected, 'reject')}"
         + (f" ({reasons})" if reasons else "")
+        + (f" + {count(report.descriptions, 'description')}" if report.descriptions else "")
         + f", from {count(report.files, 'file')}"
         + (f" ({report.files_unchanged:,} as before)." if report.files_unchanged else "."),
         f"Now {count(report.items_total, 'item')}, {report.entities:,} entities, {count(report.relations, 'relation')} "
@@ -50,10 +50,11 @@ def ingested(outcome: IngestOutcome) -> str:
 
 
 def exported(report: ExportReport) -> str:
-    head = "Wrote" if report.changed else "Unchanged:"
+    rows = ", ".join(f"{split} {rows:,}" for split, rows in report.rows.items())
+    skipped = ", ".join(f"{reason} {items:,}" for reason, items in report.skipped.items() if items)
     return (
-        f"{head} {count(report.rows, 'row')} with {count(report.images, 'picture')} in {report.folder}; "
-        f"{count(report.skipped, 'item')} without a picture left out."
+        f"{'Wrote' if report.changed else 'Unchanged:'} {report.folder}: rows of {rows or 'nothing'}; "
+        f"{count(report.images, 'picture')}." + (f" Left out: {skipped}." if skipped else "")
     )
 
 

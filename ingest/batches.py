@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -102,6 +101,8 @@ class Batch:
         `ENTITY_RELATION_SCHEMA`.
     item_edges
         `ITEM_EDGE_SCHEMA`: what this file says of items that are in another one.
+    descriptions
+        Rows that are no items and mean to be none: what they describe is in `entities` and `item_edges`.
     """
 
     file: str
@@ -112,6 +113,7 @@ class Batch:
     entity_relations: pa.Table = field(default_factory=ENTITY_RELATION_SCHEMA.empty_table)
     item_edges: pa.Table = field(default_factory=ITEM_EDGE_SCHEMA.empty_table)
     rejects: Sequence[RejectRecord] = ()
+    descriptions: int = 0
 
 
 class EdgeLists:
@@ -172,6 +174,8 @@ class BatchBuilder:
         #: (type, item id, label, key, weight).
         self.item_edges: list[tuple[str, str, str, str, float]] = []
         self.rejects: list[RejectRecord] = []
+        #: Rows that are no items and mean to be none.
+        self.descriptions = 0
         self._source = source
         self._label = label
         self._schema = columns
@@ -213,6 +217,7 @@ class BatchBuilder:
             entity_relations=_rows_table(list(self.entity_relations), ENTITY_RELATION_SCHEMA),
             item_edges=_rows_table([(t, prefix + i, *rest) for t, i, *rest in self.item_edges], ITEM_EDGE_SCHEMA),
             rejects=self.rejects,
+            descriptions=self.descriptions,
         )
 
 
@@ -272,7 +277,10 @@ def _link_edges(type_: str, lists: EdgeLists, prefix: str, ids: pa.StringArray) 
 
 def first_distinct(items: npt.NDArray[np.int32], codes: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """Which pairs of numbers occur for the first time."""
-    return pl.Series(items.astype(np.int64) << 32 | codes).is_first_distinct().to_numpy()
+    _, first = np.unique(items.astype(np.int64) << 32 | codes, return_index=True)
+    mask = np.zeros(len(items), np.bool_)
+    mask[first] = True
+    return mask
 
 
 def edges_where(edges: Edges, kept: npt.NDArray[np.bool_]) -> Edges:

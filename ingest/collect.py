@@ -121,7 +121,7 @@ class Collector:
         *,
         strict: bool,
     ) -> None:
-        self.rows_read = self.items = self.duplicates = 0
+        self.rows_read = self.items = self.duplicates = self.descriptions = 0
         self.rejected: Counter[str] = Counter()
         self._source = source
         self._files = files
@@ -163,7 +163,8 @@ class Collector:
                 row = rows[position].as_py()
                 rejects.append(RejectRecord(batch.file, row, picture.reason, picture.detail, batch.raws[position]))
         rejects += self._duplicates(batch, accepted)
-        self.rows_read += batch.items.num_rows + len(batch.rejects)
+        self.rows_read += batch.items.num_rows + len(batch.rejects) + batch.descriptions
+        self.descriptions += batch.descriptions
         self._reject(rejects)
         items, edges = batch.items, batch.edges
         if not accepted.all():
@@ -333,6 +334,7 @@ class Collector:
             self.rows_read,
             self.items,
             self.duplicates,
+            self.descriptions,
             dict(sorted(self.rejected.items())),
             {
                 "items": self._item_writer.finish(),

@@ -45,8 +45,8 @@ class Part:
     ----------
     fingerprint
         Digest of the file's content and of all else that its rows follow from.
-    rows_read, items, duplicates, rejected
-        Counts of the run that read the file: `rows_read == items + duplicates + sum(rejected.values())`.
+    rows_read, items, duplicates, descriptions, rejected
+        Counts of the run that read the file: `rows_read == items + duplicates + descriptions + sum(rejected.values())`.
     shards
         By dataset: name and number of rows of each Parquet file.
     """
@@ -56,6 +56,7 @@ class Part:
     rows_read: int
     items: int
     duplicates: int
+    descriptions: int
     rejected: dict[str, int]
     shards: dict[str, Shards]
 
@@ -134,7 +135,7 @@ def gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | No
         )
     shards = {"items": items, "relations": relations}
     shards["entity-names"] = _still_referred_to(data, source, old, relations)
-    return Part(old.file, old.fingerprint, 0, sum(rows for _, rows in items), 0, {}, shards)
+    return Part(old.file, old.fingerprint, 0, sum(rows for _, rows in items), 0, 0, {}, shards)
 
 
 def _filtered(data: DataRoot, name: str, shards: Shards, key: str, ids: IdIndex) -> Shards:

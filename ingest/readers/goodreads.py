@@ -99,7 +99,7 @@ def read_goodreads(path: Path, workers: int = 1, *, min_shelf_count: int = 5) ->
     for line in first_lines(path, _PEEKED_ROWS):
         parse = _parser(line, min_shelf_count)
         if parse is not None:
-            return read_batches(path, parse, workers)
+            return read_batches(path, parse, workers, in_threads=True)
     raise Graph2ImageError(
         f"{path} is none of the Goodreads files: its first rows describe no book, author, work, series or genres",
         "Give goodreads_books*.json.gz, or goodreads_book_{authors,works,series,genres_initial}.json.gz.",
@@ -354,7 +354,9 @@ def _parse_names(block: Block, label: str, key: str, name: str) -> Batch:
         identifier = _text(row.get(key))
         if not identifier:
             batch.rejects.append(_missing_id(block.file, number, key, line))
-        elif called := squeeze(_text(row.get(name))):
+            continue
+        batch.descriptions += 1
+        if called := squeeze(_text(row.get(name))):
             batch.entity_names[label, identifier] = called
     return batch.finish()
 
@@ -367,6 +369,7 @@ def _parse_genres(block: Block) -> Batch:
         if not book_id:
             batch.rejects.append(_missing_id(block.file, number, "book_id", line))
             continue
+        batch.descriptions += 1
         for name, weight in _genres(row.get("genres")):
             batch.item_edges.append(("IN_GENRE", book_id, "Genre", name, weight))
     return batch.finish()

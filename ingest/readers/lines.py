@@ -13,7 +13,7 @@ import multiprocessing
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +27,14 @@ from ingest.errors import Graph2ImageError
 from ingest.readers.files import explain_read_errors
 from ingest.records import RejectReason, RejectRecord
 
-#: Bytes that are read and parsed at a time.
-BLOCK_BYTES = 8 << 20
+#: Bytes that are parsed at a time, and that are read at a time: more would not stay in the processor's cache.
+BLOCK_BYTES = 4 << 20
+READ_BYTES = 1 << 20
 
 #: A longer line is no row of any of these formats.
 MAX_LINE_BYTES = 16 << 20
 
-#: Blocks that are read ahead of the parsing, per process.
+#: Blocks that are read ahead of the parsing, per worker.
 BLOCKS_AHEAD = 2
 
 _BOM = b"\xef\xbb\xbf"
@@ -68,15 +69,20 @@ class Block:
     rejects: tuple[RejectRecord, ...] = ()
 
 
-def read_batches(path: Path, parse: Callable[[Block], Batch], workers: int = 1) -> Iterator[Batch]:
+def read_batches(
+    path: Path, parse: Callable[[Block], Batch], workers: int = 1, *, in_threads: bool = False
+) -> Iterator[Batch]:
     """Parse a file block by block.
 
     Parameters
     ----------
     parse
-        Makes a batch of a block; it is pickled if there are several workers.
+        Makes a batch of a block; a plain function, or a partial of one, as it may be pickled.
     workers
-        Processes that parse; 1 for this one.
+        How many blocks are parsed at once; with 1 it is done here. Several are processes, so a script that is the main
+        module needs its `if __name__ == "__main__":`.
+    in_threads
+        Threads instead of processes, for a `parse` that spends its time in Arrow.
 
     Raises
     ------
@@ -89,8 +95,11 @@ def read_batches(path: Path, parse: Callable[[Block], Batch], workers: int = 1) 
             yield _parsed(parse, block)
         return
     waiting: deque[Future[Batch]] = deque()
-    # Spawned, not forked: there are threads in this process.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool: Executor
+    if in_threads:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="parse")
+    else:  # spawned, not forked: there are threads in this process
+        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         for block in blocks:
             waiting.append(pool.submit(_parsed, parse, block))
@@ -132,35 +141,34 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
         if rest.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise Graph2ImageError(f"{path} is UTF-16 text", "Convert it to UTF-8 first, for instance with iconv.")
         row = 1
-        while True:
-            end = rest.rfind(b"\n") + 1
-            if end == 0 and len(rest) > MAX_LINE_BYTES:
-                reject = RejectRecord(
-                    path.name, row, RejectReason.LINE_TOO_LONG, f"the line is over {MAX_LINE_BYTES} bytes", rest[:4096]
-                )
-                rest = content.skip_line()
-                yield Block(path.name, row, [b""], (reject,))
-                row += 1
-            elif end:
-                lines = rest[: end - 1].split(b"\n")
+        while rest:
+            at_end = content.at_end
+            # The last line need not have an end; one that the damage cut off is no line.
+            end = len(rest) if at_end and content.damage is None else rest.rfind(b"\n") + 1
+            if end:
+                lines = rest[:end].removesuffix(b"\n").split(b"\n")
                 yield Block(path.name, row, lines)
                 row += len(lines)
                 rest = rest[end:]
-            more = content.read(block_bytes)
-            if not more:
+            elif len(rest) > MAX_LINE_BYTES:
+                detail = f"the line is over {MAX_LINE_BYTES} bytes"
+                reject = RejectRecord(path.name, row, RejectReason.LINE_TOO_LONG, detail, rest[:4096])
+                rest = content.skip_line()
+                yield Block(path.name, row, [b""], (reject,))
+                row += 1
+            if at_end:
                 break
-            rest += more
+            rest += content.read(block_bytes)
         if content.damage is not None:
             reject = RejectRecord(path.name, row, RejectReason.FILE_DAMAGED, content.damage, rest[:4096])
             yield Block(path.name, row, [], (reject,))
-        elif rest:
-            yield Block(path.name, row, rest.split(b"\n"))
 
 
 class _Content:
     """The bytes of a file, decompressed; an archive that is cut off ends early, and `damage` says so."""
 
     def __init__(self, path: Path) -> None:
+        self.at_end = False
         self.damage: str | None = None
         self._path = path
         self._stream = _open(path, igzip.open)
@@ -168,17 +176,21 @@ class _Content:
 
     def read(self, size: int) -> bytes:
         """`size` bytes, or fewer at the end."""
-        if self.damage is not None:
-            return b""
+        parts: list[bytes] = []
         try:
-            content = self._stream.read(size)
+            while size > 0 and not self.at_end:
+                part = self._stream.read(min(size, READ_BYTES))
+                parts.append(part)
+                size -= len(part)
+                self._read += len(part)
+                self.at_end = not part
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
+            self.at_end = True
             self.damage = f"the archive is damaged: {error}"
-            content = self._readable_rest()
-        self._read += len(content)
-        return content
+            parts.append(self._readable_rest())
+        return b"".join(parts)
 
     def _readable_rest(self) -> bytes:
         """What there is between the last read and the damage."""

@@ -95,4 +95,5 @@ def _artists(path: Path, batch: BatchBuilder) -> Iterator[tuple[Attributed, dict
             if artist is None:
                 batch.reject(number, RejectReason.MISSING_ID, "the row names no artist", raw)
             else:
+                batch.descriptions += 1
                 yield artist, row

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -176,7 +175,7 @@ def test_appended_rows_leave_the_splits_of_others_alone(shop, data, picture) -> 
 
 def test_art500k_with_a_picture_in_another_folder_and_related_artists(tmp_path, data, picture) -> None:
     def line(**changes: str) -> str:
-        row = {"author_name": "Ann", "Genre": "portrait", "Influenced by": "Old Master, ann", **changes}
+        row = {"author_name": "Ann", "Genre": "portrait", "Influenced by": "Old Master, Ann", **changes}
         return "|".join(row.get(column, "") for column in COLUMNS)
 
     images = tmp_path / "art"
@@ -184,7 +183,7 @@ def test_art500k_with_a_picture_in_another_folder_and_related_artists(tmp_path, 
     (images / "Medium" / "Oil" / "One##id1.jpg").write_bytes(picture(1))
     lines = [
         line(painting_name="One##id1", Path="Artists1/Oil/One##id1.jpg"),
-        line(author_name="ANN", painting_name="Two##id2", Path="Artists1/Oil/Two##id2.jpg"),
+        line(author_name="Ann (1850-1910)", painting_name="Two##id2", Path="Artists1/Oil/Two##id2.jpg"),
         line(author_name="ann", painting_name="One##id1", Path="Artists1/Oil/One##id1.jpg"),
     ]
     (images / "label_list.csv").write_text("\n".join(lines))
@@ -296,50 +295,19 @@ def test_map_ordered_passes_errors_on() -> None:
 
 # -- faults ------------------------------------------------------------------------------------------------------------
 
-# Kills itself, as kill -9 would, when the n-th file is about to be renamed into place.
-KILLED = """
-import os, signal, sys
-import ingest.images
-from ingest.datasets import DataRoot
-from ingest.sources import ingest_table
-
-left = int(sys.argv[4])
-def hook(event, arguments):
-    global left
-    if event == "shutil.move":
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(hook)
-ingest.images.IMAGE_BATCH = 16
-ingest_table(DataRoot(sys.argv[1]), sys.argv[2], sys.argv[3])
-"""
-
-
-def test_kill_at_any_moment_then_the_same_again_ends_the_same(shop, data, tmp_path, picture) -> None:
-    shop.fill(40)
-    shop.add("bad,Cut,red,1,2000,,", picture(1)[:100])
-    report = ingest_table(data, shop.spec, shop.root)
-    expected = _state(data)
-    # 40 pictures, 3 files of `images`, then 5 files and 4 pointers of the snapshots.
-    for moment in (1, 30, 42, 45, 49, 52, 53):
-        killed = DataRoot(str(tmp_path / f"killed{moment}"))
-        arguments = [killed.url, str(shop.spec), str(shop.root), str(moment)]
-        result = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
-        assert result.returncode == (-signal.SIGKILL if moment <= 52 else 0), moment
-        again = ingest_table(killed, shop.spec, shop.root)
-        assert again.changed == (moment <= 52)
-        assert dataclasses.replace(again, images_new=0, changed=True) == dataclasses.replace(report, images_new=0)
-        assert _state(killed) == expected, moment
-
 
 def test_two_runs_at_once(shop, data, tmp_path) -> None:
     shop.fill(40)
     other = DataRoot(str(tmp_path / "quiet"))
     ingest_table(other, shop.spec, shop.root)
-    arguments = [data.url, str(shop.spec), str(shop.root), "0"]
-    runs = [subprocess.Popen([sys.executable, "-c", KILLED, *arguments]) for _ in range(3)]
+    script = """
+import sys
+from ingest.datasets import DataRoot
+from ingest.sources import ingest_table
+ingest_table(DataRoot(sys.argv[1]), sys.argv[2], sys.argv[3])
+"""
+    command = [sys.executable, "-c", script, data.url, str(shop.spec), str(shop.root)]
+    runs = [subprocess.Popen(command) for _ in range(3)]
     assert [run.wait() for run in runs] == [0, 0, 0]
     for name in SNAPSHOTS:
         assert data.snapshot(f"{name}/shop") == other.snapshot(f"{name}/shop")
@@ -408,8 +376,9 @@ def batches():
 ingest(DataRoot(sys.argv[1]), "s", [InputFile("f", [], batches)], pa.schema([]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
-    peaks = [
-        int(subprocess.run([sys.executable, "-c", script, data.url, str(n)], check=True, capture_output=True).stdout)
-        for n in (1, 50_000)
-    ]
+    peaks = []
+    for rows in ("1", "50000"):
+        run = subprocess.run([sys.executable, "-c", script, data.url, rows], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        peaks.append(int(run.stdout))
     assert peaks[1] - peaks[0] < 300, peaks
