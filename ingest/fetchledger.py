@@ -6,6 +6,8 @@ the last rows only; the pictures they tell of are stored by then.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -41,6 +43,8 @@ class Fetched(NamedTuple):
 class FetchLedger:
     """The `fetches` dataset. May be used from several threads.
 
+    It may be about millions of URLs: in memory, one that gave a picture is some 200 bytes.
+
     Parameters
     ----------
     refresh
@@ -52,25 +56,33 @@ class FetchLedger:
         self._lock = threading.Lock()
         self._rows: list[tuple[str, Fetched]] = []
         self._first_row_at = 0.0
-        latest = _latest(data, with_validators=refresh)
-        #: By URL: what holds for this run, and what is to be asked for again.
-        self._settled: dict[str, Fetched] = {}
-        self._earlier = {url: fetched for url, fetched in latest.items() if refresh and fetched.image_hash is not None}
-        if not refresh:
-            self._settled = {url: f for url, f in latest.items() if f.reason not in TRANSIENT_REASONS}
+        #: By URL: content hash and time of the pictures (`_packed`), all of the rest.
+        self._pictures: dict[bytes, bytes] = {}
+        self._problems: dict[bytes, Fetched] = {}
+        self._load()
+        #: What earlier runs got and this one asks for again, and what it needs for that.
+        self._earlier: dict[bytes, bytes] = {}
+        self._validators: dict[bytes, tuple[str | None, str | None]] = {}
+        if refresh:
+            self._earlier, self._pictures, self._problems = self._pictures, {}, {}
+            self._load_validators()
 
     def settled(self, url: str) -> Fetched | None:
         """What is known of a URL and holds for this run."""
-        return self._settled.get(url)
+        key = _key(url)
+        packed = self._pictures.get(key)
+        return self._problems.get(key) if packed is None else _unpacked(packed)
 
     def picture(self, url: str) -> Fetched | None:
         """The picture that a URL gave last time."""
-        return self._settled.get(url) or self._earlier.get(url)
+        key = _key(url)
+        packed = self._pictures.get(key) or self._earlier.get(key)
+        return None if packed is None else _unpacked(packed, self._validators.get(key, (None, None)))
 
     def settle(self, url: str, fetched: Fetched) -> None:
         """Enter how the request for a URL ended."""
         with self._lock:
-            self._settled[url] = fetched
+            self._enter(_key(url), fetched)
             if not self._rows:
                 self._first_row_at = time.monotonic()
             self._rows.append((url, fetched))
@@ -86,6 +98,55 @@ class FetchLedger:
             columns = [[url for url, _ in rows], *map(list, zip(*(fetched for _, fetched in rows), strict=True))]
             self._data.append("fetches", pa.table(columns, schema=FETCH_SCHEMA), FETCH_SCHEMA)
 
+    def _enter(self, key: bytes, fetched: Fetched) -> None:
+        """Take note of a row, unless there is a later one for the URL."""
+        packed, problem = self._pictures.get(key), self._problems.get(key)
+        known_at = _unpacked(packed).fetched_at if packed else problem.fetched_at if problem else 0
+        if fetched.fetched_at < known_at:
+            return
+        if fetched.image_hash is not None:
+            self._pictures[key] = _packed(fetched)
+            self._problems.pop(key, None)
+        else:
+            self._problems[key] = fetched
+            self._pictures.pop(key, None)
+
+    def _load(self) -> None:
+        columns = ["url", "image_hash", "reason", "detail", "fetched_at"]
+        for batch in self._data.dataset("fetches", FETCH_SCHEMA).to_batches(columns=columns):
+            times = batch["fetched_at"].cast(pa.int64()).to_pylist()
+            lists = (batch[name].to_pylist() for name in columns[:-1])
+            for url, image_hash, reason, detail, at in zip(*lists, times, strict=True):
+                self._enter(
+                    _key(url),
+                    Fetched(image_hash, reason and RejectReason(reason), detail and sys.intern(detail), None, None, at),
+                )
+        passing = [key for key, fetched in self._problems.items() if fetched.reason in TRANSIENT_REASONS]
+        for key in passing:
+            del self._problems[key]
+
+    def _load_validators(self) -> None:
+        columns = ["url", "image_hash", "etag", "last_modified"]
+        for batch in self._data.dataset("fetches", FETCH_SCHEMA).to_batches(columns=columns):
+            for url, image_hash, *validators in zip(*(batch[name].to_pylist() for name in columns), strict=True):
+                key = _key(url)
+                # Of rows with the same picture, any one's validators do.
+                if key in self._earlier and _unpacked(self._earlier[key]).image_hash == image_hash:
+                    self._validators[key] = (validators[0], validators[1])
+
+
+def _key(url: str) -> bytes:
+    return hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _packed(fetched: Fetched) -> bytes:
+    assert fetched.image_hash is not None
+    return bytes.fromhex(fetched.image_hash) + fetched.fetched_at.to_bytes(8, "big")
+
+
+def _unpacked(packed: bytes, validators: tuple[str | None, str | None] = (None, None)) -> Fetched:
+    return Fetched(packed[:32].hex(), None, None, *validators, int.from_bytes(packed[32:], "big"))
+
 
 def now_us() -> int:
     """The time, in microseconds since 1970."""
@@ -95,21 +156,3 @@ def now_us() -> int:
 def as_datetime(microseconds: int) -> datetime:
     """A time of `Fetched` as the datasets hold it."""
     return datetime.fromtimestamp(microseconds / 1e6, UTC)
-
-
-def _latest(data: DataRoot, *, with_validators: bool) -> dict[str, Fetched]:
-    columns = ["url", "image_hash", "reason", "detail"]
-    validators = ["etag", "last_modified"] if with_validators else []
-    table = data.read("fetches", [*columns, *validators, "fetched_at"], FETCH_SCHEMA).sort_by("fetched_at")
-    latest: dict[str, Fetched] = {}
-    for batch in table.to_batches(max_chunksize=50_000):
-        lists = {name: batch[name].to_pylist() for name in (*columns, *validators)}
-        empty = [None] * len(batch)
-        for url, image_hash, reason, detail, etag, modified, at in zip(
-            *(lists[name] for name in columns),
-            *(lists.get(name, empty) for name in ("etag", "last_modified")),
-            batch["fetched_at"].cast(pa.int64()).to_pylist(),
-            strict=True,
-        ):
-            latest[url] = Fetched(image_hash, reason and RejectReason(reason), detail, etag, modified, at)
-    return latest
