@@ -1,7 +1,7 @@
 """The command line. Each command parses, calls one stage and prints; heavy libraries are imported by the stage."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,11 +49,15 @@ def embed(
     encoder: Annotated[
         str, typer.Option(help="mini, an open_clip name such as ViT-B-32/laion2b_s34b_b79k, or a checkpoint folder.")
     ] = "mini",
+    device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures or texts at a time.")] = 256,
 ) -> None:
     """Embed the pictures and texts that have no vector yet."""
     from flows import stages, words
 
-    call.show(report := stages.embed(call.settings, encoder), words.embedded(report))
+    report = stages.embed(call.settings, encoder, device=device, precision=precision, batch_size=batch_size)
+    call.show(report, words.embedded(report))
 
 
 # -- graph -------------------------------------------------------------------------------------------------------------

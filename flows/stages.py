@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
@@ -19,13 +19,12 @@ from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
-    from ingest.writers.instructg2i import ExportReport
-
     from graphstore.lineage import LineageReport
     from graphstore.sampling import NeighborExplanation, SampleReport, SamplerSettings
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
+    from ingest.writers.instructg2i import ExportReport
     from model.config import TrainConfig
     from model.evaluation import EvaluationReport
     from model.generate import GenerateReport, GenerationRequest, GenerationSettings
@@ -180,11 +179,25 @@ def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
         return load_source(store, DataRoot(settings.data), source, prune=prune)
 
 
-def embed(settings: Settings, encoder: str = "mini") -> EmbedReport:
+def embed(
+    settings: Settings,
+    encoder: str = "mini",
+    *,
+    device: str | None = None,
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    batch_size: int = 256,
+) -> EmbedReport:
     """Embed the pictures and texts that have no vector yet."""
     from ingest.encoders.embed import embed as embed_dataset
 
-    return embed_dataset(DataRoot(settings.data), encoder=encoder, withdrawn=withdrawn_items(settings))
+    return embed_dataset(
+        DataRoot(settings.data),
+        encoder=encoder,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        withdrawn=withdrawn_items(settings),
+    )
 
 
 def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:

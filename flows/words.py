@@ -59,16 +59,23 @@ def exported(report: ExportReport) -> str:
 
 
 def embedded(report: EmbedReport) -> str:
-    if not report.changed:
-        return (
+    if report.changed:
+        done = (
+            f"{count(report.images_new, 'picture')} and {count(report.texts_new, 'text')} embedded with "
+            f"{report.encoder}{', trained for it,' if report.trained else ''} in {report.seconds:.0f} s; "
+            f"{report.images_existing:,} and {report.texts_existing:,} had vectors already."
+        )
+    else:
+        done = (
             f"Unchanged: {count(report.images_existing, 'picture')} and {count(report.texts_existing, 'text')} "
             f"have vectors of {report.encoder}."
         )
-    return (
-        f"{count(report.images_new, 'picture')} and {count(report.texts_new, 'text')} embedded with {report.encoder}"
-        f"{', trained for it,' if report.trained else ''} in {report.seconds:.0f} s; "
-        f"{report.images_existing:,} and {report.texts_existing:,} had vectors already."
-    )
+    if report.images_unreadable:
+        done += (
+            f"\n{count(report.images_unreadable, 'picture')} could not be read (unreadable/{report.encoder} has all), "
+            f"such as {report.unreadable[0]}"
+        )
+    return done
 
 
 def sampled(report: SampleReport) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -75,6 +75,17 @@ class Projection:
     def node(self, node_id: str) -> int:
         """Number of the node `node_id`; -1 if it is not in the graph."""
         return int(pc.index(self.ids, node_id).as_py())
+
+
+def without_pictures(projection: Projection, image_hashes: pa.ChunkedArray) -> Projection:
+    """The projection with the items that have these pictures as items without a picture: nobody's neighbors."""
+    hashes = projection.items["image_hash"]
+    lost = pc.is_in(hashes, value_set=image_hashes.combine_chunks())
+    position = projection.items.column_names.index("image_hash")
+    items = projection.items.set_column(position, "image_hash", pc.if_else(lost, None, hashes))
+    is_neighbor = projection.is_neighbor.copy()
+    is_neighbor[: len(lost)] &= ~_to_numpy(lost)
+    return replace(projection, items=items, is_neighbor=is_neighbor)
 
 
 def project(

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tqdm.auto import tqdm
 
 from graphstore.ppr import best_paths, top_k_ppr
-from graphstore.projection import Projection, project
+from graphstore.projection import Projection, project, without_pictures
 from graphstore.store import GraphStore
 from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot, digest, text_hash
 from ingest.errors import Graph2ImageError
@@ -275,6 +275,8 @@ def _prepare(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> _S
     rows = pc.index_in(projection.items["item_id"], value_set=texts["id"])
     text_hashes = pa.array([text_hash(text or "") for text in texts["text"].take(rows).to_pylist()])
     encoder = settings.encoder
+    unreadable = data.read(f"unreadable/{encoder}", ["image_hash"], pa.schema([("image_hash", pa.string())]))
+    projection = without_pictures(projection, unreadable["image_hash"])
     return _Sampler(
         settings,
         projection,

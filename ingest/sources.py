@@ -136,9 +136,11 @@ def ingest_instructg2i(
         Keys of the rows; the first two are told from the first row by default.
     """
     folder = Path(folder)
-    keys = {"center_key": center_key, "neighbors_key": neighbors_key, "text_key": text_key}
-    metadata = sorted(folder.glob("*/metadata.jsonl"))
-    file = InputFile(folder.resolve().name, metadata, partial(instructg2i.read_instructg2i, folder, **keys), keys)
+    read = partial(
+        instructg2i.read_instructg2i, folder, center_key=center_key, neighbors_key=neighbors_key, text_key=text_key
+    )
+    keys = [center_key, neighbors_key, text_key]
+    file = InputFile(folder.resolve().name, sorted(folder.glob("*/metadata.jsonl")), read, keys)
     with closing(open_image_source(folder)) as images:
         return ingest(data, "instructg2i", [file], instructg2i.ITEM_COLUMNS, images=images, strict=strict, prune=prune)
 

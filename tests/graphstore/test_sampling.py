@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
@@ -242,6 +243,18 @@ def test_missing_embeddings_are_told(store: GraphStore, data: DataRoot, items: l
     data.append("text-embeddings/texts", texts.filter(mask), texts.schema)
     with pytest.raises(Graph2ImageError, match="1 texts have no embedding"):
         sample_all(store, data, SamplerSettings(encoder="texts"))
+
+
+def test_a_picture_that_cannot_be_read_is_in_no_sample(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
+    without = [row | {"image_hash": None} if row["item_id"] == "art:012" else row for row in items]
+    publish_embeddings(data, without, encoder="some")
+    lost = pa.table({"image_hash": ["hash of 012"], "problem": ["cut off"]})
+    data.publish("unreadable/some", [lost], lost.schema)
+    report = sample_all(store, data, SamplerSettings(encoder="some", mode="random"))
+    table = data.read(f"neighbors/{report.digest}")
+    assert report.items == len(items) - 2
+    assert "art:012" not in table["item_id"].to_pylist()
+    assert all(neighbor["item_id"] != "art:012" for row in table["neighbors"].to_pylist() for neighbor in row)
 
 
 def test_unknown_items_types_and_settings(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
