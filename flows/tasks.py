@@ -21,6 +21,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import requests, stages
+from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.sampling import SamplerSettings
 from model.config import load_train_config
@@ -41,9 +42,9 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10)
-def ingest_table(settings: Settings, spec: Path, root: Path) -> str:
-    """Ingest a table; returns the name of its source."""
-    outcome = stages.ingest_table(settings, spec, root)
+def ingest(settings: Settings, ingestion: Ingestion) -> str:
+    """Ingest the files of a source; returns its name."""
+    outcome = ingestion.run(settings)
     record_counts("ingest", outcome)
     return outcome.ingest.source
 

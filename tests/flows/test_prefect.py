@@ -9,6 +9,7 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.ingestion import Ingestion
 from flows.prepare import prepare
 from flows.produce import produce
 
@@ -57,7 +58,8 @@ def prefect_server() -> Iterator[None]:
 
 def test_prepare_then_produce(shop: Path, tiny_config: Path, tmp_path: Path) -> None:
     data = str(tmp_path / "data")
-    digest = prepare(shop / "shop.toml", shop, data=data)
+    ingestion = Ingestion(source="table", files=(str(shop / "shop.toml"),), place=shop)
+    digest = prepare(ingestion, data=data)
     assert (tmp_path / "data" / "neighbors" / digest / "_snapshot.json").exists()
     model_id = produce(tiny_config, limit=4, data=data)
     assert len(list((tmp_path / "data" / "generated" / model_id).glob("*.png"))) == 4
@@ -65,8 +67,8 @@ def test_prepare_then_produce(shop: Path, tiny_config: Path, tmp_path: Path) -> 
     with get_client(sync_client=True) as client:
         runs = {run.name.rsplit("-", 1)[0]: run for run in client.read_task_runs()}
         artifacts = {artifact.key for artifact in client.read_artifacts()}
-    assert {"ingest_table", "embed", "sample", "train", "generate"} <= set(runs)
+    assert {"ingest", "embed", "sample", "train", "generate"} <= set(runs)
     assert all(run.state is not None and run.state.is_completed() for run in runs.values())
     assert {"ingest", "embed", "sample", "train", "generate"} <= artifacts
 
-    assert prepare(shop / "shop.toml", shop, data=data) == digest
+    assert prepare(ingestion, data=data) == digest
