@@ -382,3 +382,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         assert run.returncode == 0, run.stderr
         peaks.append(int(run.stdout))
     assert peaks[1] - peaks[0] < 300, peaks
+
+
+def test_every_reason_is_explained() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "ingestion.md").read_text()
+    assert [reason for reason in RejectReason if f"`{reason}`" not in guide] == []
