@@ -14,29 +14,35 @@ What becomes of the oddities of the real files:
   the same name without that part.
 - A category is known by its path, "Home & Kitchen > Bedding > Sheets": "Sheets" may occur in several places. A path
   ends before a part that is too long to be a name, which is where feature sentences have slipped in.
+
+Whichever way a block of rows is parsed, it becomes the same columns (`ingest.readers.amazonrows`). These are handled one
+at a time: in Arrow, and in Python only once for each distinct value, or for the few rows that need it.
 """
 
 from __future__ import annotations
 
-import ast
 import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.batches import Batch, BatchBuilder, EdgeLists
+from ingest.batches import BATCH_SCHEMA, DECLARED_NAME_SCHEMA, ENTITY_RELATION_SCHEMA, Batch
 from ingest.errors import Graph2ImageError
+from ingest.readers.amazonrows import BLURBS, LINKS, MAX_COUNT, SIZES, Row, as_upstream, row_columns, upstream_columns
+from ingest.readers.columns import edges, flat, has_any, links, mapped, prefixed, squeezed, stripped, where
 from ingest.readers.jsonrows import json_rows
 from ingest.readers.lines import Block, first_lines, read_batches
-from ingest.records import RejectReason
+from ingest.readers.literals import parse_literal
+from ingest.records import RejectReason, RejectRecord
 
 #: `price` is in US dollars, as listed when the release was collected; ratings are of 2023 only.
 ITEM_COLUMNS = pa.schema(
@@ -49,10 +55,6 @@ ITEM_COLUMNS = pa.schema(
     ]
 )
 
-#: A longer line is no product of 2014, and more than this many brackets in each other, or signs, are no literal of it.
-MAX_LITERAL_BYTES = 1 << 20
-MAX_NESTING = 64
-
 MAX_CATEGORY_DEPTH = 8
 MAX_CATEGORY_NAME = 60
 
@@ -62,26 +64,13 @@ MAX_FALLBACK_TEXT = 300
 #: Rows that show which release a file is from.
 _ROWS_LOOKED_AT = 100
 
-#: Types of the links by key; those of 2014 are in a dict of their own, those of the later releases in the row.
-_LINKS_2014 = {
-    "also_viewed": "CO_VIEWED",
-    "also_bought": "ALSO_BOUGHT",
-    "bought_together": "BOUGHT_TOGETHER",
-    "buy_after_viewing": "BOUGHT_AFTER_VIEWING",
-}
-_LINKS = {"also_view": "CO_VIEWED", "also_buy": "ALSO_BOUGHT", "bought_together": "BOUGHT_TOGETHER"}
-
-_WEB = ("http://", "https://")
-#: Of a picture of 2023, the largest first.
-_SIZES = ("hi_res", "large", "thumb")
 _NO_PICTURE = "/x-site/icons/no-img"
 
-_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3}){1,3}(?:\.\d+)?|\d{1,12}(?:\.\d+)?)", re.ASCII)
-_ALT_TEXT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""")
-#: A string, which may lack its end (else a search for it would begin at each quote), a bracket or a sign.
-_LITERAL_TOKEN = re.compile(rb"""'[^'\\]*(?:\\.[^'\\]*)*'?|"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\](){}]|[-+~]""", re.DOTALL)
+#: Between the parts of a category path, for as long as it takes to find the distinct ones.
+_PART_END = "\x1f"
 
-Row = dict[str, Any]
+_ALT_TEXT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+
 Decode = Callable[[bytes], Any]
 
 
@@ -97,7 +86,7 @@ def read_amazon(path: Path, workers: int = 1) -> Iterator[Batch]:
     path
         `meta_<Category>.json.gz` (2014, 2018) or `.jsonl.gz` (2023); or plain, or `.zst`.
     workers
-        Processes that parse; 1 for this one.
+        How many blocks are parsed at once: in threads, or in processes if the rows are Python literals.
 
     Raises
     ------
@@ -105,7 +94,8 @@ def read_amazon(path: Path, workers: int = 1) -> Iterator[Batch]:
         If the file cannot be read, or is of no release.
     """
     release, decode = _detect(path)
-    yield from read_batches(path, partial(_parse, release=release, decode=decode), workers)
+    parse = partial(_parse, release=release, decode=decode)
+    yield from read_batches(path, parse, workers, in_threads=decode is orjson.loads)
 
 
 def _detect(path: Path) -> tuple[int, Decode]:
@@ -115,14 +105,14 @@ def _detect(path: Path) -> tuple[int, Decode]:
         raise Graph2ImageError(f"{path} has no row that can be read", "It is blank, or cut off at its start.")
     found: Counter[tuple[int, Decode]] = Counter()
     for line in lines:
-        for decode in (orjson.loads, _literal):
+        for decode in (orjson.loads, parse_literal):
             try:
                 row = decode(line)
             except ValueError:
                 continue
             if isinstance(row, dict) and ("asin" in row or "parent_asin" in row):
                 # The 2014 release is also passed around as JSON.
-                old = decode is _literal or "related" in row or "imUrl" in row
+                old = decode is parse_literal or "related" in row or "imUrl" in row
                 found[2014 if old else 2023 if "parent_asin" in row else 2018, decode] += 1
             break
     if not found:
@@ -134,97 +124,196 @@ def _detect(path: Path) -> tuple[int, Decode]:
     return found.most_common(1)[0][0]
 
 
-def _literal(line: bytes) -> Any:
-    """The value of a Python literal that JSON can express too; ValueError if it is none, or is not safe to parse."""
-    if len(line) > MAX_LITERAL_BYTES:
-        raise ValueError(f"the literal is over {MAX_LITERAL_BYTES} bytes")
-    if not _is_shallow(line):
-        raise ValueError("the literal is nested too deeply")
-    text = line.decode()
-    try:
-        value = ast.literal_eval(text)
-        # Refuses what no file may contain: sets, bytes, complex numbers, lone surrogates, keys that are not text.
-        orjson.dumps(value)
-    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(f"not a Python literal: {error}") from error
-    return value
-
-
-def _is_shallow(line: bytes) -> bool:
-    """Whether a literal can be parsed without fear for the stack."""
-    # Few brackets and signs altogether: in nearly all rows, even with those in the texts.
-    if len(line) - len(line.translate(None, b"[{(-+~")) <= MAX_NESTING:
-        return True
-    depth = signs = 0
-    for match in _LITERAL_TOKEN.finditer(line):
-        token = match[0]
-        if token in b"[{(":
-            depth += 1
-        elif token in b"]})":
-            depth -= 1
-        elif token in b"-+~":
-            signs += 1
-        if depth > MAX_NESTING or signs > MAX_NESTING:
-            return False
-    return True
-
-
 def _parse(block: Block, release: int, decode: Decode) -> Batch:
-    """The products of a block; every value is looked at, as any key may be absent or of another type."""
-    batch = BatchBuilder("amazon", block.file, "Product", ITEM_COLUMNS)
-    add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raws.append
-    add_title, add_text, add_refs = batch.titles.append, batch.texts.append, batch.image_refs.append
-    add_main_category, add_price, add_rating, add_rating_count = (
-        batch.columns[name].append for name in ("main_category", "price", "rating", "rating_count")
+    """The products of a block."""
+    rejects: list[RejectRecord] = []
+    numbers = np.arange(block.first_row, block.first_row + len(block.lines))
+    raws: Sequence[bytes] = block.lines
+    rows = raws
+    columns = upstream_columns(block.lines, release) if decode is orjson.loads else None
+    if columns is None:
+        found = [(number, line, as_upstream(row)) for number, line, row in json_rows(block, rejects, decode)]
+        numbers = np.array([number for number, _, _ in found], np.int64)
+        raws, rows = [line for _, line, _ in found], [row for _, _, row in found]
+        columns = row_columns(rows)
+    ids = pc.coalesce(stripped(columns["asin"]), stripped(columns["parent_asin"]))
+    if ids.null_count:
+        detail = "there is neither an asin nor a parent_asin"
+        for at in pc.indices_nonzero(ids.is_null()).to_pylist():
+            rejects.append(RejectRecord(block.file, int(numbers[at]), RejectReason.MISSING_ID, detail, raws[at]))
+        kept = pc.indices_nonzero(ids.is_valid())
+        numbers = numbers[kept.to_numpy()]
+        raws, rows = ([values[at] for at in kept.to_pylist()] for values in (raws, rows))
+        columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
+    count = len(ids)
+    main_categories = pc.coalesce(*(mapped(_category_name, columns[key]) for key in ("main_category", "main_cat")))
+    brands = pc.coalesce(*(mapped(_brand_name, columns[key]) for key in ("brand", "store")))
+    tree = _CategoryTree()
+    placed, leaves = _leaves(tree, columns["paths"], main_categories)
+    titles = _titles(columns["title"])
+    first_leaves = leaves.take(_first_of_each(placed.to_numpy(), np.arange(len(placed)), count))
+    price, rating, rating_count = (columns[key] for key in ("price", "average_rating", "rating_number"))
+    items = [
+        pa.array(numbers),
+        prefixed("amazon:", ids),
+        pa.repeat(pa.scalar("Product"), count),
+        titles,
+        _texts(titles, rows, brands, first_leaves),
+        _image_refs(columns),
+        pa.nulls(count, pa.string()),
+        pa.nulls(count, pa.string()),
+        pa.repeat(pa.scalar(release, pa.int64()), count),
+        main_categories,
+        where(pc.and_(pc.greater_equal(price, 0), pc.is_finite(price)), price),
+        where(pc.and_(release == 2023, pc.is_finite(rating)), rating),
+        where(
+            pc.and_(release == 2023, pc.and_(pc.greater_equal(rating_count, 0), pc.less(rating_count, MAX_COUNT))),
+            rating_count,
+        ),
+    ]
+    return Batch(
+        file=block.file,
+        items=pa.table(items, schema=pa.schema([*BATCH_SCHEMA, *ITEM_COLUMNS])),
+        raws=raws,
+        edges=[
+            edges("BY_BRAND", "Brand", pa.array(np.arange(count, dtype=np.int32)), brands),
+            edges("IN_CATEGORY", "Category", placed, leaves),
+            *(links("amazon", type_, *flat(_targets(columns, *keys)), ids) for type_, *keys in LINKS),
+        ],
+        entities=tree.names(),
+        entity_relations=tree.relations(),
+        rejects=rejects,
     )
-    brands = batch.edges("BY_BRAND", "Brand")
-    categories = batch.edges("IN_CATEGORY", "Category")
-    links = {type_: _JoinedLinks() for type_ in _LINKS_2014.values()}
-    tree = _CategoryTree(batch)
-    position = 0
-    for number, line, row in json_rows(block, batch.rejects, decode):
-        asin = row.get("asin") or row.get("parent_asin")
-        if type(asin) is not str or not (asin := asin.strip()):
-            batch.reject(number, RejectReason.MISSING_ID, "there is neither an asin nor a parent_asin", line)
-            continue
-        add_row(number)
-        add_id(asin)
-        add_raw(line)
-        add_refs(_image_refs(row))
-        add_price(_price(row.get("price")))
-        main_category = row.get("main_category") or row.get("main_cat")
-        main_category = _category_name(main_category) if type(main_category) is str else None
-        add_main_category(main_category)
-        if release == 2023:
-            rating, rating_count = row.get("average_rating"), row.get("rating_number")
-            add_rating(float(rating) if type(rating) is float or type(rating) is int else None)
-            add_rating_count(rating_count if type(rating_count) is int and 0 <= rating_count < 1 << 53 else None)
 
-        brand = row.get("brand") or row.get("store")
-        brand = _brand_name(brand) if type(brand) is str else None
-        if brand:
-            brands.items.append(position)
-            brands.targets.append(brand)
-        leaves = tree.leaves(row.get("category") or row.get("categories")) or tree.leaves([main_category])
-        for leaf in leaves:
-            categories.items.append(position)
-            categories.targets.append(leaf)
-        related = row.get("related")
-        related, types = (related, _LINKS_2014) if type(related) is dict else (row, _LINKS)
-        for key, type_ in types.items():
-            targets = related.get(key)
-            if targets and type(targets) is list:
-                links[type_].add(position, targets)
 
-        title = row.get("title")
-        title = _clean(title) if type(title) is str else None
-        add_title(title)
-        add_text(title or _fallback_text(row, brand, leaves))
-        position += 1
-    batch.columns["release"] += [release] * position
-    for type_, joined in links.items():
-        joined.split_into(batch.edges(type_))
-    return batch.finish()
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _first_of_each(items: npt.NDArray[np.int32], places: npt.NDArray[np.int64], count: int) -> pa.Int64Array:
+    """For each of `count` items the first of its `places`, or null if it has none; `items` are in order."""
+    first = np.flatnonzero(np.diff(items, prepend=-1))
+    found = np.full(count, -1)
+    found[items[first]] = places[first]
+    return pa.array(found, mask=found < 0)
+
+
+def _titles(texts: pa.StringArray) -> pa.StringArray:
+    """`_clean` of each; only few need more than to be squeezed."""
+    titles = squeezed(texts)
+    odd = pc.or_(
+        pc.match_substring(titles, "&"),
+        pc.or_(pc.starts_with(titles, "<"), pc.match_substring(titles, "aPageStart")),
+    ).fill_null(False)
+    return pc.replace_with_mask(titles, odd, pa.array(map(_clean, titles.filter(odd).to_pylist()), pa.string()))
+
+
+def _texts(
+    titles: pa.StringArray, rows: Sequence[bytes], brands: pa.StringArray, leaves: pa.StringArray
+) -> pa.StringArray:
+    """The titles, and for an item without one what else its row, in JSON, says of it."""
+    untitled = pc.indices_nonzero(titles.is_null())
+    found = (orjson.loads(rows[at]) for at in untitled.to_pylist())
+    instead = map(_fallback_text, found, brands.take(untitled).to_pylist(), leaves.take(untitled).to_pylist())
+    return pc.replace_with_mask(titles, titles.is_null(), pa.array(instead, pa.string()))
+
+
+def _leaves(
+    tree: _CategoryTree, paths: pa.ListArray, main_categories: pa.StringArray
+) -> tuple[pa.Int32Array, pa.StringArray]:
+    """Items in order and the categories that their paths lead to, or else their main category."""
+    items, paths = flat(paths)
+    # A path is joined to be one value; it would be null if a part were.
+    parts = pa.ListArray.from_arrays(paths.offsets, paths.values.fill_null(""))
+    leaves = mapped(tree.leaf, pc.binary_join(parts, _PART_END))
+    items, leaves = items.filter(leaves.is_valid()), leaves.drop_null()
+    has_none = np.full(len(main_categories), True)
+    has_none[items.to_numpy()] = False
+    others = pc.indices_nonzero(pc.and_(pa.array(has_none), main_categories.is_valid())).cast(pa.int32())
+    if not len(others):
+        return items, leaves
+    mains = mapped(tree.leaf, main_categories.take(others))
+    items = pa.concat_arrays([items, others.filter(mains.is_valid())])
+    order = np.argsort(items.to_numpy(), kind="stable")
+    return items.take(order), pa.concat_arrays([leaves, mains.drop_null()]).take(order)
+
+
+def _targets(columns: dict[str, pa.Array], key_2014: str, key: str | None) -> pa.ListArray:
+    """The ids that rows have under the first key in their `related`, or under the second key if they have none."""
+    related = columns["related"]
+    lists = pc.struct_field(related, key_2014)
+    return lists if key is None else pc.if_else(related.is_valid(), lists, columns[key])
+
+
+def _image_refs(columns: dict[str, pa.Array]) -> pa.ListArray:
+    """Addresses of the main picture of each product, the largest first."""
+    large = _first_address(columns["imageURLHighRes"])
+    thumbnails = pc.coalesce(_first_address(columns["imageURL"]), _first_address(columns["image"]))
+    enlarged = _enlarged(thumbnails)
+    only = pc.coalesce(large, where(_is_address(columns["imUrl"]), columns["imUrl"]))
+    only = where(thumbnails.is_null(), only)
+    first = pc.coalesce(
+        where(pc.not_equal(large, enlarged), large), where(pc.invert(pc.match_substring(only, _NO_PICTURE)), only)
+    )
+    has_images = has_any(columns["images"])
+    return _rows_of(
+        [
+            pc.if_else(has_images, size, address)
+            for size, address in zip(_sizes(columns["images"]), (first, enlarged, thumbnails), strict=True)
+        ]
+    )
+
+
+def _sizes(images: pa.ListArray) -> list[pa.StringArray]:
+    """Of the picture marked as the main one, or else of the first that has an address at all, those of each size."""
+    items, pictures = flat(images)
+    sizes = [where(_is_address(size), size) for size in (pc.struct_field(pictures, key) for key in SIZES)]
+    has_any = pc.coalesce(*sizes).is_valid()
+    is_main = pc.and_(has_any, pc.equal(pc.struct_field(pictures, "variant"), "MAIN"))
+    main, first = (_firstwhere(mask, items, len(images)) for mask in (is_main, has_any))
+    return [size.take(pc.coalesce(main, first)) for size in sizes]
+
+
+def _first_address(lists: pa.ListArray) -> pa.StringArray:
+    items, addresses = flat(lists)
+    return addresses.take(_firstwhere(_is_address(addresses), items, len(lists)))
+
+
+def _firstwhere(mask: pa.BooleanArray, items: pa.Int32Array, count: int) -> pa.Int64Array:
+    """For each of `count` items the first place where `mask` is true, or null if there is none."""
+    places = np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False))
+    return _first_of_each(items.to_numpy()[places], places, count)
+
+
+def _is_address(texts: pa.StringArray) -> pa.BooleanArray:
+    return pc.or_(pc.starts_with(texts, "http://"), pc.starts_with(texts, "https://"))
+
+
+def _enlarged(thumbnails: pa.StringArray) -> pa.StringArray:
+    """The addresses without the part of the file name that asks for a size: `41abc._SS40_.jpg` is `41abc.jpg`."""
+    names, rests = _halves(thumbnails, "._", from_end=True)
+    _, ends = _halves(rests, "_.")
+    has_size = pc.and_(pc.not_equal(names, ""), pc.invert(pc.match_substring(rests, "/")))
+    return pc.coalesce(where(has_size, pc.binary_join_element_wise(names, ends, ".")), thumbnails)
+
+
+def _halves(texts: pa.StringArray, mark: str, *, from_end: bool = False) -> tuple[pa.StringArray, pa.StringArray]:
+    """What is before and after a mark; null where there is none."""
+    parts = pc.split_pattern(texts, mark, max_splits=1, reverse=from_end)
+    parts = where(pc.equal(pc.list_value_length(parts), 2), parts)
+    return pc.list_element(parts, 0), pc.list_element(parts, 1)
+
+
+def _rows_of(columns: list[pa.StringArray]) -> pa.ListArray:
+    """For each row its values in `columns` that are not null."""
+    valid = np.column_stack([column.is_valid().to_numpy(zero_copy_only=False) for column in columns])
+    places = np.arange(valid.size).reshape(valid.shape[::-1]).T[valid]
+    ends = np.cumsum(valid.sum(axis=1))
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], ends]), pa.int32()), pa.concat_arrays(columns).take(pa.array(places))
+    )
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
 
 
 def _clean(text: str) -> str | None:
@@ -237,29 +326,14 @@ def _clean(text: str) -> str | None:
     return " ".join(text.split()) or None  # `squeeze`, without the call
 
 
-def _fallback_text(row: Row, brand: str | None, leaves: Sequence[str]) -> str | None:
+def _fallback_text(row: Row, brand: str | None, leaf: str | None) -> str | None:
     """What else an item without a title says of itself."""
-    for key in ("feature", "features", "description"):
+    for key in BLURBS:
         value = row.get(key)
         for sentence in value if isinstance(value, list) else [value]:
             if isinstance(sentence, str) and (text := _clean(sentence)):
                 return text[:MAX_FALLBACK_TEXT].rstrip()
-    return " ".join([*([brand] if brand else []), *(leaf.rsplit(" > ", 1)[-1] for leaf in leaves[:1])]) or None
-
-
-def _price(value: object) -> float | None:
-    """A price in dollars; None if it is none, or a range."""
-    if type(value) is str:
-        return _price_of_text(value) if value else None
-    if type(value) is float or type(value) is int:
-        return float(value) if 0 <= value < inf else None
-    return None
-
-
-@lru_cache(1 << 14)
-def _price_of_text(text: str) -> float | None:
-    found = _PRICE.fullmatch(text.strip())
-    return float(found[1].replace(",", "")) if found else None
+    return " ".join([*([brand] if brand else []), *([leaf.rsplit(" > ", 1)[-1]] if leaf else [])]) or None
 
 
 @lru_cache(1 << 16)
@@ -279,116 +353,34 @@ def _category_name(text: str) -> str | None:
 
 
 class _CategoryTree:
-    """The categories of a batch: each is declared with its name and its parent when a path first leads to it."""
+    """The categories of a batch: each is noted with its name and its parent when a path first leads to it."""
 
-    def __init__(self, batch: BatchBuilder) -> None:
-        self._names = batch.entity_names
-        self._relations = batch.entity_relations
-        self._leaves: dict[tuple[object, ...], Sequence[str]] = {}
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
 
-    def leaves(self, paths: object) -> Sequence[str]:
-        """Keys of the categories that one path (2018, 2023) or a list of paths (2014) lead to."""
-        if type(paths) is not list:
-            return ()
-        try:
-            return self._leaves[tuple(paths)]
-        except KeyError:
-            leaf = self._declare(paths)
-            leaves = self._leaves[tuple(paths)] = (leaf,) if leaf else ()
-            return leaves
-        except TypeError:  # lists cannot be looked up
-            return [leaf for path in paths if type(path) is list and (leaf := self._declare(path))]
-
-    def _declare(self, path: list[object]) -> str | None:
+    def leaf(self, path: str) -> str | None:
+        """Key of the category that a joined path leads to."""
         key = None
         depth = 0
-        for part in path:
-            name = _clean(part) if isinstance(part, str) else None
+        for part in path.split(_PART_END):
+            name = _clean(part)
             if name is None:
                 continue
             if len(name) > MAX_CATEGORY_NAME or depth == MAX_CATEGORY_DEPTH:
                 break
             parent, key = key, name if key is None else f"{key} > {name}"
-            self._names["Category", key] = name
+            self._names[key] = name
             if parent is not None:
-                self._relations["SUBCATEGORY_OF", "Category", key, "Category", parent] = None
+                self._parents[key] = parent
             depth += 1
         return key
 
+    def names(self) -> pa.Table:
+        columns = [["Category"] * len(self._names), list(self._names), list(self._names.values())]
+        return pa.table(columns, schema=DECLARED_NAME_SCHEMA)
 
-def _image_refs(row: Row) -> list[str]:
-    """Addresses of the main picture of a product, the largest first."""
-    images = row.get("images")
-    if images:
-        return _refs_2023(images)
-    large = _first_address(row.get("imageURLHighRes"))
-    thumbnail = _first_address(row.get("imageURL") or row.get("image"))
-    if thumbnail is None:
-        only = large or _first_address(row.get("imUrl"))
-        return [only] if only is not None and _NO_PICTURE not in only else []
-    enlarged = _enlarged(thumbnail)
-    return [enlarged, thumbnail] if large is None or large == enlarged else [large, enlarged, thumbnail]
-
-
-def _first_address(addresses: object) -> str | None:
-    if not addresses:
-        return None
-    for address in addresses if type(addresses) is list else (addresses,):
-        if type(address) is str and address.startswith(_WEB):
-            return address
-    return None
-
-
-def _enlarged(thumbnail: str) -> str:
-    """The address without the part of the file name that asks for a size: `41abc._SS40_.jpg` is `41abc.jpg`."""
-    name, _, rest = thumbnail.rpartition("._")
-    end = rest.find("_.")
-    return name + rest[end + 1 :] if name and end >= 0 and "/" not in rest else thumbnail
-
-
-def _refs_2023(images: object) -> list[str]:
-    """Of the picture marked as the main one, or else of the first that has an address at all."""
-    if isinstance(images, dict):  # parallel lists, as in the Parquet view of the data
-        columns = {key: values for key, values in images.items() if isinstance(values, list)}
-        count = max(map(len, columns.values()), default=0)
-        images = [{key: values[i] for key, values in columns.items() if i < len(values)} for i in range(count)]
-    other: list[str] = []
-    for image in images if type(images) is list else ():
-        if type(image) is dict:
-            is_main = image.get("variant") == "MAIN"
-            if is_main or not other:
-                refs = [size for key in _SIZES if type(size := image.get(key)) is str and size.startswith(_WEB)]
-                if is_main and refs:
-                    return refs
-                other = other or refs
-    return other
-
-
-class _JoinedLinks:
-    """Links of one type while a batch is parsed: the targets of an item as one string, which Arrow splits at the end.
-
-    There are a dozen and more per item: kept as Python strings they would take more time than all the rest.
-    """
-
-    def __init__(self) -> None:
-        self._items: list[int] = []
-        self._targets: list[str] = []
-
-    def add(self, item: int, targets: list[str]) -> None:
-        """Item number `item` of the batch leads to those of `targets` that are text."""
-        try:
-            joined = "\n".join(targets)
-        except TypeError:
-            joined = "\n".join(target for target in targets if isinstance(target, str))
-        self._items.append(item)
-        self._targets.append(joined)
-
-    def split_into(self, edges: EdgeLists) -> None:
-        """Fill `edges`, without the targets that are blank."""
-        lists = pc.split_pattern(pa.array(self._targets, pa.string()), "\n")
-        items = pa.array(self._items, pa.int32()).take(pc.list_parent_indices(lists))
-        targets = lists.flatten()
-        named = pc.not_equal(targets, "")
-        if not pc.all(named).as_py():
-            items, targets = items.filter(named), targets.filter(named)
-        edges.items, edges.targets = items, targets
+    def relations(self) -> pa.Table:
+        label = ["Category"] * len(self._parents)
+        columns = [["SUBCATEGORY_OF"] * len(label), label, list(self._parents), label, list(self._parents.values())]
+        return pa.table(columns, schema=ENTITY_RELATION_SCHEMA)

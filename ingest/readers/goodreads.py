@@ -13,19 +13,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pj
 
-from ingest.batches import BATCH_SCHEMA, Batch, BatchBuilder, Edges, edges_where, first_distinct
+from ingest.batches import BATCH_SCHEMA, Batch, BatchBuilder
 from ingest.errors import Graph2ImageError
+from ingest.readers.columns import (
+    columns_of,
+    edges,
+    flat,
+    joined_rows,
+    links,
+    parsed_rows,
+    prefixed,
+    squeezed,
+    stripped,
+)
 from ingest.readers.jsonrows import json_rows
 from ingest.readers.lines import Block, first_lines, read_batches
 from ingest.records import RejectReason, RejectRecord, squeeze
@@ -132,28 +140,29 @@ def _parse_books(block: Block, min_shelf_count: int) -> Batch:
     rejects: list[RejectRecord] = []
     numbers: Sequence[int] = range(block.first_row, block.first_row + len(block.lines))
     raws: Sequence[bytes] = block.lines
-    table = _upstream_rows(block.lines)
+    content = joined_rows(block.lines)
+    table = None if content is None else parsed_rows(content, len(block.lines), _ROW_SCHEMA)
     if table is None:
         rows = list(json_rows(block, rejects))
         numbers = [number for number, _, _ in rows]
         raws = [line for _, line, _ in rows]
         table = pa.Table.from_pylist([_as_upstream(row) for _, _, row in rows], _ROW_SCHEMA)
-    columns = {name: _array(table[name]) for name in _ROW_SCHEMA.names}
-    ids = _strings(columns["book_id"])
+    columns = columns_of(table)
+    ids = stripped(columns["book_id"])
     if ids.null_count:
         for position in pc.indices_nonzero(ids.is_null()).to_pylist():
             rejects.append(_missing_id(block.file, numbers[position], "book_id", raws[position]))
         kept = pc.indices_nonzero(ids.is_valid())
         numbers, raws = ([values[position] for position in kept.to_pylist()] for values in (numbers, raws))
         columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
-    works = _strings(columns["work_id"])
-    titles = _squeezed(columns["title"])
+    works = stripped(columns["work_id"])
+    titles = squeezed(columns["title"])
     items = [
         pa.array(numbers, pa.int64()),
-        pc.binary_join_element_wise("goodreads:", ids, ""),
+        prefixed("goodreads:", ids),
         pa.repeat(pa.scalar("Book"), len(ids)),
         titles,
-        pc.coalesce(_squeezed(columns["title_without_series"]), titles),
+        pc.coalesce(squeezed(columns["title_without_series"]), titles),
         _image_refs(columns["image_url"]),
         works,
         pa.nulls(len(ids), pa.string()),
@@ -164,55 +173,22 @@ def _parse_books(block: Block, min_shelf_count: int) -> Batch:
         items=pa.table(items, schema=pa.schema([*BATCH_SCHEMA, *ITEM_COLUMNS])),
         raws=raws,
         edges=[
-            _links(*_flat(columns["similar_books"]), ids),
-            _edges("WRITTEN_BY", "Author", *_authors(columns["authors"])),
-            _edges("IN_SERIES", "Series", *_flat(columns["series"])),
-            _edges("EDITION_OF", "Work", pa.array(range(len(works)), pa.int32()), works),
-            _edges("ON_SHELF", "Shelf", *_shelves(columns["popular_shelves"], min_shelf_count)),
+            links("goodreads", "SIMILAR_TO", *flat(columns["similar_books"]), ids),
+            edges("WRITTEN_BY", "Author", *_authors(columns["authors"])),
+            edges("IN_SERIES", "Series", *flat(columns["series"])),
+            edges("EDITION_OF", "Work", pa.array(range(len(works)), pa.int32()), works),
+            edges("ON_SHELF", "Shelf", *_shelves(columns["popular_shelves"], min_shelf_count)),
         ],
         rejects=rejects,
     )
 
 
-def _upstream_rows(lines: Sequence[bytes]) -> pa.Table | None:
-    """The rows as columns, or None if one is not as upstream writes them."""
-    content = b"\n".join(lines)
-    ends = pa.py_buffer(np.array([0, len(content)], np.int32))
-    try:
-        # The parser does not mind what is not UTF-8.
-        pa.StringArray.from_buffers(1, ends, pa.py_buffer(content)).validate(full=True)
-        table = pj.read_json(
-            pa.BufferReader(content),
-            pj.ReadOptions(use_threads=False, block_size=len(content) + 1),
-            pj.ParseOptions(explicit_schema=_ROW_SCHEMA, unexpected_field_behavior="ignore"),
-        )
-    except pa.ArrowException:
-        return None
-    # A blank line is no row here, and a line of two objects is two.
-    return table if len(table) == len(lines) and b"" not in lines else None
-
-
 # -- columns ---------------------------------------------------------------------------------------------------------
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _strings(values: pa.StringArray) -> pa.StringArray:
-    """Without blanks around; null where nothing is left."""
-    trimmed = pc.utf8_trim_whitespace(values)
-    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
-
-
-def _squeezed(values: pa.StringArray) -> pa.StringArray:
-    """`records.squeeze`, and null where nothing is left."""
-    return pc.binary_join(pc.utf8_split_whitespace(_strings(values)), " ")
 
 
 def _typed(values: pa.StringArray, type_: pa.DataType) -> pa.Array:
     """Null where a string holds no value of that type."""
-    strings = _strings(values)
+    strings = stripped(values)
     if pa.types.is_string(type_):
         return strings
     if pa.types.is_boolean(type_):
@@ -247,7 +223,7 @@ def _number(text: str) -> float | None:
 
 def _image_refs(urls: pa.StringArray) -> pa.ListArray:
     """One address, or none where there is no cover."""
-    urls = _strings(urls)
+    urls = stripped(urls)
     pictured = pc.and_(urls.is_valid(), pc.invert(pc.match_substring(urls, PLACEHOLDER_COVER).fill_null(False)))
     ends = pc.cumulative_sum(pictured.cast(pa.int32()))
     return pa.ListArray.from_arrays(pa.concat_arrays([pa.array([0], pa.int32()), ends]), urls.filter(pictured))
@@ -256,49 +232,17 @@ def _image_refs(urls: pa.StringArray) -> pa.ListArray:
 # -- relations -------------------------------------------------------------------------------------------------------
 
 
-def _flat(lists: pa.ListArray) -> tuple[pa.Int32Array, pa.Array]:
-    """The elements of all lists, after the number of the list that each is in."""
-    return pc.list_parent_indices(lists).cast(pa.int32()), pc.list_flatten(lists)
-
-
-def _edges(
-    type_: str,
-    label: str | None,
-    items: pa.Int32Array,
-    targets: pa.StringArray,
-    weights: pa.DoubleArray | None = None,
-    roles: pa.StringArray | None = None,
-) -> Edges:
-    targets = _strings(targets)
-    return edges_where(
-        Edges(type_, label, items, targets.dictionary_encode(), weights, roles),
-        targets.is_valid().to_numpy(zero_copy_only=False),
-    )
-
-
-def _links(items: pa.Int32Array, targets: pa.StringArray, ids: pa.StringArray) -> Edges:
-    """The similar books, without the book itself and without repeats."""
-    edges = _edges("SIMILAR_TO", None, items, targets)
-    books, similar = edges.items.to_numpy(), edges.targets.indices.to_numpy()
-    own = pc.index_in(ids, edges.targets.dictionary).fill_null(-1).to_numpy()
-    links = pc.binary_join_element_wise("goodreads:", edges.targets.dictionary, "")
-    return edges_where(
-        replace(edges, targets=pa.DictionaryArray.from_arrays(edges.targets.indices, links)),
-        (own[books] != similar) & first_distinct(books, similar),
-    )
-
-
 def _authors(lists: pa.ListArray) -> tuple[pa.Int32Array, pa.StringArray, None, pa.StringArray]:
-    items, authors = _flat(lists)
-    return items, pc.struct_field(authors, "author_id"), None, _squeezed(pc.struct_field(authors, "role"))
+    items, authors = flat(lists)
+    return items, pc.struct_field(authors, "author_id"), None, squeezed(pc.struct_field(authors, "role"))
 
 
 def _shelves(lists: pa.ListArray, min_count: int) -> tuple[pa.Int32Array, pa.StringArray, pa.DoubleArray]:
-    items, shelves = _flat(lists)
+    items, shelves = flat(lists)
     counts = _typed(pc.struct_field(shelves, "count"), pa.int64())
     used = pc.indices_nonzero(pc.greater_equal(counts, min_count).fill_null(False))
     items, counts = items.take(used), counts.take(used)
-    names = _squeezed(pc.struct_field(shelves, "name").take(used))
+    names = squeezed(pc.struct_field(shelves, "name").take(used))
     said = pc.invert(pc.is_in(names, BOOKKEEPING_SHELVES))
     return items.filter(said), names.filter(said), counts.filter(said).cast(pa.float64())
 

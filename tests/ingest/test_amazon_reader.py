@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ingest.batches import Batch
 from ingest.errors import Graph2ImageError
-from ingest.readers.amazon import MAX_CATEGORY_DEPTH, MAX_LITERAL_BYTES, read_amazon
+from ingest.readers.amazon import MAX_CATEGORY_DEPTH, read_amazon
+from ingest.readers.literals import MAX_LITERAL_BYTES
 from ingest.records import RejectReason
 from ingest.sampledata import paint_amazon
 from ingest.sampledata.amazon import MAIN_FILES

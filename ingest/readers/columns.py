@@ -1,0 +1,145 @@
+"""Rows as Arrow columns: how a block of JSON lines becomes a table, and what readers do to its columns.
+
+Parsing a row and looking at each of its values takes Python longer than any other stage of the ingestion. So a block
+whose rows are as upstream writes them is parsed by Arrow, which also lets other threads go on, and is handled a column
+at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from ingest.batches import Edges, edges_where, first_distinct
+
+_STRING = pa.string()
+_START, _END = itemgetter(slice(1)), itemgetter(slice(-1, None))
+
+# -- lines -----------------------------------------------------------------------------------------------------------
+
+
+def joined_rows(lines: Sequence[bytes]) -> bytes | None:
+    """The lines as one text for `parsed_rows`; None if one starts or ends like no object, or is not UTF-8."""
+    if set(map(_START, lines)) != {b"{"} or set(map(_END, lines)) != {b"}"}:
+        return None
+    content = b"\n".join(lines)
+    ends = pa.py_buffer(np.array([0, len(content)], np.int32))
+    try:
+        # The parser does not mind what is not UTF-8.
+        pa.StringArray.from_buffers(1, ends, pa.py_buffer(content)).validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return content
+
+
+def parsed_rows(content: bytes, count: int, schema: pa.Schema) -> pa.Table | None:
+    """The fields in `schema` of `count` joined rows, or None if a line holds anything else."""
+    try:
+        table = json_table(content, schema)
+    except pa.ArrowException:
+        return None
+    # No object begins on one line and ends on the next: "}" and "{" with nothing between are in no object. So each line
+    # has at least one, and if there are as many as lines, exactly one.
+    return table if len(table) == count else None
+
+
+def json_table(content: bytes, schema: pa.Schema) -> pa.Table:
+    """The fields in `schema` of a text of objects; an ArrowException if there are none, or if one has another type."""
+    return pj.read_json(
+        pa.BufferReader(content),
+        pj.ReadOptions(use_threads=False, block_size=len(content) + 1),
+        pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+
+
+def columns_of(table: pa.Table) -> dict[str, pa.Array]:
+    """The columns by name, each in one piece."""
+    return {name: _whole(table[name]) for name in table.column_names}
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def stripped(values: pa.StringArray) -> pa.StringArray:
+    """Without blanks around; null where nothing is left."""
+    trimmed = pc.utf8_trim_whitespace(values)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+
+
+def squeezed(values: pa.StringArray) -> pa.StringArray:
+    """`records.squeeze`, and null where nothing is left."""
+    return pc.binary_join(pc.utf8_split_whitespace(stripped(values)), " ")
+
+
+def mapped(function: Callable[[str], Any], values: pa.StringArray, type_: pa.DataType = _STRING) -> pa.Array:
+    """`function` of each value, called once for each distinct one; it may return None."""
+    coded = values.dictionary_encode()
+    results = pa.array(map(function, coded.dictionary.to_pylist()), type_)
+    return results.take(coded.indices)
+
+
+def where(mask: pa.BooleanArray, values: pa.Array) -> pa.Array:
+    """The values, null where `mask` is not true."""
+    return pc.if_else(mask, values, pa.scalar(None, values.type))
+
+
+def prefixed(prefix: str, values: pa.StringArray) -> pa.StringArray:
+    """The values with `prefix` before each; several times as fast as joining the two."""
+    return pc.binary_replace_slice(values, 0, 0, prefix)
+
+
+def has_any(lists: pa.ListArray) -> pa.BooleanArray:
+    """Whether a list has elements; a null has none."""
+    return pc.greater(pc.list_value_length(lists), 0).fill_null(False)
+
+
+def flat(lists: pa.ListArray) -> tuple[pa.Int32Array, pa.Array]:
+    """The elements of all lists, after the number of the list that each is in."""
+    return pc.list_parent_indices(lists).cast(pa.int32()), pc.list_flatten(lists)
+
+
+# -- relations -------------------------------------------------------------------------------------------------------
+
+
+def edges(
+    type_: str,
+    label: str | None,
+    items: pa.Int32Array,
+    targets: pa.StringArray,
+    weights: pa.DoubleArray | None = None,
+    roles: pa.StringArray | None = None,
+) -> Edges:
+    """The edges from `items` to those of `targets` that are not blank, without blanks around."""
+    targets = stripped(targets)
+    return edges_where(
+        Edges(type_, label, items, targets.dictionary_encode(), weights, roles),
+        targets.is_valid().to_numpy(zero_copy_only=False),
+    )
+
+
+def links(source: str, type_: str, items: pa.Int32Array, targets: pa.StringArray, ids: pa.StringArray) -> Edges:
+    """The edges to other items, without those to the item itself and without repeats.
+
+    `ids` are those of all items of the batch. Like `targets` they are the source's own.
+    """
+    found = edges(type_, None, items, targets)
+    codes, dictionary = found.targets.indices, found.targets.dictionary
+    is_own = pc.equal(ids.take(found.items), dictionary.take(codes)).to_numpy(zero_copy_only=False)
+    item_ids = prefixed(f"{source}:", dictionary)
+    return edges_where(
+        replace(found, targets=pa.DictionaryArray.from_arrays(codes, item_ids)),
+        ~is_own & first_distinct(found.items.to_numpy(), codes.to_numpy()),
+    )
