@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -83,13 +84,48 @@ class ShardWriter:
         return self._shards
 
 
-@dataclass
-class _Names:
-    """Entities of one label in a file: id by key, and how often each key is referred to or declared with a name."""
+class _Entities:
+    """Entities of one label in a file: how often each key is referred to, and declared with a name."""
 
-    ids: dict[str, str]
-    references: Counter[str]
-    declared: Counter[tuple[str, str]]
+    def __init__(self, source: str, label: str) -> None:
+        self.declared: Counter[tuple[str, str]] = Counter()
+        self._source = source
+        self._label = label
+        #: Id and number of references by key.
+        self._known: dict[str, tuple[str, list[int]]] = {}
+
+    def refer(self, keys: Iterable[str], counts: Iterable[int]) -> list[str]:
+        """The ids of entities that are referred to so many times more; no id for one that is not."""
+        known, ids = self._known, []
+        for key, count in zip(keys, counts, strict=True):
+            if count:
+                entry = known.get(key)
+                if entry is None:
+                    entry = known[key] = (entity_id(self._source, self._label, key), [0])
+                entry[1][0] += count
+                ids.append(entry[0])
+            else:
+                ids.append("")
+        return ids
+
+    def names(self) -> pa.Table:
+        """`ENTITY_NAME_SCHEMA`: a row per spelling that is referred to or declared, in order."""
+        spelled = [(id_, key, references[0], 0) for key, (id_, references) in self._known.items()]
+        declared = [
+            (entity_id(self._source, self._label, key), name, 0, count) for (key, name), count in self.declared.items()
+        ]
+        rows = pl.DataFrame(
+            spelled + declared,
+            {"entity_id": pl.String, "name": pl.String, "references": pl.Int64, "declarations": pl.Int64},
+            orient="row",
+        )
+        rows = rows.group_by("entity_id", "name").sum().sort("entity_id", "name")
+        return (
+            rows.with_columns(pl.lit(self._label).alias("label"))
+            .select(ENTITY_NAME_SCHEMA.names)
+            .to_arrow()
+            .cast(ENTITY_NAME_SCHEMA)
+        )
 
 
 class Collector:
@@ -129,7 +165,7 @@ class Collector:
         self._taken = taken
         self._fractions = fractions
         self._strict = strict
-        self._names: dict[str, _Names] = {}
+        self._entities: dict[str, _Entities] = {}
         self._entity_relations: dict[tuple[str, ...], None] = {}
         self._item_schema = pa.schema([*ITEM_SCHEMA, *item_columns])
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
@@ -276,39 +312,34 @@ class Collector:
         keys = edges.targets.dictionary.to_pylist()
         codes = edges.targets.indices.to_numpy()
         uses = np.bincount(codes, minlength=len(keys)).tolist()
-        ids = [self._entity(label, key, count) if count else "" for key, count in zip(keys, uses, strict=True)]
+        ids = self._entities_of(label).refer(keys, uses)
         entities = pa.array(ids, pa.string()).dictionary_encode()
         codes = entities.indices.to_numpy()[codes]
         kept = first_distinct(edges.items.to_numpy(), codes)
         targets = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), entities.dictionary)
         return edges_where(replace(edges, targets=targets), kept)
 
-    def _entity(self, label: str, key: str, references: int = 0) -> str:
-        """The id of an entity, which is referred to so many times more."""
-        names = self._names.get(label)
-        if names is None:
-            names = self._names[label] = _Names({}, Counter(), Counter())
-        names.references[key] += references
-        if key not in names.ids:
-            names.ids[key] = entity_id(self._source, label, key)
-        return names.ids[key]
+    def _entities_of(self, label: str) -> _Entities:
+        if label not in self._entities:
+            self._entities[label] = _Entities(self._source, label)
+        return self._entities[label]
 
     def _add_entities(self, batch: Batch) -> None:
         """What the batch says of entities, and of items that are in other files."""
         for label, key, name in zip(*(column.to_pylist() for column in batch.entities.columns), strict=True):
-            self._entity(label, key)
-            self._names[label].declared[key, name] += 1
+            self._entities_of(label).declared[key, name] += 1
         for type_, from_label, from_key, to_label, to_key in zip(
             *(column.to_pylist() for column in batch.entity_relations.columns), strict=True
         ):
             from_id, to_id = entity_id(self._source, from_label, from_key), entity_id(self._source, to_label, to_key)
             if from_id != to_id and (type_, from_id, to_id) not in self._entity_relations:
                 self._entity_relations[type_, from_id, to_id] = None
-                self._entity(from_label, from_key, 1)
-                self._entity(to_label, to_key, 1)
+                self._entities_of(from_label).refer([from_key], [1])
+                self._entities_of(to_label).refer([to_key], [1])
         if batch.item_edges.num_rows:
             edges = batch.item_edges.to_pydict()
-            targets = [self._entity(label, key, 1) for label, key in zip(edges["label"], edges["key"], strict=True)]
+            ends = zip(edges["label"], edges["key"], strict=True)
+            targets = [self._entities_of(label).refer([key], [1])[0] for label, key in ends]
             self._write_relations(edges["type"], edges["item_id"], targets, edges["weight"])
 
     def _write_relations(
@@ -326,8 +357,8 @@ class Collector:
         for start in range(0, len(relations), TABLE_ROWS):
             types, from_ids, to_ids = zip(*relations[start : start + TABLE_ROWS], strict=True)
             self._write_relations(types, from_ids, to_ids, [1.0] * len(types))
-        for label, names in sorted(self._names.items()):
-            self._name_writer.add(_name_table(label, names))
+        for _, entities in sorted(self._entities.items()):
+            self._name_writer.add(entities.names())
         return Part(
             file,
             fingerprint,
@@ -343,19 +374,6 @@ class Collector:
                 "entity-names": self._name_writer.finish(),
             },
         )
-
-
-def _name_table(label: str, names: _Names) -> pa.Table:
-    """`ENTITY_NAME_SCHEMA`: a row per spelling that is referred to or declared, in order."""
-    spelled = {(names.ids[key], key): [count, 0] for key, count in names.references.items() if count}
-    for (key, name), count in names.declared.items():
-        spelled.setdefault((names.ids[key], name), [0, 0])[1] += count
-    rows = sorted((id_, label, name, *counts) for (id_, name), counts in spelled.items())
-    columns = zip(*rows, strict=True)
-    return pa.table(
-        [pa.array(column, f.type) for column, f in zip(columns, ENTITY_NAME_SCHEMA, strict=True)],
-        schema=ENTITY_NAME_SCHEMA,
-    )
 
 
 def raw_text(raw: Raw) -> str:

@@ -325,4 +325,5 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Not waiting: a request under way ends when its source is closed, which may be what comes next.
+        pool.shutdown(wait=False, cancel_futures=True)
