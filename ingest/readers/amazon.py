@@ -15,8 +15,8 @@ What becomes of the oddities of the real files:
 - A category is known by its path, "Home & Kitchen > Bedding > Sheets": "Sheets" may occur in several places. A path
   ends before a part that is too long to be a name, which is where feature sentences have slipped in.
 
-Whichever way a block of rows is parsed, it becomes the same columns (`ingest.readers.amazonrows`). These are handled one
-at a time: in Arrow, and in Python only once for each distinct value, or for the few rows that need it.
+Whichever way a block of rows is parsed, it becomes the same columns (`ingest.readers.amazonrows`). These are handled in
+Arrow, and in Python only once for each distinct value, or for the few rows that need it.
 """
 
 from __future__ import annotations

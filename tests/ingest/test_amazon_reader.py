@@ -464,6 +464,99 @@ def test_whatever_the_rows_hold_each_is_an_item_or_a_reject(
                 assert all(edges.targets.to_pylist())
 
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["<b>", "&amp;", "by &lt;A", "var aPageStart", "A", "B", " A ", "\x1c", "\u3000", "x" * 70, "<img alt='x'>"]
+)
+ADDRESSES = (
+    st.sampled_from([f"{WEB}a._SS40_.jpg", f"{WEB}a.jpg", f"{WEB}b._b_/c.jpg", "http://._._.", NO_PICTURE]) | TEXTS
+)
+PRICES = st.sampled_from(["$7.86", "$1,299.00", "5.99", "from 5.99", "—", "", "1e3", " $5"]) | TEXTS
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 10**15) | st.none()
+
+
+def some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(values, max_size=3)
+
+
+def upstream(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=values | {"title": TEXTS | st.none(), "description": some(TEXTS)})
+
+
+UPSTREAM = {
+    2014: upstream(
+        asin=TEXTS,
+        categories=some(some(TEXTS)),
+        description=TEXTS,
+        price=NUMBERS,
+        imUrl=ADDRESSES,
+        brand=TEXTS,
+        related=st.fixed_dictionaries(
+            {}, optional={"also_viewed": some(TEXTS), "also_bought": some(TEXTS), "buy_after_viewing": some(TEXTS)}
+        ),
+    ),
+    2018: upstream(
+        asin=TEXTS,
+        category=some(TEXTS),
+        feature=some(TEXTS),
+        price=PRICES,
+        image=some(ADDRESSES),
+        imageURL=some(ADDRESSES),
+        imageURLHighRes=some(ADDRESSES),
+        brand=TEXTS,
+        main_cat=TEXTS,
+        also_view=some(TEXTS),
+        also_buy=some(TEXTS),
+    ),
+    2023: upstream(
+        parent_asin=TEXTS,
+        categories=some(TEXTS),
+        features=some(TEXTS),
+        price=NUMBERS | PRICES,
+        images=some(
+            st.fixed_dictionaries(
+                {"variant": st.sampled_from(["MAIN", "PT01"])},
+                optional=dict.fromkeys(("hi_res", "large", "thumb"), ADDRESSES | st.none()),
+            )
+        ),
+        store=TEXTS | st.none(),
+        main_category=TEXTS | st.none(),
+        average_rating=NUMBERS,
+        rating_number=st.integers(-9, 2**60),
+        details=st.dictionaries(st.just("price"), NUMBERS | TEXTS),
+        bought_together=some(TEXTS) | st.none(),
+    ),
+}
+FIRST = {2014: ROW_2014, 2018: ROW_2018, 2023: ROW_2023}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_block_is_read_the_same_whether_or_not_all_of_it_is_as_upstream_writes_it(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    release = data.draw(st.sampled_from(sorted(FIRST)))
+    rows = [FIRST[release], *data.draw(st.lists(UPSTREAM[release], max_size=5))]
+
+    def content(*lines: bytes | dict[str, Any]) -> list[Any]:
+        (batch,) = read(tmp_path, *lines)
+        edges = [(e.type, e.label, e.items.to_pylist(), e.targets.to_pylist()) for e in batch.edges]
+        entities = [batch.entities.to_pylist(), batch.entity_relations.to_pylist()]
+        return [batch.items.to_pylist(), edges, entities, [r.row for r in batch.rejects if r.row != len(rows) + 1]]
+
+    found = content(*rows)
+    assert content(*rows, b"{") == found
+    if release == 2014:
+        assert content(*map(literal, rows)) == found
+
+
+def test_prices_of_2023_may_be_numbers_and_text(tmp_path: Path) -> None:
+    prices = {5.99: 5.99, "from 5.99": None, None: None, 7: 7.0, "7.50": 7.5, "—": None, 0.01: 0.01}
+    for further in ({}, {1e15: 1e15, -1: None}):  # numbers that are no text of a price
+        prices |= further
+        rows = [ROW_2023 | {"parent_asin": f"B{i}", "price": price} for i, price in enumerate(prices)]
+        assert [item["price"] for item in items(read(tmp_path, *rows)).values()] == list(prices.values())
+
+
 @pytest.mark.parametrize("release", [2014, 2018, 2023])
 def test_what_was_painted_comes_back(tmp_path: Path, release: Any) -> None:
     report = paint_amazon(tmp_path, items=400, seed=3, release=release, images=False)
