@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.readers.columns import columns_of, has_any, joined_rows, json_table, mapped, parsed_rows
+from ingest.readers.columns import columns_of, has_any, joined_rows, json_table, mapped, parsed_rows, where
 
 #: Types of the links, with their keys in the `related` of 2014 and in the rows of the later releases.
 LINKS = (
@@ -94,12 +94,19 @@ def _columns(table: pa.Table) -> dict[str, pa.Array]:
     """The columns by key, with numbers for prices, and all category paths as `paths`."""
     columns = columns_of(table)
     if pa.types.is_string(columns["price"].type):
-        columns["price"] = mapped(_price_of_text, columns["price"], pa.float64())
+        columns["price"] = _prices(columns["price"])
     category, categories = columns.pop("category"), columns.pop("categories")
     paths = pc.if_else(has_any(category), category, categories)
     if pa.types.is_string(paths.type.value_type):
         paths = pa.ListArray.from_arrays(pa.array(np.arange(len(paths) + 1, dtype=np.int32)), paths)
     return columns | {"paths": paths}
+
+
+def _prices(texts: pa.StringArray) -> pa.DoubleArray:
+    """`_price_of_text` of each; nearly all are numbers after a dollar sign."""
+    is_plain = pc.match_substring_regex(texts, r"^\$?\d{1,12}(\.\d+)?$")
+    numbers = where(is_plain, pc.utf8_ltrim(texts, "$")).cast(pa.float64())
+    return pc.coalesce(numbers, mapped(_price_of_text, where(pc.invert(is_plain), texts), pa.float64()))
 
 
 def as_upstream(row: Row) -> bytes:

@@ -20,6 +20,9 @@ import pyarrow.json as pj
 from ingest.batches import Edges, edges_where, first_distinct
 
 _STRING = pa.string()
+#: White space in a text other than single blanks.
+_LOOSE = r"  |[\x00-\x1f\x{85}]|[^\PZ ]"
+
 _START, _END = itemgetter(slice(1)), itemgetter(slice(-1, None))
 
 # -- lines -----------------------------------------------------------------------------------------------------------
@@ -81,7 +84,11 @@ def stripped(values: pa.StringArray) -> pa.StringArray:
 
 def squeezed(values: pa.StringArray) -> pa.StringArray:
     """`records.squeeze`, and null where nothing is left."""
-    return pc.binary_join(pc.utf8_split_whitespace(stripped(values)), " ")
+    texts = stripped(values)
+    is_loose = pc.match_substring_regex(texts, _LOOSE).fill_null(False)
+    if not is_loose.true_count:
+        return texts
+    return pc.replace_with_mask(texts, is_loose, pc.binary_join(pc.utf8_split_whitespace(texts.filter(is_loose)), " "))
 
 
 def mapped(function: Callable[[str], Any], values: pa.StringArray, type_: pa.DataType = _STRING) -> pa.Array:
