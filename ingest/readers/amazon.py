@@ -267,18 +267,18 @@ def _sizes(images: pa.ListArray) -> list[pa.StringArray]:
     """Of the picture marked as the main one, or else of the first that has an address at all, those of each size."""
     items, pictures = flat(images)
     sizes = [where(_is_address(size), size) for size in (pc.struct_field(pictures, key) for key in SIZES)]
-    has_any = pc.coalesce(*sizes).is_valid()
-    is_main = pc.and_(has_any, pc.equal(pc.struct_field(pictures, "variant"), "MAIN"))
-    main, first = (_firstwhere(mask, items, len(images)) for mask in (is_main, has_any))
+    is_there = pc.coalesce(*sizes).is_valid()
+    is_main = pc.and_(is_there, pc.equal(pc.struct_field(pictures, "variant"), "MAIN"))
+    main, first = (_first_where(mask, items, len(images)) for mask in (is_main, is_there))
     return [size.take(pc.coalesce(main, first)) for size in sizes]
 
 
 def _first_address(lists: pa.ListArray) -> pa.StringArray:
     items, addresses = flat(lists)
-    return addresses.take(_firstwhere(_is_address(addresses), items, len(lists)))
+    return addresses.take(_first_where(_is_address(addresses), items, len(lists)))
 
 
-def _firstwhere(mask: pa.BooleanArray, items: pa.Int32Array, count: int) -> pa.Int64Array:
+def _first_where(mask: pa.BooleanArray, items: pa.Int32Array, count: int) -> pa.Int64Array:
     """For each of `count` items the first place where `mask` is true, or null if there is none."""
     places = np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False))
     return _first_of_each(items.to_numpy()[places], places, count)

@@ -589,9 +589,10 @@ def test_what_was_painted_comes_back(tmp_path: Path, release: Any) -> None:
     assert dangling == (defects["dangling_link"] if release != 2023 else 0)
 
 
-def test_worker_processes_read_the_same(tmp_path: Path) -> None:
-    report = paint_amazon(tmp_path, items=6000, seed=3, release=2018, images=False)
-    path = tmp_path / MAIN_FILES[2018]
+@pytest.mark.parametrize("release", [2014, 2018])  # in processes, in threads
+def test_several_workers_read_the_same(tmp_path: Path, release: Any) -> None:
+    report = paint_amazon(tmp_path, items=6000, seed=3, release=release, images=False)
+    path = tmp_path / MAIN_FILES[release]
     alone, together = list(read_amazon(path)), list(read_amazon(path, workers=2))
     assert len(alone) == len(together) > 1
     assert sum(len(batch.items) for batch in alone) == report.rows
