@@ -493,7 +493,7 @@ UPSTREAM = {
         related=st.fixed_dictionaries(
             {}, optional={"also_viewed": some(TEXTS), "also_bought": some(TEXTS), "buy_after_viewing": some(TEXTS)}
         ),
-    ),
+    ).map(lambda row: {"imUrl": None} | row),  # so that it is of 2014 as JSON too
     2018: upstream(
         asin=TEXTS,
         category=some(TEXTS),
