@@ -28,7 +28,9 @@ import fsspec
 import orjson
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from ingest.errors import Graph2ImageError
 
@@ -219,6 +221,9 @@ class DataRoot:
     def __init__(self, url: str) -> None:
         self.url = url
         self.fs, self._path = fsspec.core.url_to_fs(url)
+        # Arrow reads in threads of its own, faster through its own filesystem; and one that still had a Python file in
+        # its hands when the interpreter ends would abort the process.
+        self._arrow_fs = pafs.LocalFileSystem() if isinstance(self.fs, LocalFileSystem) else self.fs
 
     def path(self, *parts: str) -> str:
         """Path of something under the root, as the root's filesystem names it."""
@@ -341,11 +346,16 @@ class DataRoot:
             if schema is None:
                 raise Graph2ImageError(f"there is no dataset {name!r} under {self.url}")
             return pads.dataset(schema.empty_table())
-        return pads.dataset(files, format="parquet", filesystem=self.fs, schema=schema)
+        return pads.dataset(files, format="parquet", filesystem=self._arrow_fs, schema=schema)
 
     def read(self, name: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
         """All rows of `name` as one table; see `dataset` for an absent one."""
         return self.dataset(name, schema).to_table(columns=list(columns) if columns is not None else None)
+
+    def read_file(self, name: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One file of dataset `name`, as `append` named it."""
+        columns = list(columns) if columns is not None else None
+        return pq.read_table(self.path(name, file), columns=columns, filesystem=self._arrow_fs, partitioning=None)
 
     def _files(self, name: str) -> list[str]:
         folder = self.path(name)

@@ -8,13 +8,12 @@ killed before starts from the older list, and comes to the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingest.datasets import (
     ENTITY_NAME_SCHEMA,
@@ -99,16 +98,10 @@ def write_parts(data: DataRoot, source: str, files: Mapping[str, SourceFile]) ->
     data.write_bytes(f"parts/{source}.json", orjson.dumps({file: asdict(parts) for file, parts in files.items()}))
 
 
-def read_shard(data: DataRoot, name: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """One Parquet file of a dataset."""
-    with data.fs.open(data.path(name, file), "rb") as stream:
-        return pq.read_table(stream, columns=list(columns) if columns is not None else None)
-
-
 def item_ids(data: DataRoot, source: str, part: Part) -> Iterator[pa.Array]:
     """The ids of a part's items, Parquet file by Parquet file."""
     for file in part.files("items"):
-        yield read_shard(data, f"items/{source}", file, ["item_id"])["item_id"].combine_chunks()
+        yield data.read_file(f"items/{source}", file, ["item_id"])["item_id"].combine_chunks()
 
 
 def without(data: DataRoot, source: str, part: Part, ids: IdIndex) -> Part:
@@ -129,7 +122,7 @@ def gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | No
         return None
     relations = []
     for file, _ in _filtered(data, f"relations/{source}", old.shards["relations"], "from_id", ids):
-        table = read_shard(data, f"relations/{source}", file)
+        table = data.read_file(f"relations/{source}", file)
         relations += _written(
             data, f"relations/{source}", table.filter(pc.starts_with(table["from_id"], f"{source}:")), RELATION_SCHEMA
         )
@@ -141,11 +134,11 @@ def gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | No
 def _filtered(data: DataRoot, name: str, shards: Shards, key: str, ids: IdIndex) -> Shards:
     kept: Shards = []
     for file, rows in shards:
-        outside = pa.array(ids.find(read_shard(data, name, file, [key])[key].combine_chunks()) < 0)
+        outside = pa.array(ids.find(data.read_file(name, file, [key])[key].combine_chunks()) < 0)
         if outside.true_count == rows:
             kept.append((file, rows))
         else:
-            table = read_shard(data, name, file).filter(outside)
+            table = data.read_file(name, file).filter(outside)
             kept += _written(data, name, table, table.schema)
     return kept
 
@@ -154,11 +147,11 @@ def _still_referred_to(data: DataRoot, source: str, part: Part, relations: Shard
     """The part's entity names for what `relations` lead to or from, and those that were declared."""
     ends = pa.array([], pa.string())
     for file, _ in relations:
-        table = read_shard(data, f"relations/{source}", file, ["from_id", "to_id"])
+        table = data.read_file(f"relations/{source}", file, ["from_id", "to_id"])
         ends = pc.unique(pa.concat_arrays([ends, *table["from_id"].chunks, *table["to_id"].chunks]))
     shards = []
     for file in part.files("entity-names"):
-        names = read_shard(data, f"entity-names/{source}", file)
+        names = data.read_file(f"entity-names/{source}", file)
         references = pc.if_else(pc.is_in(names["entity_id"], value_set=ends), names["references"], 0)
         names = names.set_column(names.column_names.index("references"), "references", references)
         used = pc.or_(pc.greater(references, 0), pc.greater(names["declarations"], 0))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ingest.collect import TABLE_ROWS
 from ingest.datasets import ENTITY_SCHEMA, IMAGE_SCHEMA, DataRoot, Snapshot
 from ingest.images import PERCEPTUAL_HASH_BYTES
-from ingest.parts import PART_SCHEMAS, Part, SourceFile, read_shard, write_parts
+from ingest.parts import PART_SCHEMAS, Part, SourceFile, write_parts
 from ingest.splits import SplitFractions, final_splits, joined_groups
 
 
@@ -65,7 +65,7 @@ def _settled(
     name = f"items/{source}"
     shards = {file: None for parts in files.values() for part in parts.parts() for file in part.files("items")}
     columns = ["item_id", "image_hash", "source_group", "source_split", "group_id", "split"]
-    tables = {file: read_shard(data, name, file, columns) for file in shards}
+    tables = {file: data.read_file(name, file, columns) for file in shards}
     items = pa.concat_tables(tables.values()) if tables else None
     if items is None or (items["image_hash"].null_count == items["source_split"].null_count == items.num_rows):
         return dict(files)
@@ -77,7 +77,7 @@ def _settled(
         settled = {"group_id": group_ids.slice(start, len(table)), "split": splits.slice(start, len(table))}
         start += len(table)
         if any(not table[column].combine_chunks().equals(values) for column, values in settled.items()):
-            whole = read_shard(data, name, file)
+            whole = data.read_file(name, file)
             for column, values in settled.items():
                 whole = whole.set_column(whole.column_names.index(column), whole.schema.field(column), values)
             renamed[file] = data.append(name, whole, whole.schema)
@@ -112,7 +112,7 @@ def _entity_tables(data: DataRoot, source: str, parts: Sequence[Part]) -> Iterat
 
     That is the name that was declared most often, or else the most usual spelling; the least of several.
     """
-    shards = [read_shard(data, f"entity-names/{source}", file) for part in parts for file in part.files("entity-names")]
+    shards = [data.read_file(f"entity-names/{source}", file) for part in parts for file in part.files("entity-names")]
     if not shards:
         return
     names = pl.DataFrame(pa.concat_tables(shards)).group_by("entity_id", "label", "name").sum()

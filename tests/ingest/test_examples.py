@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingest.datasets import DataRoot
-from ingest.pipeline import ingest_table
+from ingest.sources import ingest_table
 from ingest.tablespec import load_spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

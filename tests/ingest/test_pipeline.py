@@ -373,7 +373,7 @@ def batches():
         )
         yield from_records(records, "s", "f", pa.schema([]))
 
-ingest(DataRoot(sys.argv[1]), "s", [InputFile("f", [], batches)], pa.schema([]))
+ingest(DataRoot(sys.argv[1]), "s", [InputFile("f", [], batches, sys.argv[2])], pa.schema([]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     peaks = []
