@@ -1,7 +1,8 @@
 """The commands that bring data in, and out to other tools; see `flows.cli`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -83,18 +84,16 @@ def ingest_art500k(
     prune: PruneOption = False,
 ) -> None:
     """ART500K's label files and pictures."""
-    from flows import stages, words
-
-    out = stages.ingest_art500k(
-        call.settings,
-        files,
-        images,
+    _ingest(
+        call,
+        source="art500k",
+        files=files,
+        place=images,
         painters=painters or (),
         workers=workers,
         strict=strict,
         prune=prune,
     )
-    call.show(out, words.ingested(out))
 
 
 @command(ingest_app, "amazon")
@@ -109,11 +108,17 @@ def ingest_amazon(
     prune: PruneOption = False,
 ) -> None:
     """Amazon product metadata, with pictures from a folder or from their addresses."""
-    from flows import stages, words
-
-    place = stages.pictures(call.settings, images, fetch=fetch or refresh, refresh=refresh)
-    out = stages.ingest_amazon(call.settings, files, place, workers=workers, strict=strict, prune=prune)
-    call.show(out, words.ingested(out))
+    _ingest(
+        call,
+        source="amazon",
+        files=files,
+        place=images,
+        fetch=fetch,
+        refresh=refresh,
+        workers=workers,
+        strict=strict,
+        prune=prune,
+    )
 
 
 @command(ingest_app, "goodreads")
@@ -131,19 +136,18 @@ def ingest_goodreads(
     prune: PruneOption = False,
 ) -> None:
     """The Goodreads book graph, with covers from a folder or from their addresses."""
-    from flows import stages, words
-
-    place = stages.pictures(call.settings, images, fetch=fetch or refresh, refresh=refresh)
-    out = stages.ingest_goodreads(
-        call.settings,
-        files,
-        place,
+    _ingest(
+        call,
+        source="goodreads",
+        files=files,
+        place=images,
+        fetch=fetch,
+        refresh=refresh,
         min_shelf_count=min_shelf_count,
         workers=workers,
         strict=strict,
         prune=prune,
     )
-    call.show(out, words.ingested(out))
 
 
 @command(ingest_app, "instructg2i")
@@ -157,12 +161,16 @@ def ingest_instructg2i(
     prune: PruneOption = False,
 ) -> None:
     """A data set in InstructG2I's released layout."""
-    from flows import stages, words
-
-    keys = {"center_key": center_key, "neighbors_key": neighbors_key, "text_key": text_key}
-    given = {name: key for name, key in keys.items() if key is not None}
-    out = stages.ingest_instructg2i(call.settings, folder, given, strict=strict, prune=prune)
-    call.show(out, words.ingested(out))
+    _ingest(
+        call,
+        source="instructg2i",
+        files=[folder],
+        center_key=center_key,
+        neighbors_key=neighbors_key,
+        text_key=text_key,
+        strict=strict,
+        prune=prune,
+    )
 
 
 @command(ingest_app, "table")
@@ -174,10 +182,15 @@ def ingest_table(
     prune: PruneOption = False,
 ) -> None:
     """Anybody's table with pictures, described by a spec file."""
-    from flows import stages, words
+    _ingest(call, source="table", files=[spec], place=root, strict=strict, prune=prune)
 
-    out = stages.ingest_table(call.settings, spec, root, strict=strict, prune=prune)
-    call.show(out, words.ingested(out))
+
+def _ingest(call: Call, files: Sequence[str | Path], **options: Any) -> None:
+    from flows import stages, words
+    from flows.ingestion import Ingestion
+
+    outcome = stages.ingest(call.settings, Ingestion(files=tuple(map(str, files)), **options))
+    call.show(outcome, words.ingested(outcome))
 
 
 @command(export_app, "instructg2i")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows import stages
 from flows.comparison import compare
+from flows.ingestion import Ingestion
 from flows.settings import Settings
 from flows.timing import StopWatch
 from graphstore.sampling import SamplerSettings
@@ -46,10 +47,11 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
     settings = Settings(data=str(out / "data"), store=f"ladybug://{(out / 'data' / 'graph.lbug').resolve()}")
     watch = StopWatch(out / "timings.json")
     gallery = out / "gallery"
+    works = Ingestion(source="art500k", files=(str(gallery / "label_list.csv"),), place=gallery)
     with watch.stage("paint"):
         watch.keep(paint_art500k(gallery, items=items, seed=0))
     with watch.stage("ingest"):
-        watch.keep(stages.ingest_art500k(settings, [gallery / "label_list.csv"], gallery))
+        watch.keep(stages.ingest(settings, works))
     with watch.stage("embed"):
         encoder = watch.keep(stages.embed(settings)).encoder
     with watch.stage("sample"):

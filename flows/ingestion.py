@@ -1,15 +1,11 @@
-"""What a scheduled ingestion reads, as one value: it is a parameter of flows and deployments, so it is plain JSON."""
+"""What an ingestion reads, as one value: plain JSON, so that it can be the parameter of a flow or of a deployment."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from flows import stages
-from flows.settings import Settings
-from ingest.errors import Graph2ImageError
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Ingestion(BaseModel):
@@ -21,8 +17,18 @@ class Ingestion(BaseModel):
         Files or glob patterns; for `table` the spec, for `instructg2i` the folder.
     place
         Where pictures are (a folder, tar or zip); for `table` what the paths in the spec are relative to.
-    fetch
-        Fetch the pictures from their addresses instead.
+    fetch, refresh
+        Fetch the pictures from their addresses instead; and ask whether those fetched before have changed.
+    painters
+        For `art500k`: PainterPalette's tables.
+    min_shelf_count
+        For `goodreads`: readers that a shelf of a book must have.
+    center_key, neighbors_key, text_key
+        For `instructg2i`: keys of the rows; None for those that the first row tells.
+    workers
+        Blocks of a file that are parsed at once; by default one per core for a large file.
+    strict
+        Fail at the first rejected row.
     prune
         Remove the items that the files no longer have.
     """
@@ -30,29 +36,15 @@ class Ingestion(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["art500k", "amazon", "goodreads", "instructg2i", "table"]
-    files: tuple[str, ...]
+    files: tuple[str, ...] = Field(min_length=1)
     place: Path | None = None
     fetch: bool = False
+    refresh: bool = False
+    painters: tuple[str, ...] = ()
+    min_shelf_count: int = Field(5, ge=1)
+    center_key: str | None = None
+    neighbors_key: str | None = None
+    text_key: str = "text"
+    workers: int | None = Field(None, ge=1)
+    strict: bool = False
     prune: bool = False
-
-    def run(self, settings: Settings) -> stages.IngestOutcome:
-        """Ingest the files and load them into the graph store.
-
-        Raises
-        ------
-        Graph2ImageError
-            As the stages; also if a table or a folder is not exactly one.
-        """
-        if self.source in ("table", "instructg2i"):
-            if len(self.files) != 1:
-                raise Graph2ImageError(f"{self.source} takes one path, not {len(self.files)}")
-            path = Path(self.files[0])
-            if self.source == "table":
-                return stages.ingest_table(settings, path, self.place or Path(), prune=self.prune)
-            return stages.ingest_instructg2i(settings, path, {}, prune=self.prune)
-        pictures = stages.pictures(settings, self.place, fetch=self.fetch)
-        if self.source == "art500k":
-            return stages.ingest_art500k(settings, self.files, pictures, prune=self.prune)
-        if self.source == "amazon":
-            return stages.ingest_amazon(settings, self.files, pictures, prune=self.prune)
-        return stages.ingest_goodreads(settings, self.files, pictures, prune=self.prune)

@@ -7,11 +7,12 @@ reported as unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
 from graphstore.store import open_store
@@ -55,110 +56,50 @@ class GenerateOutcome:
         return self.generate.changed or self.lineage.changed
 
 
-def ingest_table(
-    settings: Settings, spec: Path, root: Path, *, strict: bool = False, prune: bool = False
-) -> IngestOutcome:
-    """Ingest the table that `spec` describes, its paths relative to `root`, and load it into the graph store."""
-    from ingest import sources
-
-    report = sources.ingest_table(DataRoot(settings.data), spec, root, strict=strict, prune=prune)
-    return IngestOutcome(report, load(settings, report.source, prune=prune))
-
-
-def ingest_art500k(
-    settings: Settings,
-    label_files: Sequence[str | Path],
-    pictures: Pictures = None,
-    *,
-    painters: Sequence[str | Path] = (),
-    workers: int | None = None,
-    strict: bool = False,
-    prune: bool = False,
-) -> IngestOutcome:
-    """Ingest ART500K's label files, its pictures, and PainterPalette's tables, and load them into the graph store."""
-    from ingest import sources
-
-    report = sources.ingest_art500k(
-        DataRoot(settings.data),
-        label_files,
-        pictures,
-        painters=painters,
-        workers=workers,
-        strict=strict,
-        prune=prune,
-    )
-    return IngestOutcome(report, load(settings, report.source, prune=prune))
-
-
-def ingest_amazon(
-    settings: Settings,
-    metadata_files: Sequence[str | Path],
-    pictures: Pictures = None,
-    *,
-    workers: int | None = None,
-    strict: bool = False,
-    prune: bool = False,
-) -> IngestOutcome:
-    """Ingest Amazon product metadata of any release, and load it into the graph store."""
-    from ingest import sources
-
-    report = sources.ingest_amazon(
-        DataRoot(settings.data), metadata_files, pictures, workers=workers, strict=strict, prune=prune
-    )
-    return IngestOutcome(report, load(settings, report.source, prune=prune))
-
-
-def ingest_goodreads(
-    settings: Settings,
-    files: Sequence[str | Path],
-    pictures: Pictures = None,
-    *,
-    min_shelf_count: int = 5,
-    workers: int | None = None,
-    strict: bool = False,
-    prune: bool = False,
-) -> IngestOutcome:
-    """Ingest files of the Goodreads book graph, and load them into the graph store."""
-    from ingest import sources
-
-    report = sources.ingest_goodreads(
-        DataRoot(settings.data),
-        files,
-        pictures,
-        min_shelf_count=min_shelf_count,
-        workers=workers,
-        strict=strict,
-        prune=prune,
-    )
-    return IngestOutcome(report, load(settings, report.source, prune=prune))
-
-
-def ingest_instructg2i(
-    settings: Settings, folder: Path, keys: Mapping[str, str], *, strict: bool = False, prune: bool = False
-) -> IngestOutcome:
-    """Ingest a data set in InstructG2I's layout, and load it into the graph store; `keys` are those of its rows."""
-    from ingest import sources
-
-    report = sources.ingest_instructg2i(DataRoot(settings.data), folder, **keys, strict=strict, prune=prune)
-    return IngestOutcome(report, load(settings, report.source, prune=prune))
-
-
-def pictures(settings: Settings, place: Path | None, *, fetch: bool, refresh: bool = False) -> Pictures:
-    """Where an ingestion finds its pictures: at a place, or at the addresses in the rows if they may be fetched.
+def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
+    """Ingest the files of a source, and load them into the graph store.
 
     Raises
     ------
     Graph2ImageError
-        If the settings for fetching are wrong.
+        If a file, a setting or the source is wrong; see `ingest.sources` and `graphstore.load`.
     """
-    if not fetch:
-        return place
+    from ingest import sources
+
+    data = DataRoot(settings.data)
+    files, checks = ingestion.files, {"strict": ingestion.strict, "prune": ingestion.prune}
+    options = {**checks, "workers": ingestion.workers}
+    if ingestion.source in ("table", "instructg2i") and len(files) > 1:
+        raise Graph2ImageError(f"{ingestion.source} takes one path, not {len(files)}")
+    match ingestion.source:
+        case "art500k":
+            painters = ingestion.painters
+            report = sources.ingest_art500k(data, files, _pictures(settings, ingestion), painters=painters, **options)
+        case "amazon":
+            report = sources.ingest_amazon(data, files, _pictures(settings, ingestion), **options)
+        case "goodreads":
+            least = ingestion.min_shelf_count
+            report = sources.ingest_goodreads(
+                data, files, _pictures(settings, ingestion), min_shelf_count=least, **options
+            )
+        case "instructg2i":
+            keys = {name: getattr(ingestion, name) for name in ("center_key", "neighbors_key", "text_key")}
+            report = sources.ingest_instructg2i(data, files[0], **keys, **checks)
+        case "table":
+            report = sources.ingest_table(data, files[0], ingestion.place or Path(), **checks)
+    return IngestOutcome(report, load(settings, report.source, prune=ingestion.prune))
+
+
+def _pictures(settings: Settings, ingestion: Ingestion) -> Pictures:
+    """Where the pictures are: at a place, or at the addresses in the rows if they may be fetched."""
+    if not (ingestion.fetch or ingestion.refresh):
+        return ingestion.place
     from pydantic import ValidationError
 
     from ingest.fetch import FetchSettings
 
     try:
-        return FetchSettings(**{**settings.fetch, "refresh": refresh})
+        return FetchSettings(**{**settings.fetch, "refresh": ingestion.refresh})
     except ValidationError as error:
         first = error.errors()[0]
         raise Graph2ImageError(f"setting 'fetch.{'.'.join(map(str, first['loc']))}': {first['msg']}") from error
@@ -221,9 +162,8 @@ def export_instructg2i(settings: Settings, folder: Path, neighbors: str | None =
     from ingest.writers import instructg2i
 
     data = DataRoot(settings.data)
-    return instructg2i.export_instructg2i(
-        data, folder, neighbors or newest(data, "neighbors"), withdrawn=withdrawn_items(settings)
-    )
+    samples = f"neighbors/{neighbors or newest(data, 'neighbors')}"
+    return instructg2i.export_instructg2i(data, folder, samples, withdrawn=withdrawn_items(settings))
 
 
 def train(settings: Settings, config: TrainConfig, neighbors: str | None = None) -> TrainReport:

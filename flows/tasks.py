@@ -44,7 +44,7 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10)
 def ingest(settings: Settings, ingestion: Ingestion) -> str:
     """Ingest the files of a source; returns its name."""
-    outcome = ingestion.run(settings)
+    outcome = stages.ingest(settings, ingestion)
     record_counts("ingest", outcome)
     return outcome.ingest.source
 

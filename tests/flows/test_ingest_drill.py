@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.ingestion import Ingestion
 from flows.settings import Settings
-from flows.stages import ingest_amazon
+from flows.stages import ingest
 from graphstore.store import open_store
 from ingest.datasets import DataRoot
 from ingest.sampledata import paint_amazon
@@ -24,8 +25,9 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import ingest.images
+from flows.ingestion import Ingestion
 from flows.settings import Settings
-from flows.stages import ingest_amazon
+from flows.stages import ingest
 
 folder, data, moment = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 renamed = 0
@@ -39,7 +41,10 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 ingest.images.IMAGE_BATCH = 16
 print("started", flush=True)
-ingest_amazon(Settings(data=data), [folder / "meta_Home_and_Kitchen.json.gz"], folder / "images")
+ingest(
+    Settings(data=data),
+    Ingestion(source="amazon", files=(str(folder / "meta_Home_and_Kitchen.json.gz"),), place=folder / "images"),
+)
 print(renamed)
 """
 
@@ -88,6 +93,7 @@ def test_killed_at_twenty_moments(shop: Path, tmp_path: Path) -> None:
     assert begun > started
     expected = _contents(tmp_path / "quiet")
 
+    again = Ingestion(source="amazon", files=(str(shop / "meta_Home_and_Kitchen.json.gz"),), place=shop / "images")
     rng = random.Random(0)
     moments = sorted(rng.sample(range(1, renamed + 1), POINTS // 2))
     for number in range(POINTS):
@@ -101,5 +107,5 @@ def test_killed_at_twenty_moments(shop: Path, tmp_path: Path) -> None:
             run.kill()
         run.wait()
         assert run.returncode in (-signal.SIGKILL, 0)
-        ingest_amazon(Settings(data=str(data)), [shop / "meta_Home_and_Kitchen.json.gz"], shop / "images")
+        ingest(Settings(data=str(data)), again)
         assert _contents(data) == expected, (number, moment)

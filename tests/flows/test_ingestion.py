@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from flows.ingestion import Ingestion
 from flows.settings import Settings
+from flows.stages import ingest
 from ingest.errors import Graph2ImageError
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
 
@@ -24,14 +25,14 @@ def test_every_source_from_its_painted_files(source: str, tmp_path: Path) -> Non
     }[source]
     settings = Settings(data=str(tmp_path / "data"))
     ingestion = Ingestion(source=source, files=(f"{tmp_path}/files/{files}",), place=tmp_path / place)
-    first = ingestion.run(settings)
+    first = ingest(settings, ingestion)
     report, rejected = first.ingest, sum(first.ingest.rejected.values())
     assert report.rows_read - report.descriptions == painted.rows
     assert painted.rows == report.items + report.duplicates + rejected
     # Every picture that is missing or broken, and nothing else, is a reject.
     assert rejected == painted.defects["missing_file"] + painted.defects["broken_image"]
     assert first.load.items == report.items
-    assert not ingestion.run(settings).changed
+    assert not ingest(settings, ingestion).changed
     assert Ingestion.model_validate(ingestion.model_dump(mode="json")) == ingestion
 
 
@@ -39,4 +40,4 @@ def test_what_is_no_ingestion() -> None:
     with pytest.raises(ValidationError, match="source"):
         Ingestion.model_validate({"source": "etsy", "files": []})
     with pytest.raises(Graph2ImageError, match="table takes one path, not 2"):
-        Ingestion(source="table", files=("a.toml", "b.toml")).run(Settings())
+        ingest(Settings(), Ingestion(source="table", files=("a.toml", "b.toml")))
