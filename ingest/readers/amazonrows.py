@@ -16,7 +16,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.readers.columns import columns_of, has_any, joined_rows, json_table, mapped, parsed_rows, where
+from ingest.readers.columns import columns_of, has_any, json_table, mapped, parsed_rows, where
+from ingest.readers.lines import Lines
 
 #: Types of the links, with their keys in the `related` of 2014 and in the rows of the later releases.
 LINKS = (
@@ -73,16 +74,17 @@ _SCHEMAS = {
 Row = dict[str, Any]
 
 
-def upstream_columns(lines: Sequence[bytes], release: int) -> dict[str, pa.Array] | None:
+def upstream_columns(lines: Lines, release: int) -> dict[str, pa.Array] | None:
     """The columns of lines of JSON, or None if one is not as upstream writes them in that release."""
-    content = joined_rows(lines)
-    if content is None:
-        return None
-    table = parsed_rows(content, len(lines), _SCHEMAS[release])
+    table = parsed_rows(lines, _SCHEMAS[release])
     if table is None and release == 2023:
         # Where some of the prices are text ("from 5.99"), all can be.
-        table = parsed_rows(_BARE_PRICE.sub(rb'\1"\2"', content), len(lines), _SCHEMAS[2018])
+        table = parsed_rows(lines, _SCHEMAS[2018], _with_quoted_prices)
     return None if table is None else _columns(table)
+
+
+def _with_quoted_prices(content: bytes) -> bytes:
+    return _BARE_PRICE.sub(rb'\1"\2"', content)
 
 
 def row_columns(rows: Sequence[bytes]) -> dict[str, pa.Array]:

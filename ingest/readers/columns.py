@@ -7,9 +7,8 @@ at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,39 +17,36 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from ingest.batches import Edges, edges_where, first_distinct
+from ingest.readers.lines import Lines
 
 _STRING = pa.string()
 #: White space in a text other than single blanks.
 _LOOSE = r"  |[\x00-\x1f\x{85}]|[^\PZ ]"
 
-_START, _END = itemgetter(slice(1)), itemgetter(slice(-1, None))
-
 # -- lines -----------------------------------------------------------------------------------------------------------
 
 
-def joined_rows(lines: Sequence[bytes]) -> bytes | None:
-    """The lines as one text for `parsed_rows`; None if one starts or ends like no object, or is not UTF-8."""
-    if set(map(_START, lines)) != {b"{"} or set(map(_END, lines)) != {b"}"}:
-        return None
-    content = b"\n".join(lines)
-    ends = pa.py_buffer(np.array([0, len(content)], np.int32))
-    try:
-        # The parser does not mind what is not UTF-8.
-        pa.StringArray.from_buffers(1, ends, pa.py_buffer(content)).validate(full=True)
-    except pa.ArrowInvalid:
-        return None
-    return content
+def parsed_rows(lines: Lines, schema: pa.Schema, mend: Callable[[bytes], bytes] = bytes) -> pa.Table | None:
+    """The fields in `schema` of lines of JSON, each of which is one object; or None if one is anything else.
 
-
-def parsed_rows(content: bytes, count: int, schema: pa.Schema) -> pa.Table | None:
-    """The fields in `schema` of `count` joined rows, or None if a line holds anything else."""
-    try:
-        table = json_table(content, schema)
-    except pa.ArrowException:
-        return None
+    `mend` is applied to the text beforehand.
+    """
+    content, ends = lines.content, lines.ends
     # No object begins on one line and ends on the next: "}" and "{" with nothing between are in no object. So each line
     # has at least one, and if there are as many as lines, exactly one.
-    return table if len(table) == count else None
+    if not (content.startswith(b"{") and content.endswith(b"}")):
+        return None
+    characters = np.frombuffer(content, np.uint8)
+    if not ((characters[ends - 1] == ord("}")).all() and (characters[ends + 1] == ord("{")).all()):
+        return None
+    whole = pa.py_buffer(np.array([0, len(content)], np.int32))
+    try:
+        # The parser does not mind what is not UTF-8.
+        pa.StringArray.from_buffers(1, whole, pa.py_buffer(content)).validate(full=True)
+        table = json_table(mend(content), schema)
+    except pa.ArrowException:
+        return None
+    return table if len(table) == len(lines) else None
 
 
 def json_table(content: bytes, schema: pa.Schema) -> pa.Table:

@@ -27,7 +27,6 @@ from ingest.readers.columns import (
     columns_of,
     edges,
     flat,
-    joined_rows,
     links,
     parsed_rows,
     prefixed,
@@ -140,8 +139,7 @@ def _parse_books(block: Block, min_shelf_count: int) -> Batch:
     rejects: list[RejectRecord] = []
     numbers: Sequence[int] = range(block.first_row, block.first_row + len(block.lines))
     raws: Sequence[bytes] = block.lines
-    content = joined_rows(block.lines)
-    table = None if content is None else parsed_rows(content, len(block.lines), _ROW_SCHEMA)
+    table = parsed_rows(block.lines, _ROW_SCHEMA)
     if table is None:
         rows = list(json_rows(block, rejects))
         numbers = [number for number, _, _ in rows]

@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from isal import igzip, igzip_lib
 
@@ -49,6 +52,31 @@ _DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
+class Lines(Sequence[bytes]):
+    """The lines of a text, split when one is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    @cached_property
+    def _lines(self) -> list[bytes]:
+        return self.content.split(b"\n")
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Positions of the newlines, which are between the lines."""
+        return np.flatnonzero(np.frombuffer(self.content, np.uint8) == ord("\n"))
+
+    def __len__(self) -> int:
+        return len(self.ends) + 1
+
+    def __getitem__(self, position: Any) -> Any:
+        return self._lines[position]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._lines)
+
+
 @dataclass(frozen=True)
 class Block:
     """Consecutive lines of a file, without their ends.
@@ -65,7 +93,7 @@ class Block:
 
     file: str
     first_row: int
-    lines: Sequence[bytes]
+    lines: Lines
     rejects: tuple[RejectRecord, ...] = ()
 
 
@@ -134,63 +162,74 @@ def first_lines(path: Path, count: int) -> list[bytes]:
 
 def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The lines of a file, `block_bytes` of them or a little more at a time; errors as in `read_batches`."""
-    with explain_read_errors(path), closing(_Content(path)) as content:
-        rest = content.read(block_bytes).removeprefix(_BOM)
-        if not rest and content.damage is None:
+    with explain_read_errors(path), closing(_Content(path, min(block_bytes, READ_BYTES))) as content:
+        start = content.read()
+        if not start and content.damage is None:
             raise Graph2ImageError(f"{path} is empty")
-        if rest.startswith((b"\xff\xfe", b"\xfe\xff")):
+        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise Graph2ImageError(f"{path} is UTF-16 text", "Convert it to UTF-8 first, for instance with iconv.")
         row = 1
-        while rest:
-            at_end = content.at_end
-            # The last line need not have an end; one that the damage cut off is no line.
-            end = len(rest) if at_end and content.damage is None else rest.rfind(b"\n") + 1
-            if end:
-                lines = rest[:end].removesuffix(b"\n").split(b"\n")
+        pieces, size = [start.removeprefix(_BOM)], len(start)
+        while not content.at_end:
+            piece = content.read()
+            pieces.append(piece)
+            size += len(piece)
+            if size < block_bytes:
+                continue
+            # A newline is looked for in what is new; nearly always there is one.
+            if b"\n" not in piece:
+                if size <= MAX_LINE_BYTES:
+                    continue
+                pieces = [b"".join(pieces)]
+            *whole, last = pieces
+            end = last.rfind(b"\n")
+            if end >= 0:
+                lines = Lines(b"".join([*whole, last[:end]]))
                 yield Block(path.name, row, lines)
                 row += len(lines)
-                rest = rest[end:]
-            elif len(rest) > MAX_LINE_BYTES:
+                pieces = [last[end + 1 :]]
+            else:
                 detail = f"the line is over {MAX_LINE_BYTES} bytes"
-                reject = RejectRecord(path.name, row, RejectReason.LINE_TOO_LONG, detail, rest[:4096])
-                rest = content.skip_line()
-                yield Block(path.name, row, [b""], (reject,))
+                reject = RejectRecord(path.name, row, RejectReason.LINE_TOO_LONG, detail, last[:4096])
+                yield Block(path.name, row, Lines(b""), (reject,))
                 row += 1
-            if at_end:
-                break
-            rest += content.read(block_bytes)
+                pieces = [content.skip_line()]
+            size = len(pieces[0])
+        rest = b"".join(pieces)
+        # The last line need not have an end; but one that the damage cut off is no line.
+        end = len(rest) if content.damage is None else rest.rfind(b"\n") + 1
+        if end:
+            lines = Lines(rest[:end].removesuffix(b"\n"))
+            yield Block(path.name, row, lines)
+            row += len(lines)
         if content.damage is not None:
-            reject = RejectRecord(path.name, row, RejectReason.FILE_DAMAGED, content.damage, rest[:4096])
-            yield Block(path.name, row, [], (reject,))
+            reject = RejectRecord(path.name, row, RejectReason.FILE_DAMAGED, content.damage, rest[end : end + 4096])
+            yield Block(path.name, row, Lines(b""), (reject,))
 
 
 class _Content:
     """The bytes of a file, decompressed; an archive that is cut off ends early, and `damage` says so."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_bytes: int) -> None:
         self.at_end = False
         self.damage: str | None = None
         self._path = path
+        self._read_bytes = read_bytes
         self._stream = _open(path, igzip.open)
         self._read = 0
 
-    def read(self, size: int) -> bytes:
-        """`size` bytes, or fewer at the end."""
-        parts: list[bytes] = []
+    def read(self) -> bytes:
+        """The next piece; nothing at the end."""
         try:
-            while size > 0 and not self.at_end:
-                part = self._stream.read(min(size, READ_BYTES))
-                parts.append(part)
-                size -= len(part)
-                self._read += len(part)
-                self.at_end = not part
+            piece = self._stream.read(self._read_bytes)
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            self.at_end = True
             self.damage = f"the archive is damaged: {error}"
-            parts.append(self._readable_rest())
-        return b"".join(parts)
+            piece = self._readable_rest()
+        self.at_end = not piece or self.damage is not None
+        self._read += len(piece)
+        return piece
 
     def _readable_rest(self) -> bytes:
         """What there is between the last read and the damage."""
@@ -208,7 +247,7 @@ class _Content:
 
     def skip_line(self) -> bytes:
         """Read to the end of a line; returns what was read of the next one."""
-        while content := self.read(BLOCK_BYTES):
+        while content := self.read():
             _, end, rest = content.partition(b"\n")
             if end:
                 return rest
