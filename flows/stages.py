@@ -66,28 +66,48 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
     """
     from ingest import sources
 
-    data = DataRoot(settings.data)
-    files, checks = ingestion.files, {"strict": ingestion.strict, "prune": ingestion.prune}
-    options = {**checks, "workers": ingestion.workers}
+    data, files = DataRoot(settings.data), ingestion.files
+    workers, strict, prune = ingestion.workers, ingestion.strict, ingestion.prune
     if ingestion.source in ("table", "instructg2i") and len(files) > 1:
         raise Graph2ImageError(f"{ingestion.source} takes one path, not {len(files)}")
     match ingestion.source:
         case "art500k":
-            painters = ingestion.painters
-            report = sources.ingest_art500k(data, files, _pictures(settings, ingestion), painters=painters, **options)
+            report = sources.ingest_art500k(
+                data,
+                files,
+                _pictures(settings, ingestion),
+                painters=ingestion.painters,
+                workers=workers,
+                strict=strict,
+                prune=prune,
+            )
         case "amazon":
-            report = sources.ingest_amazon(data, files, _pictures(settings, ingestion), **options)
+            report = sources.ingest_amazon(
+                data, files, _pictures(settings, ingestion), workers=workers, strict=strict, prune=prune
+            )
         case "goodreads":
-            least = ingestion.min_shelf_count
             report = sources.ingest_goodreads(
-                data, files, _pictures(settings, ingestion), min_shelf_count=least, **options
+                data,
+                files,
+                _pictures(settings, ingestion),
+                min_shelf_count=ingestion.min_shelf_count,
+                workers=workers,
+                strict=strict,
+                prune=prune,
             )
         case "instructg2i":
-            keys = {name: getattr(ingestion, name) for name in ("center_key", "neighbors_key", "text_key")}
-            report = sources.ingest_instructg2i(data, files[0], **keys, **checks)
+            report = sources.ingest_instructg2i(
+                data,
+                files[0],
+                center_key=ingestion.center_key,
+                neighbors_key=ingestion.neighbors_key,
+                text_key=ingestion.text_key,
+                strict=strict,
+                prune=prune,
+            )
         case "table":
-            report = sources.ingest_table(data, files[0], ingestion.place or Path(), **checks)
-    return IngestOutcome(report, load(settings, report.source, prune=ingestion.prune))
+            report = sources.ingest_table(data, files[0], ingestion.place or Path(), strict=strict, prune=prune)
+    return IngestOutcome(report, load(settings, report.source, prune=prune))
 
 
 def _pictures(settings: Settings, ingestion: Ingestion) -> Pictures:
