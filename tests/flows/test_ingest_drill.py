@@ -24,7 +24,7 @@ POINTS = 20
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-import ingest.images
+from ingest import images
 from flows.ingestion import Ingestion
 from flows.settings import Settings
 from flows.stages import ingest
@@ -39,7 +39,7 @@ def hook(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(hook)
-ingest.images.IMAGE_BATCH = 16
+images.IMAGE_BATCH = 16
 print("started", flush=True)
 ingest(
     Settings(data=data),
