@@ -1,1 +1,1 @@
-"""One reader per upstream format; each yields `ingest.records`, one per row, in the order of the file."""
+"""One reader per upstream format, in the order of its file; each yields `ingest.batches` or `ingest.records`."""

@@ -7,10 +7,7 @@ middle, whose rows before the cut are kept.
 
 from __future__ import annotations
 
-import gzip
-import io
 import multiprocessing
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,21 +15,18 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from isal import igzip, igzip_lib
 
 from ingest.batches import Batch
 from ingest.errors import Graph2ImageError
-from ingest.readers.files import explain_read_errors
+from ingest.readers.files import READ_BYTES, Content, explain_read_errors
 from ingest.records import RejectReason, RejectRecord
 
-#: Bytes that are parsed at a time, and that are read at a time: more would not stay in the processor's cache.
+#: Bytes that are parsed at a time.
 BLOCK_BYTES = 4 << 20
-READ_BYTES = 1 << 20
 
 #: A longer line is no row of any of these formats.
 MAX_LINE_BYTES = 16 << 20
@@ -41,15 +35,6 @@ MAX_LINE_BYTES = 16 << 20
 BLOCKS_AHEAD = 2
 
 _BOM = b"\xef\xbb\xbf"
-
-#: What reading a damaged archive raises; Arrow's zstd an OSError without a number.
-_DAMAGE: tuple[type[Exception], ...] = (
-    EOFError,
-    zlib.error,
-    gzip.BadGzipFile,
-    cast(type[Exception], igzip_lib.IsalError),
-    OSError,
-)
 
 
 class Lines(Sequence[bytes]):
@@ -162,7 +147,7 @@ def first_lines(path: Path, count: int) -> list[bytes]:
 
 def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The lines of a file, `block_bytes` of them or a little more at a time; errors as in `read_batches`."""
-    with explain_read_errors(path), closing(_Content(path, min(block_bytes, READ_BYTES))) as content:
+    with explain_read_errors(path), closing(Content(path, min(block_bytes, READ_BYTES))) as content:
         start = content.read()
         if not start and content.damage is None:
             raise Graph2ImageError(f"{path} is empty")
@@ -205,64 +190,3 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
         if content.damage is not None:
             reject = RejectRecord(path.name, row, RejectReason.FILE_DAMAGED, content.damage, rest[end : end + 4096])
             yield Block(path.name, row, Lines(b""), (reject,))
-
-
-class _Content:
-    """The bytes of a file, decompressed; an archive that is cut off ends early, and `damage` says so."""
-
-    def __init__(self, path: Path, read_bytes: int) -> None:
-        self.at_end = False
-        self.damage: str | None = None
-        self._path = path
-        self._read_bytes = read_bytes
-        self._stream = _open(path, igzip.open)
-        self._read = 0
-
-    def read(self) -> bytes:
-        """The next piece; nothing at the end."""
-        try:
-            piece = self._stream.read(self._read_bytes)
-        except _DAMAGE as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            self.damage = f"the archive is damaged: {error}"
-            piece = self._readable_rest()
-        self.at_end = not piece or self.damage is not None
-        self._read += len(piece)
-        return piece
-
-    def _readable_rest(self) -> bytes:
-        """What there is between the last read and the damage."""
-        parts: list[bytes] = []
-        try:
-            with _open(self._path, gzip.open) as stream:
-                left = self._read
-                while left:
-                    left -= len(stream.read(min(left, BLOCK_BYTES)))
-                while part := stream.read1(BLOCK_BYTES):  # unlike `read`, it does not fail for what it lacks
-                    parts.append(part)
-        except _DAMAGE:
-            pass
-        return b"".join(parts)
-
-    def skip_line(self) -> bytes:
-        """Read to the end of a line; returns what was read of the next one."""
-        while content := self.read():
-            _, end, rest = content.partition(b"\n")
-            if end:
-                return rest
-        return b""
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _open(path: Path, open_gzip: Callable[..., Any]) -> io.BufferedReader:
-    """Open a file to read its content; what it is compressed with shows in its first bytes, whatever its name says."""
-    with path.open("rb") as stream:
-        magic = stream.read(4)
-    if magic.startswith(b"\x1f\x8b"):
-        return cast(io.BufferedReader, open_gzip(path))
-    if magic == b"\x28\xb5\x2f\xfd":
-        return cast(io.BufferedReader, pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")

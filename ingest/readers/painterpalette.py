@@ -76,6 +76,8 @@ def _artists(path: Path, batch: BatchBuilder) -> Iterator[tuple[Attributed, dict
             try:
                 values = next(reader)
             except StopIteration:
+                if stream.damage is not None:
+                    batch.reject(number, RejectReason.FILE_DAMAGED, stream.damage, "")
                 return
             except csv.Error as error:
                 batch.reject(number, RejectReason.MALFORMED_ROW, str(error), "")

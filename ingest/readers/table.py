@@ -11,14 +11,13 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.errors import Graph2ImageError
-from ingest.readers.files import explain_read_errors, is_text, open_text
+from ingest.readers.files import TextFile, explain_read_errors, is_text, open_text
 from ingest.records import ColumnValue, EntityLink, ItemLink, ItemRecord, Record, RejectReason, RejectRecord, squeeze
 from ingest.tablespec import ColumnSpec, EntitySpec, TableSpec, as_text
 
@@ -59,8 +58,7 @@ def read_table(spec: TableSpec, root: Path) -> Iterator[Record]:
     Raises
     ------
     Graph2ImageError
-        Before the first row, if the file is missing or the spec names a column that it does not have; later, if the
-        file is damaged.
+        If the file is missing, or the spec names a column that it does not have.
     """
     path = root / spec.table.file
     rows = {"csv": _csv_rows, "tsv": _tsv_rows, "jsonl": _json_rows, "parquet": _parquet_rows}[
@@ -107,7 +105,7 @@ def _tsv_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRow
 
 
 def _delimited_rows(
-    stream: IO[str], delimiter: str, path: Path, spec: TableSpec
+    stream: TextFile, delimiter: str, path: Path, spec: TableSpec
 ) -> Iterator[tuple[int, _Row | _BadRowError]]:
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     reader = csv.reader(stream, delimiter=delimiter, strict=True)
@@ -126,6 +124,8 @@ def _delimited_rows(
         try:
             cells = next(reader)
         except StopIteration:
+            if stream.damage is not None:
+                yield line, _BadRowError(RejectReason.FILE_DAMAGED, stream.damage, "")
             return
         except csv.Error as error:
             yield line, _BadRowError(RejectReason.MALFORMED_ROW, str(error), "")
@@ -144,13 +144,22 @@ def _delimited_rows(
 
 def _json_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRowError]]:
     with open_text(path, spec.table.encoding) as stream:
-        rows = ((number, _json_row(line)) for number, line in enumerate(stream, 1) if line.strip())
+        rows = _json_lines(stream)
         head = list(itertools.islice(rows, HEAD_ROWS))
         seen = {column: None for _, row in head if not isinstance(row, _BadRowError) for column in row}
         if not seen:
             raise Graph2ImageError(f"{path} has no JSON object in its first {HEAD_ROWS} lines")
         _check_columns(spec, list(seen), path)
         yield from itertools.chain(head, rows)
+
+
+def _json_lines(stream: TextFile) -> Iterator[tuple[int, _Row | _BadRowError]]:
+    number = 0
+    for number, line in enumerate(stream, 1):
+        if line.strip():
+            yield number, _json_row(line)
+    if stream.damage is not None:
+        yield number + 1, _BadRowError(RejectReason.FILE_DAMAGED, stream.damage, "")
 
 
 def _json_row(line: str) -> _Row | _BadRowError:

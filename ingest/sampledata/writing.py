@@ -90,11 +90,6 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def gzipped(content: bytes) -> bytes:
-    """Gzip without a time stamp, so that equal content gives equal bytes."""
-    return gzip.compress(content, 6, mtime=0)
-
-
 @contextmanager
 def drafted(path: Path, lines: Iterable[bytes], *, what: str) -> Iterator[Path]:
     """Gzip `lines` (each with its end) into a file beside `path`, under a temporary name.

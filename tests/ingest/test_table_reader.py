@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import Graph2ImageError
 from ingest.readers.table import read_table, remove_words
-from ingest.records import EntityLink, ItemLink, ItemRecord, Record, RejectRecord
+from ingest.records import EntityLink, ItemLink, ItemRecord, Record, RejectReason, RejectRecord
 from ingest.tablespec import TableSpec
 
 COLUMNS = ["id", "title", "color", "price", "year", "new", "tags", "similar", "part"]
@@ -221,7 +221,7 @@ def test_unknown_column_is_told_before_any_row(tmp_path: Path, name: str) -> Non
         ("t.csv", None, "No such file"),
         ("t.csv", b"", "is empty"),
         ("t.csv", b"id,id,title,color,price,year,new,tags,similar,part\n", "two columns named 'id'"),
-        ("t.csv.gz", b"no gzip", "is damaged"),
+        ("t.csv.gz", b"no gzip", "does not fit"),
         ("t.jsonl", b"", "no JSON object"),
         ("t.parquet", b"PAR1 or not", "no readable Parquet"),
         ("t.xlsx", b"", "cannot tell the format"),
@@ -234,11 +234,23 @@ def test_unreadable_tables(tmp_path: Path, name: str, content: bytes | None, mes
         list(read_table(_spec(name), tmp_path))
 
 
-def test_truncated_gzip(tmp_path: Path) -> None:
-    whole = gzip.compress(_csv([{**ROW, "id": str(i)} for i in range(5000)]).encode())
-    (tmp_path / "t.csv.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(Graph2ImageError, match="is damaged"):
-        list(read_table(_spec("t.csv.gz"), tmp_path))
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz"])
+@pytest.mark.parametrize("rows", [5000, 60_000])
+def test_rows_before_the_cut_are_kept(tmp_path: Path, name: str, rows: int) -> None:
+    table = [{**ROW, "id": str(i)} for i in range(rows)]
+    text = _csv(table) if name == "t.csv.gz" else "".join(json.dumps(row) + "\n" for row in table)
+    whole = gzip.compress(text.encode())
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    *items, reject = list(read_table(_spec(name), tmp_path))
+    assert 1000 < len(items) < rows
+    assert [item.item_id.partition(":")[2] for item in items] == [str(i) for i in range(len(items))]
+    assert reject.reason == RejectReason.FILE_DAMAGED
+    assert reject.row == items[-1].row + 1
+
+
+def test_zstd_whatever_the_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(pa.Codec("zstd").compress(_csv([ROW]).encode()))
+    assert len(list(read_table(_spec("t.csv"), tmp_path))) == 1
 
 
 def test_remove_words() -> None:
