@@ -35,8 +35,8 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 
 .PHONY: lock
 lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
-	$(COMPILE) pyproject.toml --output-file requirements/use.txt
-	$(COMPILE) pyproject.toml --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra neo4j --output-file requirements/use.txt
+	$(COMPILE) pyproject.toml --extra neo4j --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
 
 .PHONY: clean
 clean: ## Remove the environment and the caches (not your data)
