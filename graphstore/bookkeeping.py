@@ -49,7 +49,7 @@ def marked_as_loading(
 ) -> Iterator[None]:
     """Mark the source as being loaded, so that a load that is killed inside is known to be incomplete.
 
-    The record of the finished load, written by the caller, takes the mark away. After an exception, which rolls back
+    The record of the finished load, written by the caller, takes the mark away. After an exception, if it has undone
     what was written inside, the mark is what it was before.
     """
     before = loaded_sources(store).get(source)
@@ -65,6 +65,8 @@ def marked_as_loading(
     try:
         yield
     except BaseException:
+        if not store.bulk_load_rolls_back:
+            raise
         with store.transaction():
             if before is None:
                 store.write(f"MATCH (s:{LOADED_SOURCE} {{id: $id}}) DELETE s", {"id": source})

@@ -19,8 +19,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,14 @@ from graphstore.cypher import check_parameters, check_reads_only, with_row_limit
 from graphstore.schema import (
     SYSTEM_LABELS,
     SYSTEM_RELATIONS,
+    TYPE_NAMES,
     GraphSchema,
     LabelInfo,
     RelationInfo,
     check_identifier,
+    check_new_name,
+    conform,
+    new_properties,
 )
 from graphstore.store import GraphStore, mark_truncated
 from ingest.errors import Graph2ImageError
@@ -46,16 +50,7 @@ log = logging.getLogger(__name__)
 _CHECKPOINT_WAIT_S = 10.0
 _ENDS = ["from_id", "to_id"]
 
-_TYPE_NAMES = {
-    pa.string(): "STRING",
-    pa.bool_(): "BOOL",
-    pa.int64(): "INT64",
-    pa.float64(): "DOUBLE",
-    pa.date32(): "DATE",
-    pa.timestamp("us"): "TIMESTAMP",
-}
-_TYPE_NAMES |= {pa.list_(arrow_type): f"{name}[]" for arrow_type, name in _TYPE_NAMES.items()}
-_ARROW_TYPES = {name: arrow_type for arrow_type, name in _TYPE_NAMES.items()}
+_ARROW_TYPES = {name: arrow_type for arrow_type, name in TYPE_NAMES.items()}
 
 
 @dataclass
@@ -173,6 +168,8 @@ def _to_arrow(result: Any) -> pa.Table:
 class LadybugStore(GraphStore):
     """A `GraphStore` in one file; see the module's notes."""
 
+    bulk_load_rolls_back = True
+
     def __init__(self, url: str, path: str, *, read_only: bool) -> None:
         self.url = url
         self._path = str(Path(path).expanduser().resolve())
@@ -224,6 +221,16 @@ class LadybugStore(GraphStore):
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return _to_arrow(self._execute(cypher, parameters))
 
+    def nodes(self, label: str, properties: Sequence[str]) -> pa.Table:
+        columns = ", ".join(f"n.`{check_identifier(name, 'property')}` AS `{name}`" for name in properties)
+        return self.read(f"MATCH (n:`{check_identifier(label, 'label')}`) RETURN {columns}")
+
+    def relations(self, type_: str, from_label: str, to_label: str, properties: Sequence[str] = ()) -> pa.Table:
+        for name in (from_label, to_label, type_, *properties):
+            check_identifier(name, "name")
+        columns = ["a.id AS from_id", "b.id AS to_id", *(f"r.`{name}` AS `{name}`" for name in properties)]
+        return self.read(f"MATCH (a:`{from_label}`)-[r:`{type_}`]->(b:`{to_label}`) RETURN {', '.join(columns)}")
+
     def node_labels(self) -> dict[str, pa.Schema]:
         return {name: self._properties(name) for name in self._tables("NODE")}
 
@@ -241,7 +248,7 @@ class LadybugStore(GraphStore):
                 name,
                 kinds.get(name, "system"),
                 self._count(f"MATCH (n:`{name}`) RETURN count(n) AS count"),
-                {field.name: _TYPE_NAMES[field.type] for field in properties},
+                {field.name: TYPE_NAMES[field.type] for field in properties},
             )
             for name, properties in sorted(self.node_labels().items())
         )
@@ -266,6 +273,9 @@ class LadybugStore(GraphStore):
 
     def write(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> None:
         self._execute(cypher, parameters)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()  # a database that is open for writing has one writer
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
@@ -296,31 +306,24 @@ class LadybugStore(GraphStore):
         self._execute("COMMIT")
 
     def define_label(self, label: str, properties: pa.Schema) -> None:
-        self._check_case(label, "label")
+        self._check_name(label, "label")
         if label not in self._tables("NODE"):
-            columns = ", ".join(f"`{check_identifier(f.name, 'property')}` {_TYPE_NAMES[f.type]}" for f in properties)
+            columns = ", ".join(f"`{check_identifier(f.name, 'property')}` {TYPE_NAMES[f.type]}" for f in properties)
             self._execute(f"CREATE NODE TABLE `{label}`({columns}, PRIMARY KEY (id))")
             return
-        existing = {name.lower(): name for name in self._properties(label).names}
-        for field in properties:
-            known = existing.get(check_identifier(field.name, "property").lower())
-            if known is None:
-                self._execute(f"ALTER TABLE `{label}` ADD `{field.name}` {_TYPE_NAMES[field.type]}")
-            elif known != field.name:
-                raise Graph2ImageError(
-                    f"{label} has property {known!r} already, which {field.name!r} cannot be told from"
-                )
+        for field in new_properties(label, self._properties(label), properties):
+            self._execute(f"ALTER TABLE `{label}` ADD `{field.name}` {TYPE_NAMES[field.type]}")
 
     def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
-        self._check_case(type_, "relation type")
+        self._check_name(type_, "relation type")
         if type_ not in self._tables("REL"):
-            columns = "".join(f", `{check_identifier(f.name, 'property')}` {_TYPE_NAMES[f.type]}" for f in properties)
+            columns = "".join(f", `{check_identifier(f.name, 'property')}` {TYPE_NAMES[f.type]}" for f in properties)
             self._execute(f"CREATE REL TABLE `{type_}`(FROM `{from_label}` TO `{to_label}`{columns})")
         else:
             self._execute(f"ALTER TABLE `{type_}` ADD IF NOT EXISTS FROM `{from_label}` TO `{to_label}`")
 
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
-        nodes = _cast(nodes, self._properties(label), label)
+        nodes = conform(nodes, self._properties(label), label)
         if self._bulk:
             known = pc.is_in(nodes["id"], value_set=self.read(f"MATCH (n:`{label}`) RETURN n.id AS id")["id"])
             columns = ", ".join(f"`{name}`" for name in nodes.column_names)
@@ -358,24 +361,17 @@ class LadybugStore(GraphStore):
         with _explain_errors():
             return self._connection.execute(cypher, dict(parameters or {}))
 
+    def _check_name(self, name: str, what: str) -> None:
+        tables = self.read("CALL show_tables() RETURN name, type").to_pylist()
+        uses = {row["name"]: "label" if row["type"] == "NODE" else "relation type" for row in tables}
+        check_new_name(name, what, uses)
+
     def _define_system_tables(self) -> None:
         with self.transaction():
             for label, properties in SYSTEM_LABELS.items():
                 self.define_label(label, properties)
             for type_, (from_label, to_label) in SYSTEM_RELATIONS.items():
                 self.define_relation(type_, from_label, to_label, pa.schema([]))
-
-    def _check_case(self, name: str, what: str) -> None:
-        """Ladybug keeps labels and relation types in one catalog that does not tell upper from lower case."""
-        check_identifier(name, what)
-        kind = "NODE" if what == "label" else "REL"
-        for row in self.read("CALL show_tables() RETURN name, type").to_pylist():
-            if row["name"].lower() == name.lower() and (row["name"], row["type"]) != (name, kind):
-                used_as = "label" if row["type"] == "NODE" else "relation type"
-                raise Graph2ImageError(
-                    f"{what} {name!r} cannot be told from the {used_as} {row['name']!r} in the graph store",
-                    "Rename one of the two: upper and lower case are not told apart.",
-                )
 
 
 def _count_of(type_: str, from_label: str, to_label: str) -> str:
@@ -389,21 +385,3 @@ def _set(variable: str, rows: pa.Table) -> str:
     """
     names = [name for name in rows.column_names if name not in ("id", *_ENDS)]
     return " SET " + ", ".join(f"{variable}.`{name}` = `{name}`" for name in names) if names else ""
-
-
-def _cast(nodes: pa.Table, properties: pa.Schema, label: str) -> pa.Table:
-    """`nodes` in the types that the store has for them; Ladybug itself would round a float in an integer's place."""
-    fields = []
-    for field in nodes.schema:
-        wanted = properties.field(field.name).type
-        numbers = {field.type, wanted} == {pa.int64(), pa.float64()}
-        if field.type != wanted and not numbers and not pa.types.is_null(field.type):
-            raise Graph2ImageError(
-                f"property {label}.{field.name} holds {_TYPE_NAMES[wanted]}, but the column now has {field.type}",
-                "Give the column another name, or load into a new store.",
-            )
-        fields.append(pa.field(field.name, wanted))
-    try:
-        return nodes.cast(pa.schema(fields))
-    except pa.ArrowInvalid as error:
-        raise Graph2ImageError(f"a value of {label} does not fit its property's type: {error}") from error

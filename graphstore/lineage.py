@@ -87,9 +87,9 @@ def record_lineage(store: GraphStore, data: DataRoot, model_ids: Sequence[str] |
     # An image that two runs have made is there twice, in equal rows.
     _, first = np.unique(rows["generated_id"].to_numpy(zero_copy_only=False).astype(str), return_index=True)
     rows = rows.take(first)
-    known = store.read(f"MATCH (g:{GENERATED_IMAGE}) RETURN g.id AS id")["id"]
+    known = store.nodes(GENERATED_IMAGE, ["id"])["id"]
     new = rows.filter(pc.invert(pc.is_in(rows["generated_id"], value_set=known)))
-    known_models = set(store.read(f"MATCH (m:{MODEL}) RETURN m.id AS id")["id"].to_pylist())
+    known_models = set(store.nodes(MODEL, ["id"])["id"].to_pylist())
     models = sorted({*(model_ids or ()), *rows["model_id"].to_pylist()} - known_models)
     if new.num_rows == 0 and not models:
         return LineageReport(0, rows.num_rows, 0, 0, changed=False)
@@ -285,10 +285,8 @@ def _images_of(store: GraphStore, items: pa.Array) -> list[str]:
     found: set[str] = set()
     for label in store.labels_of_kind("item"):
         for type_ in (CONDITIONED_ON, GENERATED_FOR):
-            pairs = store.read(
-                f"MATCH (g:{GENERATED_IMAGE})-[:{type_}]->(n:`{label}`) RETURN g.id AS image, n.id AS item"
-            )
-            found.update(pairs["image"].filter(pc.is_in(pairs["item"], value_set=items)).to_pylist())
+            pairs = store.relations(type_, GENERATED_IMAGE, label)
+            found.update(pairs["from_id"].filter(pc.is_in(pairs["to_id"], value_set=items)).to_pylist())
     return sorted(found)
 
 

@@ -4,9 +4,9 @@ After a load the store has every item, entity and relation of the source's snaps
 lost relationships are the classic silent failure of graph loads.
 
 - An unchanged snapshot is recognized by its digests and costs nothing.
-- A source is marked while it is loaded, and its digests are recorded when all of it is durable. A load that fails
-  changes nothing; after one that was killed the mark is still there, sampling refuses the graph, and the same load
-  again completes it.
+- All that can be checked beforehand is. Then the source is marked while it is loaded, and its digests are recorded when
+  all of it is durable. After a load that was killed, or that failed in a store that cannot undo it, the mark is still
+  there, sampling refuses the graph, and the same load again completes it.
 - A relation whose end is not in the store is *pending*: it stays in the relations dataset, and appears as soon as a
   load of any source brings that end.
 - Nodes that are no longer in the snapshot stay in the store and are counted as gone; `prune` removes those that no
@@ -32,7 +32,7 @@ from graphstore.bookkeeping import (
     record_snapshot,
     upsert_record,
 )
-from graphstore.relations import LoadedRelations, check_count, count, load_relations
+from graphstore.relations import LoadedRelations, check_count, check_relations, count, load_relations
 from graphstore.schema import (
     ENTITY_PROPERTIES,
     GENERATED_IMAGE,
@@ -41,6 +41,8 @@ from graphstore.schema import (
     LOADED_SOURCE,
     check_identifier,
     check_user_name,
+    conform,
+    new_properties,
     property_type,
 )
 from graphstore.store import GraphStore
@@ -89,13 +91,33 @@ class LoadReport:
 
 
 @dataclass(frozen=True)
-class _Nodes:
-    """What the store has of one kind of node of the source: the snapshot's ids and labels, and ids that are gone."""
+class _Plan:
+    """What a load will write of one kind of node, items or entities, by label; made before anything is written.
 
+    Attributes
+    ----------
+    ids
+        Of the snapshot.
+    tables
+        The nodes to upsert.
+    doomed
+        Ids of stored nodes to remove.
+    gone
+        Ids of stored nodes that the snapshot no longer has, and that stay.
+    labels
+        Those that the source has after the load.
+    """
+
+    kind: str
     ids: pa.ChunkedArray
-    labels: list[str]
+    tables: dict[str, pa.Table]
+    doomed: dict[str, list[str]]
     gone: list[str]
-    pruned: int
+    labels: list[str]
+
+    @property
+    def count_of_doomed(self) -> int:
+        return sum(map(len, self.doomed.values()))
 
 
 def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool = False) -> LoadReport:
@@ -110,8 +132,9 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
     ------
     Graph2ImageError
         If nothing was ingested for `source`; if a label, relation type or column cannot be used in a graph; if ids
-        repeat, belong to another source, or have changed their label; if the counts in the store differ from the
-        counts sent. Nothing is changed then.
+        repeat, belong to another source, or have changed their label; if a column's type is not that of the property
+        in the store, a weight is no finite number or negative. Nothing is changed then. If the counts in the store
+        differ from the counts sent, or the store fails amid the load.
     """
     digests = {f"{name}_digest": _digest(data, f"{name}/{source}") for name in ("items", "entities", "relations")}
     if not any(digests.values()):
@@ -130,15 +153,36 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
     item_rows = _read(data, f"items/{source}", ITEM_SCHEMA)
     entity_rows = _read(data, f"entities/{source}", ENTITY_SCHEMA)
     relation_rows = _read(data, f"relations/{source}", RELATION_SCHEMA)
-    item_labels, entity_labels = (rows["label"].unique().to_pylist() for rows in (item_rows, entity_rows))
-    _check_labels(item_labels, entity_labels, before)
-    with marked_as_loading(store, source, item_labels, entity_labels), store.bulk_load():
-        items = _load_nodes(store, item_rows, "item", source, before, prune=prune)
-        entities = _load_nodes(store, entity_rows, "entity", source, before, prune=prune)
-        ids = pa.chunked_array([*items.ids.chunks, *entities.ids.chunks], pa.string())
-        relations = load_relations(store, relation_rows, source, ids)
-        resolved = {name: _retry_pending(store, data, row) for name, row in before.items() if name != source}
-        apply_opt_outs(store)
+    with store.exclusive():
+        before = loaded_sources(store)
+        item_labels, entity_labels = (rows["label"].unique().to_pylist() for rows in (item_rows, entity_rows))
+        _check_labels(item_labels, entity_labels, before)
+        plans = [
+            _plan_nodes(store, rows, kind, source, before, prune=prune)
+            for kind, rows in (("item", item_rows), ("entity", entity_rows))
+        ]
+        check_relations(relation_rows, source)
+        with marked_as_loading(store, source, item_labels, entity_labels), store.bulk_load():
+            for plan in plans:
+                _load_nodes(store, plan, source)
+            items, entities = plans
+            ids = pa.chunked_array([*items.ids.chunks, *entities.ids.chunks], pa.string())
+            relations = load_relations(store, relation_rows, source, ids)
+            resolved = {name: _retry_pending(store, data, row) for name, row in before.items() if name != source}
+            apply_opt_outs(store)
+        return _record(store, source, digests, items, entities, relations, resolved)
+
+
+def _record(
+    store: GraphStore,
+    source: str,
+    digests: dict[str, str],
+    items: _Plan,
+    entities: _Plan,
+    relations: LoadedRelations,
+    resolved: dict[str, LoadedRelations | None],
+) -> LoadReport:
+    """Record a load that is complete, which takes its mark away."""
     record = {
         "id": source,
         **digests,
@@ -165,7 +209,7 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
         record,
         version,
         changed=True,
-        nodes_pruned=items.pruned + entities.pruned,
+        nodes_pruned=items.count_of_doomed + entities.count_of_doomed,
         relations_removed=relations.removed,
         resolved=appeared,
     )
@@ -181,26 +225,22 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
     return report
 
 
-def _load_nodes(
+def _plan_nodes(
     store: GraphStore, rows: pa.Table, kind: str, source: str, before: dict[str, dict[str, Any]], *, prune: bool
-) -> _Nodes:
-    """Upsert items or entities, label by label, and count them in the store."""
-    prefix = f"{source}:" if kind == "item" else f"{source}/"
+) -> _Plan:
+    """Check the rows of items or entities against the store, and decide what is to be done with each."""
     base = ITEM_PROPERTIES if kind == "item" else ENTITY_PROPERTIES
     rows = rows.rename_columns({f"{kind}_id": "id"})
     ids = rows.column("id")
+    prefix = _prefix(kind, source)
     _check_ids(ids, kind, source, prefix)
-    labels = sorted(pc.unique(rows.column("label")).to_pylist())
 
-    stored = {
-        label: store.read(
-            f"MATCH (n:`{label}`) WHERE n.id STARTS WITH $prefix RETURN n.id AS id, n.opted_out AS opted_out",
-            {"prefix": prefix},
-        )
-        for label in (before[source][f"{kind}_labels"] if source in before else [])
-    }
+    stored = {}
+    for label in before[source][f"{kind}_labels"] if source in before else []:
+        nodes = store.nodes(label, ["id", "opted_out"])
+        stored[label] = nodes.filter(pc.starts_with(nodes["id"], prefix))
     gone: list[str] = []
-    pruned = 0
+    doomed: dict[str, list[str]] = {}
     for label, known in stored.items():
         others = ids.filter(pc.not_equal(rows.column("label"), label))
         moved = known.column("id").filter(pc.is_in(known.column("id"), value_set=others))
@@ -212,31 +252,49 @@ def _load_nodes(
         gone_here = known.column("id").filter(pc.invert(pc.is_in(known.column("id"), value_set=ids))).to_pylist()
         if prune and gone_here:
             kept = _with_lineage(store, label, gone_here) if kind == "item" else set()
-            doomed = [id_ for id_ in gone_here if id_ not in kept]
-            store.write(f"MATCH (n:`{label}`) WHERE n.id IN $ids DETACH DELETE n", {"ids": doomed})
-            pruned += len(doomed)
+            doomed[label] = [id_ for id_ in gone_here if id_ not in kept]
             gone_here = sorted(kept)
         gone += gone_here
 
-    for label in labels:
+    known_labels = store.node_labels()
+    tables = {}
+    for label in sorted(pc.unique(rows.column("label")).to_pylist()):
         table = _properties(rows.filter(pc.equal(rows.column("label"), label)), base)
-        store.define_label(label, table.schema)
-        if kind == "item":
-            for type_, properties in ITEM_LINEAGE_RELATIONS.items():
-                store.define_relation(type_, GENERATED_IMAGE, label, properties)
+        if label in known_labels:
+            new = new_properties(label, known_labels[label], table.schema)
+            table = conform(table, pa.schema([*known_labels[label], *new]), label)
         if label in stored:
             withdrawn = stored[label].filter(stored[label].column("opted_out")).column("id")
             opted_out = pc.or_(table.column("opted_out"), pc.is_in(table.column("id"), value_set=withdrawn))
             table = table.set_column(table.column_names.index("opted_out"), "opted_out", opted_out)
-        store.upsert_nodes(label, table)
+        tables[label] = table
+    labels = sorted({*tables, *(label for label in stored if stored[label].num_rows)})
+    return _Plan(kind, ids, tables, doomed, sorted(gone), labels)
 
-    own = "WHERE n.id STARTS WITH $prefix"
+
+def _load_nodes(store: GraphStore, plan: _Plan, source: str) -> None:
+    """Do what the plan says, label by label, and count the nodes in the store."""
+    for label, ids in plan.doomed.items():
+        store.write(f"MATCH (n:`{label}`) WHERE n.id IN $ids DETACH DELETE n", {"ids": ids})
+    for label, table in plan.tables.items():
+        store.define_label(label, table.schema)
+        if plan.kind == "item":
+            for type_, properties in ITEM_LINEAGE_RELATIONS.items():
+                store.define_relation(type_, GENERATED_IMAGE, label, properties)
+        store.upsert_nodes(label, table)
     in_store = sum(
-        count(store, f"MATCH (n:`{label}`) {own} RETURN count(n) AS count", {"prefix": prefix})
-        for label in {*labels, *stored}
+        count(
+            store,
+            f"MATCH (n:`{label}`) WHERE n.id STARTS WITH $prefix RETURN count(n) AS count",
+            {"prefix": _prefix(plan.kind, source)},
+        )
+        for label in plan.labels
     )
-    check_count(f"{kind} nodes of {source}", in_store, len(ids) + len(gone))
-    return _Nodes(ids, sorted({*labels, *(label for label in stored if stored[label].num_rows)}), sorted(gone), pruned)
+    check_count(f"{plan.kind} nodes of {source}", in_store, len(plan.ids) + len(plan.gone))
+
+
+def _prefix(kind: str, source: str) -> str:
+    return f"{source}:" if kind == "item" else f"{source}/"
 
 
 def _with_lineage(store: GraphStore, label: str, ids: list[str]) -> set[str]:

@@ -59,10 +59,8 @@ def load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids:
     Raises
     ------
     Graph2ImageError
-        If a weight is no finite number or negative, a relation leads from a node of another source, or a type cannot be
-        used; if the counts in the store differ from the counts sent.
+        If the counts in the store differ from the counts sent.
     """
-    _check(rows, source)
     nodes = _nodes(store, sorted({*store.labels_of_kind("item"), *store.labels_of_kind("entity")}))
     starts, ends = (_numbers(nodes, rows[key]) for key in _KEYS)
     there = (starts >= 0) & (ends >= 0)
@@ -92,7 +90,6 @@ def load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids:
     added = removed = 0
     for key in sorted(sent.keys() | existing):
         if key not in existing:
-            check_user_name(key[0], "relation type")
             store.define_relation(key[0], key[1], key[2], RELATION_PROPERTIES)
         table = resolved.filter(sent[key]) if key in sent else resolved.slice(0, 0)
         table = table.select([*_KEYS, *RELATION_PROPERTIES.names])
@@ -102,7 +99,17 @@ def load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids:
     return LoadedRelations(resolved.num_rows, pending, added, removed)
 
 
-def _check(rows: pa.Table, source: str) -> None:
+def check_relations(rows: pa.Table, source: str) -> None:
+    """Check what does not depend on the store.
+
+    Raises
+    ------
+    Graph2ImageError
+        If a type cannot be used, a weight is no finite number or negative, or a relation leads from a node of another
+        source.
+    """
+    for type_ in rows["type"].unique().to_pylist():
+        check_user_name(type_, "relation type")
     invalid = rows.filter(pc.invert(pc.and_(pc.is_finite(rows["weight"]), pc.greater_equal(rows["weight"], 0))))
     if invalid.num_rows:
         row = invalid.slice(0, 1).to_pylist()[0]
@@ -115,7 +122,7 @@ def _check(rows: pa.Table, source: str) -> None:
 
 
 def _nodes(store: GraphStore, labels: list[str]) -> _Nodes:
-    found = [store.read(f"MATCH (n:`{label}`) RETURN n.id AS id")["id"] for label in labels]
+    found = [store.nodes(label, ["id"])["id"] for label in labels]
     chunks = [chunk.cast(pa.string()) for ids in found for chunk in ids.chunks]
     return _Nodes(
         labels,
@@ -145,7 +152,7 @@ def _load_kind(
     """Bring the relations of one type between two labels to what is `sent`; how many were written, and removed."""
     type_, from_label, to_label = key
     matches = f"MATCH (a:`{from_label}`)-[r:`{type_}`]->(b:`{to_label}`)"
-    stored = store.read(f"{matches} RETURN a.id AS from_id, b.id AS to_id, r.weight AS weight, r.role AS role")
+    stored = store.relations(type_, from_label, to_label, RELATION_PROPERTIES.names)
     stored = stored.filter(_is_own(stored["from_id"], source))
     changed, dropped, kept = sent, stored, 0
     if stored.num_rows:
@@ -197,5 +204,5 @@ def check_count(what: str, found: int, expected: int) -> None:
     if found != expected:
         raise Graph2ImageError(
             f"the graph store has {found} {what} after the load, but {expected} were sent",
-            "The load was rolled back. This should not happen: please report it.",
+            "Run the same command again; if it says the same again, please report it.",
         )

@@ -16,6 +16,7 @@ Labels and relation types share one case-insensitive name space, because an embe
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -109,9 +110,21 @@ RESERVED_NAMES = frozenset(
 )
 
 
+#: The types that properties have, by the names that both stores' schemas give them.
+TYPE_NAMES: dict[pa.DataType, str] = {
+    pa.string(): "STRING",
+    pa.bool_(): "BOOL",
+    pa.int64(): "INT64",
+    pa.float64(): "DOUBLE",
+    pa.date32(): "DATE",
+    _TIMESTAMP: "TIMESTAMP",
+}
+TYPE_NAMES |= {pa.list_(arrow_type): f"{name}[]" for arrow_type, name in TYPE_NAMES.items()}
+
+
 @dataclass(frozen=True)
 class LabelInfo:
-    """A label: `kind` is `item`, `entity` or `system`; `properties` maps names to the store's own type names."""
+    """A label: `kind` is `item`, `entity` or `system`; `properties` maps names to `TYPE_NAMES`."""
 
     name: str
     kind: str
@@ -157,6 +170,70 @@ def check_user_name(name: str, what: str) -> str:
     if check_identifier(name, what).lower() in RESERVED_NAMES:
         raise Graph2ImageError(f"{name!r} cannot be a {what}: graph2image uses that name itself")
     return name
+
+
+def check_new_name(name: str, what: str, uses: Mapping[str, str]) -> None:
+    """Raise if label or relation type `name` cannot be told from another in use, upper and lower case being one.
+
+    Parameters
+    ----------
+    what
+        `label` or `relation type`.
+    uses
+        The names in the store, and which of the two each is.
+    """
+    check_identifier(name, what)
+    for other, used_as in uses.items():
+        if other.lower() == name.lower() and (other, used_as) != (name, what):
+            raise Graph2ImageError(
+                f"{what} {name!r} cannot be told from the {used_as} {other!r} in the graph store",
+                "Rename one of the two: upper and lower case are not told apart.",
+            )
+
+
+def new_properties(label: str, known: pa.Schema, wanted: pa.Schema) -> list[pa.Field]:
+    """The fields of `wanted` that a label with the properties `known` does not have yet.
+
+    Raises
+    ------
+    Graph2ImageError
+        If one differs from a known one in upper and lower case alone.
+    """
+    by_lower_case = {name.lower(): name for name in known.names}
+    new = []
+    for field in wanted:
+        existing = by_lower_case.get(check_identifier(field.name, "property").lower())
+        if existing is None:
+            new.append(field)
+        elif existing != field.name:
+            raise Graph2ImageError(
+                f"{label} has property {existing!r} already, which {field.name!r} cannot be told from"
+            )
+    return new
+
+
+def conform(nodes: pa.Table, properties: pa.Schema, label: str) -> pa.Table:
+    """`nodes` in the types that the store has for their columns; no store would check them well itself.
+
+    Raises
+    ------
+    Graph2ImageError
+        If a column has another type, or a number does not fit.
+    """
+    fields = []
+    for field in nodes.schema:
+        wanted = properties.field(field.name).type
+        numbers = {field.type, wanted} == {pa.int64(), pa.float64()}
+        if field.type != wanted and not numbers and not pa.types.is_null(field.type):
+            raise Graph2ImageError(
+                f"property {label}.{field.name} holds {TYPE_NAMES[wanted]}, but the column now has {field.type}",
+                "Give the column another name, or load into a new store.",
+            )
+        fields.append(pa.field(field.name, wanted))
+    try:
+        return nodes.cast(pa.schema(fields))
+    except pa.ArrowInvalid as error:
+        raise Graph2ImageError(f"a value of {label} does not fit its property's type: {error}") from error
 
 
 def property_type(arrow_type: pa.DataType, name: str) -> pa.DataType:

@@ -1,13 +1,16 @@
 """The `GraphStore` protocol: what the rest of graph2image asks of a graph database; `open_store` picks one by URL.
 
 Reading and writing go through Cypher and Arrow tables, so a load or a projection never loops over rows in Python.
-The Cypher written here and in the modules that use a store keeps to what both Ladybug and Neo4j accept.
+The Cypher written here and in the modules that use a store keeps to what both Ladybug and Neo4j accept. Whole labels
+and relation types are read by `nodes` and `relations`: their columns have their types whatever is in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -25,9 +28,17 @@ class GraphStore(Protocol):
 
     Every node has an `id`, unique in the store. Methods that write need a store opened with `read_only=False`; each is
     all or nothing, and several together are inside `transaction()`.
+
+    Attributes
+    ----------
+    url
+        As given to `open_store`.
+    bulk_load_rolls_back
+        Whether an exception inside `bulk_load` undoes what was written there.
     """
 
     url: str
+    bulk_load_rolls_back: bool
 
     def query(
         self,
@@ -52,19 +63,41 @@ class GraphStore(Protocol):
         """
 
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """Run Cypher of ours that reads, without limits; inside `transaction()` it sees what was written so far."""
+        """Run Cypher of ours that reads, without limits; inside `transaction()` it sees what was written so far.
+
+        A column without any value may have any type.
+        """
+
+    def nodes(self, label: str, properties: Sequence[str]) -> pa.Table:
+        """These properties of all nodes of a label, in the types of `node_labels`, in any order."""
+
+    def relations(self, type_: str, from_label: str, to_label: str, properties: Sequence[str] = ()) -> pa.Table:
+        """`from_id`, `to_id` and these properties of all relations of a type between two labels, in any order.
+
+        `weight` is float64, `rank` int64, `role` string.
+        """
 
     def write(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run Cypher of ours that writes."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Nobody else writes to the store meanwhile.
+
+        Raises
+        ------
+        Graph2ImageError
+            If somebody else is writing.
+        """
 
     def transaction(self) -> AbstractContextManager[None]:
         """All that is written inside is there at the end, or nothing: after an exception, and after a kill."""
 
     def bulk_load(self) -> AbstractContextManager[None]:
-        """As `transaction`, faster for many rows, but a kill may leave a part of them.
+        """As `transaction`, for many rows; but a kill may leave a part of them, and so may an exception.
 
         It is durable when the next `transaction` begins. The caller marks beforehand, in a transaction, what it is
-        about to write, and takes the mark away afterwards, in another one.
+        about to write, and takes the mark away afterwards, in another one. Labels and relation types are defined
+        here, not in a transaction.
         """
 
     def define_label(self, label: str, properties: pa.Schema) -> None:
@@ -127,18 +160,42 @@ def mark_truncated(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _TRUNCATED: b"true"})
 
 
-def open_store(url: str, *, read_only: bool = False) -> GraphStore:
-    """Open the graph store at `url`, e.g. `ladybug:///data/graph.lbug`; one that is opened for writing is created.
+@dataclass(frozen=True)
+class Access:
+    """Who signs in to a server. The password itself is looked for when it is needed, and kept nowhere.
+
+    Attributes
+    ----------
+    user
+        Name of the user.
+    password_file
+        File that holds the password; without one, `graphstore.neo4j_driver.find_password` says where it comes from.
+    """
+
+    user: str = "neo4j"
+    password_file: Path | None = None
+
+
+def open_store(url: str, *, read_only: bool = False, access: Access | None = None) -> GraphStore:
+    """Open the graph store at `url`: `ladybug:///data/graph.lbug` or `neo4j://host:7687/database`.
+
+    An embedded store that is opened for writing is created. The embedded store does not look at `access`.
 
     Raises
     ------
     Graph2ImageError
-        If the URL names no kind of store, the file is not there (`read_only`) or is no store, or another process, or
-        another store object of this process, has it open for writing.
+        If the URL names no kind of store; the file is not there (`read_only`) or is no store, or another process, or
+        another store object of this process, has it open for writing; the server cannot be reached or used.
     """
     scheme, separator, path = url.partition("://")
     if separator and scheme == "ladybug" and path:
         from graphstore.ladybug import LadybugStore
 
         return LadybugStore(url, path, read_only=read_only)
-    raise Graph2ImageError(f"{url!r} is no graph store", "Give a URL such as ladybug:///path/graph.lbug.")
+    if separator and scheme.partition("+")[0] in ("neo4j", "bolt"):
+        from graphstore.neo4j import Neo4jStore
+
+        return Neo4jStore(url, access or Access(), read_only=read_only)
+    raise Graph2ImageError(
+        f"{url!r} is no graph store", "Give a URL such as ladybug:///path/graph.lbug or neo4j://localhost:7687."
+    )
