@@ -9,7 +9,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 
 .PHONY: help
 help: ## This text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/use.stamp ## The environment to use graph2image
@@ -37,6 +37,10 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
 	$(COMPILE) pyproject.toml --extra neo4j --output-file requirements/use.txt
 	$(COMPILE) pyproject.toml --extra neo4j --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
+
+.PHONY: lock-neo4j
+lock-neo4j: setup ## Resolve Neo4j's jars again from the versions in graphstore/neo4j_jars.py
+	$(BIN)/python -m graphstore.neo4j_jars
 
 .PHONY: clean
 clean: ## Remove the environment and the caches (not your data)

@@ -1,0 +1,451 @@
+"""A local Neo4j with Graph Data Science: a daemon of this user, on the loopback interface, with a password.
+
+Everything that belongs to one server lies in its *home*: data, logs, configuration, the password (mode 0600) and
+`server.json`, which says what runs. A server is recognized by process id *and* start time, so that a process that was
+given the id of a dead server is neither taken for it nor stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from graphstore.neo4j_jars import GDS_VERSION, NEO4J_VERSION, jar_folder, java
+from ingest.errors import Graph2ImageError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 7687
+USER = "neo4j"
+
+_STATE = "server.json"
+_CONSOLE = Path("logs", "console.log")
+_SIZE = re.compile(r"\d+[kmgKMG]")
+_SETTING = re.compile(r"[a-z][A-Za-z0-9_.]*")
+
+_JVM_FLAGS = (
+    "-XX:+UseG1GC",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Dlog4j2.disable.jmx=true",
+    "-Dio.netty.tryReflectionSetAccessible=true",
+    "--sun-misc-unsafe-memory-access=allow",
+    "--enable-native-access=ALL-UNNAMED",
+    "--add-opens=java.base/java.nio=ALL-UNNAMED",
+    "--add-opens=java.base/java.io=ALL-UNNAMED",
+    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+)
+
+# What the log says, and what to tell the user.
+_CAUSES = (
+    (
+        "Could not reserve enough space|insufficient memory|OutOfMemoryError",
+        "The memory does not suffice: lower --heap.",
+    ),
+    ("Unrecognized setting|Error evaluating value for setting|Bad value|declared multiple times", "Look at --set."),
+    ("Address already in use|Failed to bind", "The port is taken: choose another with --port."),
+    ("No space left on device", "The disk is full."),
+    ("StoreLockException|lock file has been locked|FileLockException", "Another server uses this home: stop that one."),
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A server that runs.
+
+    Attributes
+    ----------
+    url
+        For `--store` and `open_store`.
+    home
+        Folder of its data, logs and password.
+    pid
+        Its process.
+    password_file
+        Holds the password of user `neo4j`.
+    version, gds_version
+        Of Neo4j, and of Graph Data Science.
+    """
+
+    url: str
+    home: Path
+    pid: int
+    password_file: Path
+    version: str = NEO4J_VERSION
+    gds_version: str = GDS_VERSION
+
+
+def default_home() -> Path:
+    """Home of the server that `graph2image neo4j start` starts if no other is given."""
+    root = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return root / "graph2image" / "neo4j"
+
+
+def password_file(home: Path) -> Path:
+    """Where the password of a home's server lies; made at its first start."""
+    return home / "password"
+
+
+def default_heap() -> str:
+    """A quarter of the machine's memory, at least 1 GiB and at most 8."""
+    return f"{_share_of_memory(4, 1024, 8192)}m"
+
+
+def default_page_cache() -> str:
+    """An eighth of the machine's memory, at least 256 MiB and at most 8 GiB."""
+    return f"{_share_of_memory(8, 256, 8192)}m"
+
+
+def _share_of_memory(parts: int, least: int, most: int) -> int:
+    return int(min(max(psutil.virtual_memory().total // parts >> 20, least), most))
+
+
+# -- start, stop, status -----------------------------------------------------------------------------------------------
+
+
+def start(
+    home: Path,
+    *,
+    port: int = DEFAULT_PORT,
+    heap: str | None = None,
+    page_cache: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    java_flags: Sequence[str] = (),
+    wait_s: float = 180.0,
+    end_with_parent: bool = False,
+) -> ServerInfo:
+    """Start the server of `home`, which is made if need be, and wait until it answers a query.
+
+    A server that runs already is left as it is and returned.
+
+    Parameters
+    ----------
+    port
+        Of Bolt, on the loopback interface.
+    heap, page_cache
+        Sizes such as `2g` or `512m`; by default `default_heap()` and `default_page_cache()`.
+    settings
+        Neo4j settings by key, over our own; those that keep the server private are refused.
+    java_flags
+        More flags for Java.
+    wait_s
+        Seconds that the server may take.
+    end_with_parent
+        Let the server end when the thread that called dies, even if killed; where there is util-linux's `setpriv`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If Java or a jar is missing, the port is taken, a setting is refused, or the server does not come up.
+    """
+    binary, jars = java(), jar_folder()
+    home = home.resolve()
+    with _locked(home):
+        if running := _running(home):
+            return running
+        configuration = _configuration(jars, port, page_cache or default_page_cache(), settings or {})
+        command = _command(binary, jars, heap or default_heap(), java_flags)
+        if end_with_parent and (launcher := shutil.which("setpriv")):
+            command = [launcher, "--pdeathsig", "TERM", *command]
+        _refuse_taken_port(port)
+        _write_configuration(home, configuration)
+        _set_password(home, binary, jars)
+        return _launch(home, command, port, wait_s)
+
+
+def stop(home: Path, *, wait_s: float = 60.0) -> bool:
+    """Stop the server of `home`; a kill follows when it has not ended after `wait_s` seconds.
+
+    Returns
+    -------
+    bool
+        Whether one ran.
+    """
+    home = home.resolve()
+    if not home.is_dir():
+        return False
+    with _locked(home):
+        process = _process(home)
+        if process is not None:
+            _end(process, wait_s)
+        (home / _STATE).unlink(missing_ok=True)
+    return process is not None
+
+
+def status(home: Path) -> ServerInfo | None:
+    """The server of `home` if it runs; it may still be starting."""
+    return _running(home.resolve())
+
+
+def admin(home: Path, *arguments: str, heap: str | None = None) -> str:
+    """Run neo4j-admin on the home of a stopped server.
+
+    Parameters
+    ----------
+    arguments
+        As on its command line, such as `"database", "import", "full", …`.
+    heap
+        Most memory that Java may take, such as `2g`; by default `default_heap()`.
+
+    Returns
+    -------
+    str
+        What it printed.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the server runs, or the tool fails; with the tool's last lines.
+    """
+    binary, jars = java(), jar_folder()
+    home = home.resolve()
+    with _locked(home):
+        if running := _running(home):
+            raise Graph2ImageError(
+                f"the Neo4j server of {home} runs (process {running.pid})",
+                f"Stop it first: graph2image neo4j stop --home {home}",
+            )
+        if not (home / "conf" / "neo4j.conf").exists():
+            _write_configuration(home, _configuration(jars, DEFAULT_PORT, default_page_cache(), {}))
+        return _admin(home, binary, jars, heap or default_heap(), arguments)
+
+
+def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> ServerInfo:
+    console = home / _CONSOLE
+    console.parent.mkdir(exist_ok=True)
+    with console.open("w") as output:
+        server = subprocess.Popen(
+            [*command, "org.neo4j.server.Neo4jCommunity", f"--home-dir={home}", f"--config-dir={home / 'conf'}"],
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        process = psutil.Process(server.pid)
+        state = {"pid": server.pid, "created": process.create_time(), "port": port}
+        (home / _STATE).write_text(json.dumps(state))
+        _wait(server, home, port, wait_s)
+    except BaseException:
+        server.kill()
+        server.wait()
+        (home / _STATE).unlink(missing_ok=True)
+        raise
+    running = _running(home)
+    assert running is not None
+    return running
+
+
+def _wait(server: subprocess.Popen[bytes], home: Path, port: int, wait_s: float) -> None:
+    from neo4j import GraphDatabase
+    from neo4j.exceptions import AuthError, DriverError, Neo4jError
+
+    deadline = time.monotonic() + wait_s
+    password = password_file(home).read_text()
+    while True:
+        if server.poll() is not None:
+            raise _failure(home, f"the Neo4j server of {home} ended while it started (exit code {server.returncode})")
+        with suppress(OSError):
+            socket.create_connection((HOST, port), 1).close()
+            break
+        _pause(deadline, home, wait_s)
+    with GraphDatabase.driver(f"bolt://{HOST}:{port}", auth=(USER, password)) as driver:
+        while server.poll() is None:
+            try:
+                driver.verify_connectivity()
+                driver.execute_query("RETURN gds.version()")
+            except AuthError as error:
+                raise Graph2ImageError(
+                    f"the password in {password_file(home)} is not that of the Neo4j server of {home}",
+                    "Write the right one into that file.",
+                ) from error
+            except (DriverError, Neo4jError):  # the databases come up after the port
+                _pause(deadline, home, wait_s)
+            else:
+                return
+    raise _failure(home, f"the Neo4j server of {home} ended while it started (exit code {server.returncode})")
+
+
+def _pause(deadline: float, home: Path, wait_s: float) -> None:
+    if time.monotonic() > deadline:
+        raise _failure(home, f"the Neo4j server of {home} did not answer within {wait_s:.0f} s")
+    time.sleep(0.1)
+
+
+def _failure(home: Path, message: str) -> Graph2ImageError:
+    """`message` with the last lines that the server printed, and the cause if we know it."""
+    text = (home / _CONSOLE).read_text(errors="replace")
+    hints = [hint for pattern, hint in _CAUSES if re.search(pattern, text)]
+    hints.append(f"Logs: {home / 'logs'}. It printed last:\n{_tail(text)}")
+    return Graph2ImageError(message, "\n".join(hints))
+
+
+def _tail(text: str, lines: int = 8) -> str:
+    return "\n".join(f"  {line[:300]}" for line in text.strip().splitlines()[-lines:]) or "  nothing"
+
+
+def _end(process: psutil.Process, wait_s: float) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(wait_s)
+        except psutil.TimeoutExpired:
+            _log.warning(
+                "the Neo4j server (process %d) has not ended after %.0f s: killed; the next start recovers its data",
+                process.pid,
+                wait_s,
+            )
+            process.kill()
+            process.wait(wait_s)
+
+
+# -- which process -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """One start, stop or neo4j-admin at a time."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _running(home: Path) -> ServerInfo | None:
+    process = _process(home)
+    if process is None:
+        return None
+    port = json.loads((home / _STATE).read_text())["port"]
+    return ServerInfo(f"neo4j://{HOST}:{port}", home, process.pid, password_file(home))
+
+
+def _process(home: Path) -> psutil.Process | None:
+    try:
+        state = json.loads((home / _STATE).read_text())
+        process = psutil.Process(state["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - state["created"]) > 1:
+            return None
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
+    return process
+
+
+def _refuse_taken_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Graph2ImageError(
+                f"port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}{_listener(port)}",
+                "Choose another with --port, or stop what listens there.",
+            ) from error
+
+
+def _listener(port: int) -> str:
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f", by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""
+
+
+# -- Java, configuration, password -------------------------------------------------------------------------------------
+
+
+def _command(binary: Path, jars: Path, heap: str, java_flags: Sequence[str]) -> list[str]:
+    class_path = f"{jars / 'plugins'}/*:{jars / 'lib'}/*"
+    return [str(binary), f"-Xmx{_size('heap', heap)}", *_JVM_FLAGS, *java_flags, "-cp", class_path]
+
+
+def _size(what: str, value: str) -> str:
+    if not _SIZE.fullmatch(value):
+        raise Graph2ImageError(f"{what} {value!r} is not a size", "Such as 2g or 512m.")
+    return value
+
+
+def _configuration(jars: Path, port: int, page_cache: str, settings: Mapping[str, str]) -> dict[str, str]:
+    private = {
+        "server.default_listen_address": HOST,
+        "server.bolt.listen_address": f"{HOST}:{port}",
+        "server.bolt.advertised_address": f"{HOST}:{port}",
+        "server.http.enabled": "false",
+        "server.https.enabled": "false",
+        "server.directories.plugins": str(jars / "plugins"),
+        "dbms.security.auth_enabled": "true",
+        "dbms.security.allow_csv_import_from_file_urls": "false",
+        "dbms.usage_report.enabled": "false",
+    }
+    defaults = {
+        "server.memory.pagecache.size": _size("page cache", page_cache),
+        "dbms.security.procedures.unrestricted": "gds.*",
+        "db.logs.query.enabled": "OFF",
+        "db.tx_log.preallocate": "false",
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",
+    }
+    for key, value in settings.items():
+        if key in private:
+            raise Graph2ImageError(f"setting {key} is not to be changed", "It keeps the server private to you.")
+        if not _SETTING.fullmatch(key) or not value.isprintable():
+            raise Graph2ImageError(f"{key}={value} is not a Neo4j setting", "Such as db.checkpoint.interval.time=5m.")
+    return private | defaults | dict(settings)
+
+
+def _write_configuration(home: Path, configuration: Mapping[str, str]) -> None:
+    for name in ("conf", "import"):
+        (home / name).mkdir(exist_ok=True)
+    lines = ["{}={}\n".format(key, value.replace("\\", "\\\\")) for key, value in configuration.items()]
+    (home / "conf" / "neo4j.conf").write_text("".join(lines))
+
+
+def _set_password(home: Path, binary: Path, jars: Path) -> None:
+    """Make the password before the first start, the only time that Neo4j takes one so."""
+    file = password_file(home)
+    if (home / "data" / "databases" / "system").exists():
+        if not file.exists():
+            raise Graph2ImageError(
+                f"{file}, the password of the Neo4j server of {home}, is gone",
+                "Write it there again; without it the data cannot be read.",
+            )
+        return
+    if not file.exists():
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(secrets.token_hex(24))
+    # As an argument file: the list of processes does not show the password.
+    _admin(home, binary, jars, "256m", ("dbms", "set-initial-password", f"@{file}"))
+
+
+def _admin(home: Path, binary: Path, jars: Path, heap: str, arguments: Sequence[str]) -> str:
+    environment = os.environ | {"NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")}
+    done = subprocess.run(
+        [*_command(binary, jars, heap, ()), "org.neo4j.cli.AdminTool", *arguments],
+        cwd=home,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise Graph2ImageError(
+            f"neo4j-admin {' '.join(arguments[:3])} failed (exit code {done.returncode})",
+            f"It printed last:\n{_tail(done.stdout)}",
+        )
+    return done.stdout
