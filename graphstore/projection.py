@@ -1,4 +1,4 @@
-"""The graph as arrays: one CSR of items and entities, both directions, with typed weights, for the walks of `ppr`.
+"""The graph as arrays: one CSR of items and entities, with typed weights, for the walks of `ppr`.
 
 The weight of an edge decides how much of a walk goes along it. Three factors, the same for every source of data:
 
@@ -12,29 +12,40 @@ The weight of an edge decides how much of a walk goes along it. Three factors, t
    spreads that over so many that it hardly ranks any.
 
 Opted-out nodes are not in the graph. Items of `neighbor_splits` and entities have edges in both directions. Any other
-item is a *guest*: it has its own outgoing edges, for walks that start from it, but no edge leads to it. So a test item
-can be a source, and no walk ever reaches or passes through it.
+item is a *guest*: it has its own outgoing edges, for walks that start from it, but no edge leads to it, and none of the
+factors counts it. So a test item can be a source, and no walk ever reaches or passes through it.
+
+What does not depend on the weights is a `BaseGraph`, which `projectioncache` keeps; a projection of it with other
+weights, types or directions costs a few passes over its edges. Memory: an edge takes 9 bytes (target, type, weight); a
+node takes 25, and its id. `docs/sampling.md` has what the peak was measured at.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from numba import njit
 
-from graphstore.bookkeeping import check_complete
+from graphstore.basegraph import BaseGraph
+from graphstore.graphtables import GraphTables, StoreTables
+from graphstore.projectioncache import base_graph
 from graphstore.store import GraphStore
+from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
+
+Direction: TypeAlias = Literal["both", "forward", "backward"]
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
+_Longs: TypeAlias = npt.NDArray[np.int64]
 _Floats: TypeAlias = npt.NDArray[np.float64]
+_Weights: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,189 +59,257 @@ class Projection:
     ids
         Id of every node.
     id_hashes
-        [n_nodes] uint32, CRC-32 of the ids: an order of nodes that does not depend on which others there are.
+        [n_nodes] uint32, of `nodeids.hash_ids`: an order of nodes that does not depend on which others there are.
     is_neighbor
         [n_nodes] bool, true for the items that may be somebody's neighbor: in the graph, with an image.
     groups
         [n_nodes] int32, equal for items of one group; -1 for entities.
     offsets, targets, weights, types
-        CSR: the edges of node `u` are `offsets[u]:offsets[u + 1]` (int64) in `targets` (int32), `weights` (float64) and
-        `types` (int16, numbers of `type_names`). Parallel edges of different types stay apart.
+        CSR: the edges of node `u` are `offsets[u]:offsets[u + 1]` (int64) in `targets` (int32), `weights` (float32) and
+        `types` (int8, or int16 for more than 127; numbers of `type_names`). A node's edges are sorted by type; parallel
+        edges of different types or directions stay apart.
+    type_names
+        All types of the graph, also those that these edges have none of.
     degrees
         [n_nodes] float64, the sum of a node's weights; 0 for a node without edges.
+    is_symmetric
+        Whether edges between nodes of the graph lead both ways with the same weight; false if a type has a direction.
     """
 
     items: pa.Table
-    ids: pa.StringArray
+    ids: pa.Array
     id_hashes: npt.NDArray[np.uint32]
     is_neighbor: _Bools
     groups: _Indices
-    offsets: npt.NDArray[np.int64]
+    offsets: _Longs
     targets: _Indices
-    weights: _Floats
-    types: npt.NDArray[np.int16]
+    weights: _Weights
+    types: npt.NDArray[np.integer[Any]]
     type_names: tuple[str, ...]
     degrees: _Floats
+    is_symmetric: bool = True
 
     def node(self, node_id: str) -> int:
         """Number of the node `node_id`; -1 if it is not in the graph."""
-        return int(pc.index(self.ids, node_id).as_py())
+        return int(pc.index(self.ids, pa.scalar(node_id, self.ids.type)).as_py())
 
 
 def without_pictures(projection: Projection, image_hashes: pa.ChunkedArray) -> Projection:
     """The projection with the items that have these pictures as items without a picture: nobody's neighbors."""
+    if len(image_hashes) == 0:
+        return projection
     hashes = projection.items["image_hash"]
     lost = pc.is_in(hashes, value_set=image_hashes.combine_chunks())
     position = projection.items.column_names.index("image_hash")
     items = projection.items.set_column(position, "image_hash", pc.if_else(lost, None, hashes))
     is_neighbor = projection.is_neighbor.copy()
-    is_neighbor[: len(lost)] &= ~_to_numpy(lost)
+    is_neighbor[: len(lost)] &= ~lost.to_numpy()
     return replace(projection, items=items, is_neighbor=is_neighbor)
 
 
 def project(
-    store: GraphStore,
+    graph: GraphStore | GraphTables,
     *,
     relation_weights: Mapping[str, float] | None = None,
+    via: Collection[str] | None = None,
+    directions: Mapping[str, Direction] | None = None,
     entity_exponent: float = 1.0,
     neighbor_splits: Collection[str] = ("train",),
+    cache: DataRoot | None = None,
 ) -> Projection:
-    """Read the graph from `store`; the module's notes say what becomes of it.
+    """Project a graph; the module's notes say what becomes of it.
 
     Parameters
     ----------
+    graph
+        A store, or other tables: `graphtables.DatasetTables` gives the same arrays without a store.
     relation_weights
         Factor per relation type; 1 for a type that is not named, and 0 leaves a type out.
+    via
+        The relation types that walks may use; all by default.
+    directions
+        Whether walks use a relation type in both directions (the default), or only `forward`, from the relation's start
+        to its end, or `backward`.
     entity_exponent
         How the weight of an entity's relations grows with the number of items that share it.
     neighbor_splits
         Splits of the items that walks may reach.
+    cache
+        Where to keep the arrays for the next projection of the same graph version; see `projectioncache`.
 
     Raises
     ------
     Graph2ImageError
-        If the store has no items, a load was cut off, or `relation_weights` names a type that the store does not have.
+        If there are no items, a load was cut off, a relation has no valid weight, or `relation_weights`, `via` or
+        `directions` name a type that the graph does not have.
     """
-    check_complete(store)
-    item_labels, entity_labels = store.labels_of_kind("item"), store.labels_of_kind("entity")
-    items = _read_items(store, item_labels)
-    entity_ids = _concat(
-        [
-            store.read(f"MATCH (n:`{label}`) WHERE n.opted_out = false RETURN n.id AS id").column("id")
-            for label in entity_labels
-        ]
-    )
-    ids = pa.concat_arrays([items["item_id"].combine_chunks(), entity_ids.take(pc.array_sort_indices(entity_ids))])
-    n_items, n_nodes = items.num_rows, len(ids)
-    in_graph = np.ones(n_nodes, dtype=bool)
-    in_graph[:n_items] = _to_numpy(pc.is_in(items["split"], value_set=pa.array(list(neighbor_splits))))
-    has_image = np.zeros(n_nodes, dtype=bool)
-    has_image[:n_items] = _to_numpy(pc.is_valid(items["image_hash"]))
-    groups = np.full(n_nodes, -1, dtype=np.int32)
-    groups[:n_items] = _to_numpy(pc.dictionary_encode(items["group_id"]).combine_chunks().indices)
-
+    tables = graph if isinstance(graph, GraphTables) else StoreTables(graph)
+    base = base_graph(tables, neighbor_splits, cache)
     factors = dict(relation_weights or {})
-    triples = [
-        (type_, start, end)
-        for type_, start, end in store.relation_types()
-        if {start, end} <= {*item_labels, *entity_labels}
-    ]
-    unknown = sorted(factors.keys() - {type_ for type_, _, _ in triples})
+    _check_types(base, [*factors, *(via or ()), *(directions or {})])
+    allowed = set(base.type_names) if via is None else set(via)
+    type_factors = np.array([factors.get(name, 1.0) if name in allowed else 0.0 for name in base.type_names])
+    ways = [(directions or {}).get(name, "both") for name in base.type_names]
+    # Per type: are its edges along the relation walked, and those against it?
+    walked = np.array([[way != "backward", way != "forward"] for way in ways], dtype=bool).reshape(-1, 2)
+    walked &= (type_factors > 0)[:, None]
+    return _weighted(base, type_factors, walked, entity_exponent)
+
+
+def _check_types(base: BaseGraph, names: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(base.known_types))
     if unknown:
+        there = ", ".join(base.known_types)
         raise Graph2ImageError(
-            f"there is no relation type {unknown[0]!r} in the graph",
-            f"There are {', '.join(sorted({type_ for type_, _, _ in triples}))}.",
+            f"there is no relation type {unknown[0]!r} in the graph", f"There are {there}." if there else None
         )
-    type_names = tuple(sorted({type_ for type_, _, _ in triples if factors.get(type_, 1.0) > 0}))
-    sides = [(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0), np.empty(0, np.int16))]
-    for number, type_ in enumerate(type_names):
-        from_, to, weights = _read_edges(store, [key for key in triples if key[0] == type_], ids)
-        weights *= _entity_sizes(from_, to, in_graph, n_items) ** entity_exponent
-        weights *= factors.get(type_, 1.0) / _mean_weight(from_, to, weights, in_graph, n_items)
-        # Nothing leads to a guest, an edge of weight 0 leads nowhere, and a node is not its own neighbor.
-        for start_, end_ in ((from_, to), (to, from_)):
-            kept = in_graph[end_] & (weights > 0) & (start_ != end_)
-            sides.append((start_[kept], end_[kept], weights[kept], np.full(kept.sum(), number, dtype=np.int16)))
-    starts, targets, weights, types = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-    order = np.lexsort((weights, types, targets, starts))
-    offsets = np.zeros(n_nodes + 1, dtype=np.int64)
-    np.cumsum(np.bincount(starts, minlength=n_nodes), out=offsets[1:])
+
+
+def _weighted(base: BaseGraph, factors: _Floats, walked: _Bools, entity_exponent: float) -> Projection:
+    n_items, n_nodes = base.items.num_rows, len(base.ids)
+    edges = _Edges(base.offsets, base.targets, base.types, base.backward, base.weights)
+    entities = _Entities(*_entity_weights(edges, n_items, entity_exponent))
+    totals, counts = _total_weights(edges, entities, walked, base.in_graph, n_items)
+    # Of items if any have edges of the type, else of entities.
+    means = np.where(counts[0] > 0, totals[0] / counts[0].clip(1), totals[1] / counts[1].clip(1))
+    scales = factors / np.where(means > 0, means, 1.0)
+    if walked.all():
+        offsets, targets, types = base.offsets, base.targets, base.types
+    else:
+        offsets = np.zeros(n_nodes + 1, dtype=np.int64)
+        np.cumsum(_count_walked(edges, walked), out=offsets[1:])
+        targets = np.empty(offsets[-1], dtype=np.int32)
+        types = np.empty(offsets[-1], dtype=base.types.dtype)
+        _copy_walked(edges, walked, targets, types)
+    weights = np.empty(offsets[-1], dtype=np.float32)
+    degrees = np.zeros(n_nodes)
+    _set_weights(edges, entities, walked, scales, n_items, weights, degrees)
+    is_neighbor = base.in_graph.copy()
+    is_neighbor[:n_items] &= base.items["image_hash"].is_valid().to_numpy()
+    is_neighbor[n_items:] = False
     return Projection(
-        items=items,
-        ids=ids,
-        id_hashes=np.fromiter((zlib.crc32(id_.encode()) for id_ in ids.to_pylist()), np.uint32, n_nodes),
-        is_neighbor=in_graph & has_image,
-        groups=groups,
+        items=base.items,
+        ids=base.ids,
+        id_hashes=base.id_hashes,
+        is_neighbor=is_neighbor,
+        groups=base.groups,
         offsets=offsets,
-        targets=targets[order],
-        weights=weights[order],
-        types=types[order],
-        type_names=type_names,
-        degrees=np.bincount(starts[order], weights[order], n_nodes).astype(np.float64),
+        targets=targets,
+        weights=weights,
+        types=types,
+        type_names=base.type_names,
+        degrees=degrees,
+        is_symmetric=bool((walked[:, 0] == walked[:, 1]).all()),
     )
 
 
-def _read_items(store: GraphStore, labels: list[str]) -> pa.Table:
-    tables = [
-        store.read(
-            f"MATCH (n:`{label}`) WHERE n.opted_out = false RETURN n.id AS item_id, n.split AS split, "
-            "n.group_id AS group_id, n.image_hash AS image_hash"
-        )
-        for label in labels
-    ]
-    if not any(table.num_rows for table in tables):
-        raise Graph2ImageError("there are no items in the graph store", "Run `graph2image ingest` first.")
-    labeled = [
-        table.append_column("label", pa.repeat(label, table.num_rows))
-        for label, table in zip(labels, tables, strict=True)
-    ]
-    return pa.concat_tables(labeled).sort_by("item_id").combine_chunks()
+class _Edges(NamedTuple):
+    """The edges of a `BaseGraph`."""
+
+    offsets: _Longs
+    targets: _Indices
+    types: npt.NDArray[np.integer[Any]]
+    backward: _Bools
+    weights: _Weights
 
 
-def _read_edges(
-    store: GraphStore, triples: list[tuple[str, str, str]], ids: pa.StringArray
-) -> tuple[_Indices, _Indices, _Floats]:
-    """From, to and weight of the relations between nodes `ids`, in an order that does not depend on the store's.
+class _Entities(NamedTuple):
+    """Per entity and relation type, the weight that its size gives: CSR by entity, numbered from 0."""
 
-    Sums are taken in this order, so equal graphs give equal weights to the last bit.
-    """
-    edges = pa.concat_tables(
-        store.read(
-            f"MATCH (a:`{start}`)-[r:`{type_}`]->(b:`{end}`) RETURN a.id AS from_id, b.id AS to_id, r.weight AS weight"
-        )
-        for type_, start, end in triples
-    )
-    edges = edges.set_column(0, "from_id", pc.index_in(edges["from_id"], value_set=ids))
-    edges = edges.set_column(1, "to_id", pc.index_in(edges["to_id"], value_set=ids)).drop_null()
-    from_, to, weights = (_to_numpy(column) for column in edges.columns)
-    order = np.lexsort((weights, to, from_))
-    return from_[order], to[order], weights[order]
+    offsets: _Longs
+    types: npt.NDArray[np.int16]
+    weights: _Floats
 
 
-def _entity_sizes(from_: _Indices, to: _Indices, in_graph: _Bools, n_items: int) -> _Floats:
-    """For each edge, how many items of the graph share the entity at its one end; 1 if it has none or two."""
-    item, entity = np.minimum(from_, to), np.maximum(from_, to)
-    is_shared = (item < n_items) & (entity >= n_items)
-    sizes = np.bincount(entity[is_shared & in_graph[item]], minlength=len(in_graph)).clip(1)
-    result: _Floats = np.where(is_shared, sizes[entity], 1).astype(np.float64)
-    return result
+@njit(nogil=True, cache=True)
+def _entity_weights(edges: _Edges, n_items: int, exponent: float) -> Any:
+    """The arrays of `_Entities`."""
+    n_entities = len(edges.offsets) - 1 - n_items
+    offsets = np.zeros(n_entities + 1, np.int64)
+    types, weights = np.empty(0, np.int16), np.empty(0)
+    for filling in (False, True):
+        if filling:
+            types, weights = np.empty(offsets[n_entities], np.int16), np.empty(offsets[n_entities])
+        found = 0
+        for entity in range(n_entities):
+            edge, end = edges.offsets[n_items + entity], edges.offsets[n_items + entity + 1]
+            while edge < end:
+                type_, size = edges.types[edge], 0
+                while edge < end and edges.types[edge] == type_:
+                    size += edges.targets[edge] < n_items
+                    edge += 1
+                if size > 0:
+                    if filling:
+                        types[found], weights[found] = type_, float(size) ** exponent
+                    found += 1
+            offsets[entity + 1] = found
+    return offsets, types, weights
 
 
-def _mean_weight(from_: _Indices, to: _Indices, weights: _Floats, in_graph: _Bools, n_items: int) -> float:
-    """Mean over the items of the graph that have any of these edges, or else over the entities, of their sum."""
-    sums = np.bincount(from_, weights, len(in_graph)) + np.bincount(to, weights, len(in_graph))
-    sums[~in_graph] = 0.0
-    of_items, of_entities = sums[:n_items], sums[n_items:]
-    counted = of_items[of_items > 0] if of_items.any() else of_entities[of_entities > 0]
-    return float(counted.mean()) if len(counted) else 1.0
+@njit(nogil=True, cache=True)
+def _edge_weight(edges: _Edges, entities: _Entities, start: int, edge: int, n_items: int) -> Any:
+    """The relation's own weight times that of the entity, if it is between an entity and an item."""
+    own, end = float(edges.weights[edge]), edges.targets[edge]
+    if (start < n_items) == (end < n_items):
+        return own
+    entity = max(start, end) - n_items
+    for i in range(entities.offsets[entity], entities.offsets[entity + 1]):
+        if entities.types[i] == edges.types[edge]:
+            return own * entities.weights[i]
+    return own  # only guests have the entity
 
 
-def _concat(columns: list[pa.ChunkedArray]) -> pa.StringArray:
-    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string()).combine_chunks()
+@njit(nogil=True, cache=True)
+def _total_weights(edges: _Edges, entities: _Entities, walked: _Bools, in_graph: _Bools, n_items: int) -> Any:
+    """[2, n_types] sums of the weights of the edges of items, and of entities; and how many of them have such edges."""
+    n_types = len(walked)
+    totals, counts = np.zeros((2, n_types)), np.zeros((2, n_types), np.int64)
+    for node in range(len(in_graph)):
+        if not in_graph[node]:
+            continue
+        kind, last_type = int(node >= n_items), -1
+        for edge in range(edges.offsets[node], edges.offsets[node + 1]):
+            type_ = edges.types[edge]
+            if walked[type_, int(edges.backward[edge])]:
+                totals[kind, type_] += _edge_weight(edges, entities, node, edge, n_items)
+                counts[kind, type_] += type_ != last_type
+                last_type = type_
+    return totals, counts
 
 
-def _to_numpy(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    array: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return array
+@njit(nogil=True, cache=True)
+def _count_walked(edges: _Edges, walked: _Bools) -> _Longs:
+    counts = np.zeros(len(edges.offsets) - 1, np.int64)
+    for node in range(len(counts)):
+        for edge in range(edges.offsets[node], edges.offsets[node + 1]):
+            counts[node] += walked[edges.types[edge], int(edges.backward[edge])]
+    return counts
+
+
+@njit(nogil=True, cache=True)
+def _copy_walked(edges: _Edges, walked: _Bools, targets: _Indices, types: Any) -> None:
+    place = 0
+    for edge in range(len(edges.targets)):
+        if walked[edges.types[edge], int(edges.backward[edge])]:
+            targets[place], types[place] = edges.targets[edge], edges.types[edge]
+            place += 1
+
+
+@njit(nogil=True, cache=True)
+def _set_weights(
+    edges: _Edges,
+    entities: _Entities,
+    walked: _Bools,
+    scales: _Floats,
+    n_items: int,
+    weights: _Weights,
+    degrees: _Floats,
+) -> None:
+    place = 0
+    for node in range(len(degrees)):
+        for edge in range(edges.offsets[node], edges.offsets[node + 1]):
+            type_ = edges.types[edge]
+            if walked[type_, int(edges.backward[edge])]:
+                weights[place] = scales[type_] * _edge_weight(edges, entities, node, edge, n_items)
+                degrees[node] += weights[place]
+                place += 1
