@@ -21,7 +21,8 @@ from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
-    from graphstore.sampling import NeighborExplanation, SampleReport, SamplerSettings
+    from graphstore.samples import SampleReport
+    from graphstore.sampling import NeighborExplanation, SamplerSettings
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
@@ -163,7 +164,7 @@ def embed(
 
 def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
     """Sample the neighbors of every item."""
-    from graphstore.sampling import sample_all
+    from graphstore.samples import sample_all
 
     with open_store(settings.store_url, read_only=True) as store:
         return sample_all(store, DataRoot(settings.data), sampler)

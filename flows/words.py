@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
     from flows.stages import GenerateOutcome, IngestOutcome
-    from graphstore.sampling import SampleReport
+    from graphstore.samples import SampleReport
     from ingest.encoders.embed import EmbedReport
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport

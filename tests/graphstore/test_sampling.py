@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
-from graphstore import sampling
+from graphstore import samples
 from graphstore.lineage import opt_out
 from graphstore.load import load_source
-from graphstore.sampling import SamplerSettings, explain_neighbors, sample_all
+from graphstore.samples import sample_all
+from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
@@ -162,7 +163,9 @@ def test_an_item_without_relations_falls_back_and_says_so(store: GraphStore, dat
     alone = explain_neighbors(store, data, "art:alone", SamplerSettings(encoder="test"))
     semantic = explain_neighbors(store, data, "art:alone", SamplerSettings(encoder="test", mode="semantic"))
     assert [n.via for n in alone.neighbors] == ["semantic"] * 5
-    assert alone == semantic
+    assert alone.neighbors == semantic.neighbors
+    assert alone.notes == ("no walk from art:alone reaches a neighbor: these are the most similar pictures instead",)
+    assert semantic.notes == ()
 
 
 def test_fewer_candidates_than_k(store: GraphStore, data: DataRoot) -> None:
@@ -205,13 +208,13 @@ def test_the_dataset_is_published_once_and_changes_with_graph_and_settings(
 def test_a_killed_run_goes_on_where_it_was(
     store: GraphStore, data: DataRoot, items: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "SHARD_ROWS", 16)
+    monkeypatch.setattr(samples, "SHARD_ROWS", 16)
     whole = sample_all(store, data, SamplerSettings(encoder="test"))
     expected = data.snapshot(f"neighbors/{whole.digest}")
     assert whole.shards_new == 4
     data.fs.rm(data.path(f"neighbors/{whole.digest}"), recursive=True)
 
-    rows = sampling._rows
+    rows = samples.sample_rows
     calls = []
 
     def killed(*arguments: Any) -> Any:
@@ -221,7 +224,7 @@ def test_a_killed_run_goes_on_where_it_was(
         return rows(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "_rows", killed)
+        patch.setattr(samples, "sample_rows", killed)
         with pytest.raises(KeyboardInterrupt):
             sample_all(store, data, SamplerSettings(encoder="test"))
     assert data.snapshot(f"neighbors/{whole.digest}") is None

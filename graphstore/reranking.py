@@ -1,0 +1,207 @@
+"""Similarities of pictures with queries, for one item or for millions, in bounded memory.
+
+The vectors are in Parquet, compressed, by the hash of a picture or text. For a few of them only the files that have
+them are read. For many, all that are wanted are decoded once into one matrix: in memory if it is small, else in a file
+without a name that is mapped into memory, so that the system keeps in memory what fits there.
+
+`most_similar` is exact: every query is multiplied with every candidate, block by block.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+from fsspec.implementations.local import LocalFileSystem
+from numba import njit
+
+from graphstore.nodeids import NodeIndex
+from ingest.datasets import DataRoot, explain_os_errors
+from ingest.errors import Graph2ImageError
+
+_Indices: TypeAlias = npt.NDArray[np.int32]
+_Vectors: TypeAlias = npt.NDArray[np.float32]
+
+#: Up to so many vectors at once are looked up in the files that hold them.
+_FEW = 1_024
+#: A larger matrix, in bytes, is kept in a file.
+_IN_MEMORY = 1 << 28
+#: Queries and candidates whose similarities are in memory at once: 16 MiB.
+_QUERIES, _CANDIDATES = 512, 8_192
+#: So many more candidates than asked for are kept until all are compared: what a product of matrices says of two that
+#: are almost equally similar depends on the sizes of its blocks.
+_MARGIN = 8
+
+
+class Vectors:
+    """The vector of each item, from an embeddings dataset.
+
+    Parameters
+    ----------
+    dataset, key
+        Name of the dataset, and its column of hashes.
+    hashes
+        [n_items] the hash of each item's picture or text; null for an item without.
+    what
+        What is embedded, for messages: `pictures`, `texts`.
+    """
+
+    def __init__(self, data: DataRoot, dataset: str, key: str, hashes: pa.Array | pa.ChunkedArray, what: str) -> None:
+        self._data, self._name, self._key, self._what = data, dataset, key, what
+        hashes = hashes.combine_chunks() if isinstance(hashes, pa.ChunkedArray) else hashes
+        encoded = hashes.dictionary_encode()
+        self._hashes: pa.Array = encoded.dictionary
+        self._places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        self._matrix: _Vectors | None = None
+
+    def of(self, nodes: npt.NDArray[np.integer[Any]]) -> _Vectors:
+        """[*nodes.shape, dim] float32, the vectors of these items; zeros for an item without, and for -1.
+
+        Raises
+        ------
+        Graph2ImageError
+            If a vector is missing.
+        """
+        places = np.where(nodes >= 0, self._places[nodes], -1)
+        if self._matrix is None and places.size <= _FEW:
+            wanted, inverse = np.unique(places, return_inverse=True)
+            matrix = self._look_up(wanted[wanted >= 0])
+            places = inverse.reshape(places.shape) - int((wanted < 0).any())
+        else:
+            matrix = self.load()
+        found = matrix[places] if len(matrix) else np.zeros((*places.shape, matrix.shape[1]), np.float32)
+        found[places < 0] = 0.0
+        return found
+
+    def load(self) -> _Vectors:
+        """Decode all vectors of the items, once; returns the matrix [number of different hashes, dim]."""
+        if self._matrix is None:
+            dataset = self._dataset()
+            dim = dataset.schema.field("embedding").type.list_size
+            matrix = self._empty(len(self._hashes), dim)
+            index = NodeIndex(self._hashes)
+            there = np.zeros(len(self._hashes), dtype=bool)
+            for batch in dataset.to_batches(columns=[self._key, "embedding"], batch_readahead=4, fragment_readahead=2):
+                places = index.find(batch[self._key])
+                rows = np.flatnonzero(places >= 0)
+                matrix[places[rows]] = _matrix(batch["embedding"], dim)[rows]
+                there[places[rows]] = True
+            self._check_missing(int((~there).sum()))
+            self._matrix = matrix
+        return self._matrix
+
+    def _look_up(self, places: _Indices) -> _Vectors:
+        """[len(places), dim] the vectors at these places among the hashes, from the files that hold them."""
+        dataset = self._dataset()
+        dim = dataset.schema.field("embedding").type.list_size
+        hashes = self._hashes.take(pa.array(places))
+        wanted = pc.field(self._key).isin(hashes)
+        files = set(dataset.to_table(["__filename"], filter=wanted)["__filename"].to_pylist())
+        matrix, there = np.zeros((len(places), dim), dtype=np.float32), np.zeros(len(places), dtype=bool)
+        for fragment in dataset.get_fragments():
+            if fragment.path in files:
+                table = fragment.to_table(columns=[self._key, "embedding"], filter=wanted)
+                rows = pc.index_in(table[self._key], value_set=hashes).to_numpy()
+                matrix[rows] = _matrix(table["embedding"].combine_chunks(), dim)
+                there[rows] = True
+        self._check_missing(int((~there).sum()))
+        return matrix
+
+    def _dataset(self) -> pads.Dataset:
+        try:
+            return self._data.dataset(self._name)
+        except Graph2ImageError as error:
+            raise Graph2ImageError(error.message, "Run `graph2image embed` first.") from error
+
+    def _check_missing(self, count: int) -> None:
+        if count:
+            raise Graph2ImageError(
+                f"{count} {self._what} have no embedding in {self._name!r}", "Run `graph2image embed` first."
+            )
+
+    def _empty(self, rows: int, dim: int) -> _Vectors:
+        size = 4 * rows * dim
+        if size <= _IN_MEMORY:
+            return np.zeros((rows, dim), dtype=np.float32)
+        folder = self._data.path("") if isinstance(self._data.fs, LocalFileSystem) else tempfile.gettempdir()
+        with explain_os_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # else a full disk would end the process
+            mapped: _Vectors = np.memmap(file, np.float32, "r+", shape=(rows, dim))
+            return np.asarray(mapped)
+
+
+def _matrix(vectors: pa.FixedSizeListArray, dim: int) -> _Vectors:
+    matrix: _Vectors = vectors.flatten().to_numpy().reshape(len(vectors), dim)
+    return matrix
+
+
+def similarities(queries: _Vectors, images: Vectors, nodes: _Indices) -> _Vectors:
+    """[n, k] float32, the cosine of each of [n, dim] `queries` with the pictures of its [n, k] `nodes`.
+
+    Each is summed in the same order whatever else is asked for, so equal pairs give equal bits.
+    """
+    result = np.zeros(nodes.shape, dtype=np.float32)
+    rows = max(1, _CANDIDATES // max(1, nodes.shape[1]))
+    for start in range(0, len(nodes), rows):
+        part = slice(start, start + rows)
+        result[part] = np.einsum("nd,nkd->nk", queries[part], images.of(nodes[part]))
+    return result
+
+
+def most_similar(
+    queries: _Vectors, query_groups: _Indices, images: Vectors, candidates: _Indices, groups: _Indices, k: int
+) -> _Indices:
+    """The candidates whose pictures are most similar to each query, exactly.
+
+    Parameters
+    ----------
+    queries, query_groups
+        [n, dim] unit vectors, and [n] the group that each query must not find anything of.
+    candidates
+        Item numbers, ascending.
+    groups
+        The group of every item.
+
+    Returns
+    -------
+    numpy.ndarray
+        [n, k] item numbers, best first, filled up with -1. The smaller number comes first among equals.
+    """
+    kept = k + _MARGIN
+    nodes = np.full((len(queries), kept), -1, dtype=np.int32)
+    best = np.full((len(queries), kept), -np.inf, dtype=np.float32)
+    for first in range(0, len(candidates), _CANDIDATES):
+        block = candidates[first : first + _CANDIDATES]
+        pictures = np.ascontiguousarray(images.of(block).T)
+        for start in range(0, len(queries), _QUERIES):
+            part = slice(start, start + _QUERIES)
+            _keep_best(queries[part] @ pictures, query_groups[part], block, groups[block], nodes[part], best[part])
+    exact = similarities(queries, images, nodes)
+    exact[nodes < 0] = -np.inf
+    order = np.lexsort((nodes, -exact), axis=1)[:, :k]
+    return np.take_along_axis(nodes, order, 1)
+
+
+@njit(nogil=True, cache=True)
+def _keep_best(
+    similarity: _Vectors, query_groups: _Indices, block: _Indices, groups: _Indices, nodes: _Indices, best: _Vectors
+) -> None:
+    """Insert a block of candidates into each query's best so far, which are sorted."""
+    kept = nodes.shape[1]
+    for row in range(len(similarity)):
+        least = best[row, kept - 1]
+        for column in range(len(block)):
+            value = similarity[row, column]
+            if value > least and groups[column] != query_groups[row]:
+                place = kept - 1
+                while place > 0 and best[row, place - 1] < value:
+                    best[row, place], nodes[row, place] = best[row, place - 1], nodes[row, place - 1]
+                    place -= 1
+                best[row, place], nodes[row, place] = value, block[column]
+                least = best[row, kept - 1]

@@ -1,0 +1,126 @@
+"""The neighbors of every item, as a dataset: `neighbors/<digest>`, written by shard.
+
+A killed run loses the shard it was at; the next one finds the others. Threads rather than processes: the walks, the
+products of vectors and the reading of Parquet all run outside of Python's lock, on one projection and one set of
+vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm.auto import tqdm
+
+from graphstore.sampling import SamplerSettings, prepare_sampler, sample_rows
+from graphstore.store import GraphStore
+from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot, digest
+from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+#: Items per file: what a killed run loses at most.
+SHARD_ROWS = 4_096
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """What `sample_all` wrote.
+
+    Attributes
+    ----------
+    digest
+        Names the dataset: `neighbors/<digest>`.
+    items, neighbors
+        Rows, and neighbors in all of them.
+    incomplete
+        Items with fewer than `k` neighbors.
+    fallbacks
+        Items whose neighbors are semantic ones, because no walk reaches any.
+    shards_new, shards_existing
+        Files that were computed by this run, and by earlier ones.
+    changed
+        False if the dataset was complete already.
+    """
+
+    digest: str
+    graph_version: str
+    items: int
+    neighbors: int
+    incomplete: int
+    fallbacks: int
+    shards_new: int
+    shards_existing: int
+    changed: bool
+
+
+def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> SampleReport:
+    """Sample the neighbors of every item with an image, of all splits, and publish them as `neighbors/<digest>`.
+
+    A shard that an earlier, killed run has written is kept. The dataset's metadata has the settings, the encoder, the
+    graph version and the counts of the report.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the graph is empty, `relation_weights` names an unknown type, or embeddings are missing.
+    """
+    version = store.version()
+    name = digest(settings.model_dump(mode="json"), version)
+    dataset = f"neighbors/{name}"
+    published = data.snapshot(dataset)
+    if published is not None:
+        counts = published.metadata["counts"]
+        return SampleReport(name, version, **counts, shards_new=0, shards_existing=len(published.files), changed=False)
+
+    sampler = prepare_sampler(store, data, settings)
+    targets = np.flatnonzero(sampler.projection.items["image_hash"].is_valid().to_numpy()).astype(np.int32)
+    if len(targets) == 0:
+        raise Graph2ImageError("no item in the graph has an image", "Ingest a source with images first.")
+    existing = {tuple(shard["item_id"].to_pylist()) for shard in _shards(data, dataset, ["item_id"])}
+    ids = sampler.projection.items["item_id"]
+    new = 0
+    with tqdm(total=len(targets), desc="sample neighbors", unit="item", disable=None) as progress:
+        for part in np.split(targets, range(SHARD_ROWS, len(targets), SHARD_ROWS)):
+            if tuple(ids.take(part).to_pylist()) not in existing:
+                data.append(dataset, sample_rows(sampler, part), NEIGHBOR_SCHEMA)
+                new += 1
+            progress.update(len(part))
+
+    counts = _count(_shards(data, dataset), settings)
+    metadata = {
+        "settings": settings.model_dump(mode="json"),
+        "encoder": settings.encoder,
+        "graph_version": version,
+        "counts": counts,
+    }
+    snapshot, _ = data.publish(dataset, _shards(data, dataset), NEIGHBOR_SCHEMA, metadata)
+    log.info("sampled %d neighbors for %d items: %s", counts["neighbors"], counts["items"], dataset)
+    return SampleReport(
+        name, version, **counts, shards_new=new, shards_existing=len(snapshot.files) - new, changed=True
+    )
+
+
+def _shards(data: DataRoot, dataset: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The files of a neighbors dataset in the order of their items."""
+    fragments = list(data.dataset(dataset, NEIGHBOR_SCHEMA).get_fragments())
+    firsts = [fragment.head(1, columns=["item_id"])["item_id"].to_pylist() for fragment in fragments]
+    for _, number in sorted((first, number) for number, first in enumerate(firsts) if first):
+        yield fragments[number].to_table(columns=columns)
+
+
+def _count(shards: Iterator[pa.Table], settings: SamplerSettings) -> dict[str, int]:
+    counts = {"items": 0, "neighbors": 0, "incomplete": 0, "fallbacks": 0}
+    for shard in shards:
+        lengths = pc.list_value_length(shard["neighbors"]).to_numpy()
+        counts["items"] += shard.num_rows
+        counts["neighbors"] += int(lengths.sum())
+        counts["incomplete"] += int((lengths < settings.k).sum())
+        if settings.mode in ("ppr", "semantic-ppr"):
+            first = pc.list_element(shard["neighbors"].filter(pa.array(lengths > 0)), 0)
+            counts["fallbacks"] += pc.sum(pc.equal(pc.struct_field(first, "via"), "semantic"), min_count=0).as_py()
+    return counts
