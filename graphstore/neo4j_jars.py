@@ -92,7 +92,7 @@ def jar_folder() -> Path:
         If `jgo` is not installed, if a jar cannot be had, or if one is missing or not the listed one.
     """
     folder = cache_folder()
-    jars = _read_list()
+    jars = listed_jars()
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(folder.name + ".lock").open("w") as lock:
@@ -109,7 +109,8 @@ def cache_folder() -> Path:
     return root / "graph2image" / f"neo4j-{NEO4J_VERSION}-gds-{GDS_VERSION}"
 
 
-def _read_list() -> list[Jar]:
+def listed_jars() -> list[Jar]:
+    """The jars of these versions, and no others."""
     jars = []
     for line in _LIST.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -166,7 +167,7 @@ def _fetch(jars: list[Jar], folder: Path) -> None:
                 bar.update(jar.size)
     finally:
         pool.shutdown(cancel_futures=True)
-    shutil.rmtree(downloads)
+    shutil.rmtree(downloads, ignore_errors=True)
     staging.rename(folder)
     _log.info("Neo4j %s: fetched in %.0f s, into %s", NEO4J_VERSION, time.perf_counter() - started, folder)
 

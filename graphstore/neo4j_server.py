@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from graphstore.neo4j_jars import GDS_VERSION, NEO4J_VERSION, jar_folder, java
+from graphstore.neo4j_log import StartLog
 from ingest.errors import Graph2ImageError
 
 HOST = "127.0.0.1"
@@ -32,7 +33,6 @@ DEFAULT_PORT = 7687
 USER = "neo4j"
 
 _STATE = "server.json"
-_CONSOLE = Path("logs", "console.log")
 _SIZE = re.compile(r"\d+[kmgKMG]")
 _SETTING = re.compile(r"[a-z][A-Za-z0-9_.]*")
 
@@ -46,18 +46,6 @@ _JVM_FLAGS = (
     "--add-opens=java.base/java.nio=ALL-UNNAMED",
     "--add-opens=java.base/java.io=ALL-UNNAMED",
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
-)
-
-# What the log says, and what to tell the user.
-_CAUSES = (
-    (
-        "Could not reserve enough space|insufficient memory|OutOfMemoryError",
-        "The memory does not suffice: lower --heap.",
-    ),
-    ("Unrecognized setting|Error evaluating value for setting|Bad value|declared multiple times", "Look at --set."),
-    ("Address already in use|Failed to bind", "The port is taken: choose another with --port."),
-    ("No space left on device", "The disk is full."),
-    ("StoreLockException|lock file has been locked|FileLockException", "Another server uses this home: stop that one."),
 )
 
 _log = logging.getLogger(__name__)
@@ -179,11 +167,11 @@ def stop(home: Path, *, wait_s: float = 60.0) -> bool:
     if not home.is_dir():
         return False
     with _locked(home):
-        process = _process(home)
-        if process is not None:
-            _end(process, wait_s)
+        running = _running(home)
+        if running is not None:
+            _end(running.pid, wait_s)
         (home / _STATE).unlink(missing_ok=True)
-    return process is not None
+    return running is not None
 
 
 def status(home: Path) -> ServerInfo | None:
@@ -225,89 +213,77 @@ def admin(home: Path, *arguments: str, heap: str | None = None) -> str:
 
 
 def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> ServerInfo:
-    console = home / _CONSOLE
-    console.parent.mkdir(exist_ok=True)
-    with console.open("w") as output:
+    log = StartLog(home)
+    with log.console.open("w") as console:
         server = subprocess.Popen(
             [*command, "org.neo4j.server.Neo4jCommunity", f"--home-dir={home}", f"--config-dir={home / 'conf'}"],
             cwd=home,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        process = psutil.Process(server.pid)
-        state = {"pid": server.pid, "created": process.create_time(), "port": port}
-        (home / _STATE).write_text(json.dumps(state))
-        _wait(server, home, port, wait_s)
+        created = psutil.Process(server.pid).create_time()
+        (home / _STATE).write_text(json.dumps({"pid": server.pid, "created": created, "port": port}))
+        _wait(server, home, port, wait_s, log)
     except BaseException:
         server.kill()
         server.wait()
         (home / _STATE).unlink(missing_ok=True)
         raise
-    running = _running(home)
-    assert running is not None
-    return running
+    return _info(home, server.pid, port)
 
 
-def _wait(server: subprocess.Popen[bytes], home: Path, port: int, wait_s: float) -> None:
+def _wait(server: subprocess.Popen[bytes], home: Path, port: int, wait_s: float, log: StartLog) -> None:
+    """Until the server answers a query, which is later than its port does."""
     from neo4j import GraphDatabase
     from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
     deadline = time.monotonic() + wait_s
-    password = password_file(home).read_text()
-    while True:
-        if server.poll() is not None:
-            raise _failure(home, f"the Neo4j server of {home} ended while it started (exit code {server.returncode})")
-        with suppress(OSError):
-            socket.create_connection((HOST, port), 1).close()
-            break
-        _pause(deadline, home, wait_s)
-    with GraphDatabase.driver(f"bolt://{HOST}:{port}", auth=(USER, password)) as driver:
-        while server.poll() is None:
+    with GraphDatabase.driver(
+        f"bolt://{HOST}:{port}",
+        auth=(USER, password_file(home).read_text().strip()),
+        max_transaction_retry_time=0,
+    ) as driver:
+        while True:
+            if server.poll() is not None:
+                raise log.failure(f"the Neo4j server of {home} ended while it started (exit code {server.returncode})")
+            if log.failed_database():
+                raise log.failure(f"a database of the Neo4j server of {home} does not start")
+            if time.monotonic() > deadline:
+                raise log.failure(f"the Neo4j server of {home} did not answer within {wait_s:.0f} s")
             try:
-                driver.verify_connectivity()
-                driver.execute_query("RETURN gds.version()")
+                if _listens(port):
+                    driver.execute_query("RETURN gds.version()")
+                    return
             except AuthError as error:
                 raise Graph2ImageError(
                     f"the password in {password_file(home)} is not that of the Neo4j server of {home}",
                     "Write the right one into that file.",
                 ) from error
-            except (DriverError, Neo4jError):  # the databases come up after the port
-                _pause(deadline, home, wait_s)
-            else:
-                return
-    raise _failure(home, f"the Neo4j server of {home} ended while it started (exit code {server.returncode})")
+            except (DriverError, Neo4jError) as error:
+                _log.debug("not yet: %s", error)
+            time.sleep(0.1)
 
 
-def _pause(deadline: float, home: Path, wait_s: float) -> None:
-    if time.monotonic() > deadline:
-        raise _failure(home, f"the Neo4j server of {home} did not answer within {wait_s:.0f} s")
-    time.sleep(0.1)
+def _listens(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection((HOST, port), 1).close()
+        return True
+    return False
 
 
-def _failure(home: Path, message: str) -> Graph2ImageError:
-    """`message` with the last lines that the server printed, and the cause if we know it."""
-    text = (home / _CONSOLE).read_text(errors="replace")
-    hints = [hint for pattern, hint in _CAUSES if re.search(pattern, text)]
-    hints.append(f"Logs: {home / 'logs'}. It printed last:\n{_tail(text)}")
-    return Graph2ImageError(message, "\n".join(hints))
-
-
-def _tail(text: str, lines: int = 8) -> str:
-    return "\n".join(f"  {line[:300]}" for line in text.strip().splitlines()[-lines:]) or "  nothing"
-
-
-def _end(process: psutil.Process, wait_s: float) -> None:
+def _end(pid: int, wait_s: float) -> None:
     with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
         process.terminate()
         try:
             process.wait(wait_s)
         except psutil.TimeoutExpired:
             _log.warning(
                 "the Neo4j server (process %d) has not ended after %.0f s: killed; the next start recovers its data",
-                process.pid,
+                pid,
                 wait_s,
             )
             process.kill()
@@ -327,22 +303,19 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 def _running(home: Path) -> ServerInfo | None:
-    process = _process(home)
-    if process is None:
-        return None
-    port = json.loads((home / _STATE).read_text())["port"]
-    return ServerInfo(f"neo4j://{HOST}:{port}", home, process.pid, password_file(home))
-
-
-def _process(home: Path) -> psutil.Process | None:
+    """The server that `server.json` tells of, if it is still that process."""
     try:
         state = json.loads((home / _STATE).read_text())
         process = psutil.Process(state["pid"])
         if process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - state["created"]) > 1:
             return None
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return _info(home, process.pid, state["port"])
+    except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
-    return process
+
+
+def _info(home: Path, pid: int, port: int) -> ServerInfo:
+    return ServerInfo(f"neo4j://{HOST}:{port}", home, pid, password_file(home))
 
 
 def _refuse_taken_port(port: int) -> None:
@@ -446,6 +419,6 @@ def _admin(home: Path, binary: Path, jars: Path, heap: str, arguments: Sequence[
     if done.returncode:
         raise Graph2ImageError(
             f"neo4j-admin {' '.join(arguments[:3])} failed (exit code {done.returncode})",
-            f"It printed last:\n{_tail(done.stdout)}",
+            "Its last lines:\n" + "\n".join(f"  {line[:300]}" for line in done.stdout.strip().splitlines()[-8:]),
         )
     return done.stdout
