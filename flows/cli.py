@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli_data import export_app, ingest_app, sample_data_app
+from flows.cli_neo4j import neo4j_app
 from flows.console import Call, command
 from flows.tables import TableFormat, print_rows, write_table
 from ingest.errors import Graph2ImageError
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(sample_data_app, name="sample-data")
 app.add_typer(export_app, name="export")
+app.add_typer(neo4j_app, name="neo4j")
 
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
