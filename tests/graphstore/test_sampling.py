@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,75 +41,126 @@ def publish_gallery(data: DataRoot, n: int = 60) -> list[Row]:
 
 
 @pytest.fixture
-def items(store: GraphStore, data: DataRoot) -> list[Row]:
+def embedded(ladybug_url: str) -> Iterator[GraphStore]:
+    """For what does not depend on the store: all that sampling asks of one is compared in a test below."""
+    with open_store(ladybug_url) as store:
+        yield store
+
+
+@pytest.fixture
+def items(embedded: GraphStore, data: DataRoot) -> list[Row]:
+    """The gallery, published and in the embedded store."""
     items = publish_gallery(data)
-    load_source(store, data, "art")
+    load_source(embedded, data, "art")
     return items
 
 
-def _sampled(store: GraphStore, data: DataRoot, **settings: Any) -> dict[str, list[Row]]:
-    report = sample_all(store, data, SamplerSettings(encoder="test", **settings))
+def _sampled(store: GraphStore, data: DataRoot, encoder: str | None = "test", **settings: Any) -> dict[str, list[Row]]:
+    report = sample_all(store, data, SamplerSettings(encoder=encoder, **settings))
     table = data.read(f"neighbors/{report.digest}")
     return dict(zip(table["item_id"].to_pylist(), table["neighbors"].to_pylist(), strict=True))
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_an_item_is_never_its_own_neighbor_nor_is_its_group(
-    store: GraphStore, data: DataRoot, items: list[Row], mode: str
-) -> None:
+def test_the_rules_hold_in_every_mode_and_store(store: GraphStore, data: DataRoot) -> None:
+    """Not itself, not of its group, with a picture, and of the training split unless asked."""
+    items = publish_gallery(data)
+    load_source(store, data, "art")
     groups = {row["item_id"]: row["group_id"] for row in items}
-    sampled = _sampled(store, data, mode=mode)
-    assert set(sampled) == {row["item_id"] for row in items if row["image_hash"]}
-    for item_id, neighbors in sampled.items():
-        ids = [neighbor["item_id"] for neighbor in neighbors]
-        assert len(ids) == len(set(ids)) == 5
-        assert groups[item_id] not in {groups[id_] for id_ in ids}
-        assert all(neighbor["image_hash"] for neighbor in neighbors)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_only_training_items_are_neighbors_unless_asked(
-    store: GraphStore, data: DataRoot, items: list[Row], mode: str
-) -> None:
     split_of = {row["item_id"]: row["split"] for row in items}
-    sampled = _sampled(store, data, mode=mode)
-    assert {split_of[item_id] for item_id in sampled} == {"train", "val", "test"}
-    assert {split_of[n["item_id"]] for row in sampled.values() for n in row} == {"train"}
-    asked = _sampled(store, data, mode=mode, neighbor_splits=("train", "val", "test"))
-    assert {split_of[n["item_id"]] for row in asked.values() for n in row} == {"train", "val", "test"}
+    for mode in MODES:
+        sampled = _sampled(store, data, mode=mode)
+        assert set(sampled) == {row["item_id"] for row in items if row["image_hash"]}
+        assert {split_of[item_id] for item_id in sampled} == {"train", "val", "test"}
+        for item_id, neighbors in sampled.items():
+            ids = [neighbor["item_id"] for neighbor in neighbors]
+            assert len(ids) == len(set(ids)) == 5
+            assert groups[item_id] not in {groups[id_] for id_ in ids}
+            assert {split_of[id_] for id_ in ids} == {"train"}
+            assert all(neighbor["image_hash"] for neighbor in neighbors)
+        asked = _sampled(store, data, mode=mode, neighbor_splits=("train", "val", "test"))
+        assert {split_of[n["item_id"]] for row in asked.values() for n in row} == {"train", "val", "test"}
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_opted_out_items_appear_nowhere(store: GraphStore, data: DataRoot, items: list[Row], mode: str) -> None:
+def test_opted_out_items_appear_nowhere(store: GraphStore, data: DataRoot) -> None:
+    publish_gallery(data)
+    load_source(store, data, "art")
+    for mode in MODES:  # so that there are projections and samples from before
+        _sampled(store, data, mode=mode)
     opt_out(store, data, "art:000")
     opt_out(store, data, "art/Artist/a1")
     withdrawn = {"art:000"} | {f"art:{i:03}" for i in range(1, 60, 6)}
-    sampled = _sampled(store, data, mode=mode)
-    assert not withdrawn & set(sampled)
-    assert not withdrawn & {n["item_id"] for row in sampled.values() for n in row}
-    assert not any("a1" in n["via"] for row in sampled.values() for n in row)
-    with pytest.raises(Graph2ImageError, match="opted out"):
-        explain_neighbors(store, data, "art:000", SamplerSettings(encoder="test", mode=mode))
+    for mode in MODES:
+        sampled = _sampled(store, data, mode=mode)
+        assert not withdrawn & set(sampled)
+        assert not withdrawn & {n["item_id"] for row in sampled.values() for n in row}
+        assert not any("a1" in n["via"] for row in sampled.values() for n in row)
+        with pytest.raises(Graph2ImageError, match="opted out"):
+            explain_neighbors(store, data, "art:000", SamplerSettings(encoder="test", mode=mode))
 
 
+def test_every_store_gives_the_same_samples(store: GraphStore, data: DataRoot, tmp_path: Path) -> None:
+    publish_gallery(data)
+    load_source(store, data, "art")
+    asked: list[dict[str, Any]] = [{"mode": mode} for mode in MODES]
+    asked += [{"query": "image"}, {"via": ("CREATED_BY",), "directions": {"CREATED_BY": "both"}}]
+    elsewhere = DataRoot(str(tmp_path / "elsewhere"))
+    publish_gallery(elsewhere)
+    with open_store(f"ladybug://{tmp_path}/other.lbug") as other:
+        load_source(other, elsewhere, "art")
+        for settings in asked:
+            assert _sampled(store, data, **settings) == _sampled(other, elsewhere, **settings)
+        one = explain_neighbors(store, data, "art:004", SamplerSettings(encoder="test"))
+        assert one == explain_neighbors(other, elsewhere, "art:004", SamplerSettings(encoder="test"))
+        assert one.neighbors[0].title == one.neighbors[0].item_id[4:]
+
+
+@pytest.mark.parametrize("query", ["text", "image"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_items_own_picture_is_never_looked_at(
-    store: GraphStore, data: DataRoot, items: list[Row], mode: str
+def test_the_picture_of_a_held_out_item_is_never_looked_at(
+    embedded: GraphStore, data: DataRoot, items: list[Row], mode: str, query: str
 ) -> None:
-    """Test items are nobody's neighbors, so changing their pictures must change nothing at all."""
-    before = _sampled(store, data, mode=mode)
-    other = {row["image_hash"]: vector("other" + row["item_id"]) for row in items if row["split"] == "test"}
+    """Held-out items are nobody's neighbors, so changing their pictures must change nothing at all."""
+    before = _sampled(embedded, data, mode=mode, query=query)
+    other = {row["image_hash"]: vector("other" + row["item_id"]) for row in items if row["split"] != "train"}
     publish_embeddings(data, items, other, encoder="changed")
-    after = sample_all(store, data, SamplerSettings(encoder="changed", mode=mode))
-    table = data.read(f"neighbors/{after.digest}")
-    assert dict(zip(table["item_id"].to_pylist(), table["neighbors"].to_pylist(), strict=True)) == before
+    assert _sampled(embedded, data, encoder="changed", mode=mode, query=query) == before
 
 
-def test_test_items_change_no_other_items_neighbors(tmp_path: Any, store: GraphStore, data: DataRoot) -> None:
+def test_a_text_query_does_not_look_at_the_items_own_picture(
+    embedded: GraphStore, data: DataRoot, items: list[Row]
+) -> None:
+    before = _sampled(embedded, data)
+    publish_embeddings(data, items, {"hash of 010": vector("another")}, encoder="changed")
+    assert _sampled(embedded, data, encoder="changed")["art:010"] == before["art:010"]
+
+
+def test_an_image_query_compares_pictures_with_pictures(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
+    by_image = _sampled(embedded, data, mode="semantic", query="image")
+    by_text = _sampled(embedded, data, mode="semantic")
+    train = [row for row in items if row["split"] == "train" and row["image_hash"]]
+    for target in items:
+        if target["split"] != "train":
+            assert not target["image_hash"] or by_image[target["item_id"]] == by_text[target["item_id"]]
+        elif target["image_hash"]:
+            own = np.array(vector(target["image_hash"]))
+            others = [row for row in train if row["group_id"] != target["group_id"]]
+            nearest = max(others, key=lambda row: float(own @ vector(row["image_hash"])))
+            best = by_image[target["item_id"]][0]
+            assert best["item_id"] == nearest["item_id"]
+            assert best["similarity"] == pytest.approx(float(own @ vector(nearest["image_hash"])), abs=1e-6)
+    settings = SamplerSettings(encoder="test", query="image")
+    note = "art:004 is a test item: the query is its text, its picture is not looked at"
+    assert explain_neighbors(embedded, data, "art:004", settings).notes == (note,)
+    assert explain_neighbors(embedded, data, "art:000", settings).notes == ()
+    explained = explain_neighbors(embedded, data, "art:004", settings).neighbors
+    assert explained == explain_neighbors(embedded, data, "art:004", SamplerSettings(encoder="test")).neighbors
+
+
+def test_test_items_change_no_other_items_neighbors(tmp_path: Path, embedded: GraphStore, data: DataRoot) -> None:
     """Nothing about the test split reaches training: not through walks, entity sizes or weights."""
     rows = publish_gallery(data)
-    load_source(store, data, "art")
-    everything = _sampled(store, data)
+    load_source(embedded, data, "art")
+    everything = _sampled(embedded, data)
     kept = [row for row in rows if row["split"] != "test"]
     ids = {row["item_id"] for row in kept}
     relations = [row for row in data.read("relations/art").to_pylist() if row["from_id"] in ids]
@@ -118,10 +171,10 @@ def test_test_items_change_no_other_items_neighbors(tmp_path: Any, store: GraphS
     assert without_test == {item_id: row for item_id, row in everything.items() if item_id in ids}
 
 
-def test_semantic_ppr_reranks_the_pool_by_the_text(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
-    explained = explain_neighbors(store, data, "art:004", SamplerSettings(encoder="test", mode="ppr", k=10))
+def test_semantic_ppr_reranks_the_pool_by_the_text(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
+    explained = explain_neighbors(embedded, data, "art:004", SamplerSettings(encoder="test", mode="ppr", k=10))
     pool = {n.item_id: n for n in explained.neighbors}
-    best = explain_neighbors(store, data, "art:004", SamplerSettings(encoder="test"))
+    best = explain_neighbors(embedded, data, "art:004", SamplerSettings(encoder="test"))
     text = np.array(vector("text of 004"))
     cosines = {id_: float(text @ vector(f"hash of {id_[4:]}")) for id_ in pool}
     assert [n.item_id for n in best.neighbors] == sorted(pool, key=lambda id_: -cosines[id_])[:5]
@@ -133,8 +186,8 @@ def test_semantic_ppr_reranks_the_pool_by_the_text(store: GraphStore, data: Data
     assert (best.title, best.text, best.split, best.label) == ("004", "text of 004", "test", "Artwork")
 
 
-def test_ppr_prefers_what_shares_the_artist(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
-    sampled = _sampled(store, data, mode="ppr")
+def test_ppr_prefers_what_shares_the_artist(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
+    sampled = _sampled(embedded, data, mode="ppr")
     shared = [
         int(n["item_id"][4:]) % 6 == int(item_id[4:]) % 6
         for item_id, row in sampled.items()
@@ -145,8 +198,8 @@ def test_ppr_prefers_what_shares_the_artist(store: GraphStore, data: DataRoot, i
     assert all(row == sorted(row, key=lambda n: -n["ppr"]) for id_, row in sampled.items() if id_ != "art:alone")
 
 
-def test_semantic_is_the_exact_nearest(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
-    sampled = _sampled(store, data, mode="semantic")
+def test_semantic_is_the_exact_nearest(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
+    sampled = _sampled(embedded, data, mode="semantic")
     train = [row for row in items if row["split"] == "train" and row["image_hash"]]
     for target in items[:10]:
         if target["image_hash"]:
@@ -157,59 +210,61 @@ def test_semantic_is_the_exact_nearest(store: GraphStore, data: DataRoot, items:
             assert {(n["via"], n["ppr"]) for n in sampled[target["item_id"]]} == {("semantic", None)}
 
 
-def test_an_item_without_relations_falls_back_and_says_so(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
-    report = sample_all(store, data, SamplerSettings(encoder="test"))
+def test_an_item_without_relations_falls_back_and_says_so(
+    embedded: GraphStore, data: DataRoot, items: list[Row]
+) -> None:
+    report = sample_all(embedded, data, SamplerSettings(encoder="test"))
     assert (report.fallbacks, report.incomplete, report.items) == (1, 0, 60)
-    alone = explain_neighbors(store, data, "art:alone", SamplerSettings(encoder="test"))
-    semantic = explain_neighbors(store, data, "art:alone", SamplerSettings(encoder="test", mode="semantic"))
+    alone = explain_neighbors(embedded, data, "art:alone", SamplerSettings(encoder="test"))
+    semantic = explain_neighbors(embedded, data, "art:alone", SamplerSettings(encoder="test", mode="semantic"))
     assert [n.via for n in alone.neighbors] == ["semantic"] * 5
     assert alone.neighbors == semantic.neighbors
     assert alone.notes == ("no walk from art:alone reaches a neighbor: these are the most similar pictures instead",)
     assert semantic.notes == ()
 
 
-def test_fewer_candidates_than_k(store: GraphStore, data: DataRoot) -> None:
+def test_fewer_candidates_than_k(embedded: GraphStore, data: DataRoot) -> None:
     rows = [item("art:1"), item("art:2"), item("art:3", split="test")]
     publish(data, "art", rows)
     publish_embeddings(data, rows)
-    load_source(store, data, "art")
+    load_source(embedded, data, "art")
     for mode in MODES:
-        sampled = _sampled(store, data, mode=mode)
+        sampled = _sampled(embedded, data, mode=mode)
         assert {id_: sorted(n["item_id"] for n in row) for id_, row in sampled.items()} == {
             "art:1": ["art:2"],
             "art:2": ["art:1"],
             "art:3": ["art:1", "art:2"],
         }
     publish(data, "art", [item("art:3", split="test")])
-    load_source(store, data, "art")
+    load_source(embedded, data, "art")
     test_only = SamplerSettings(encoder="test", neighbor_splits=("val",))
-    assert sample_all(store, data, test_only).incomplete == 3
+    assert sample_all(embedded, data, test_only).incomplete == 3
 
 
 def test_the_dataset_is_published_once_and_changes_with_graph_and_settings(
-    store: GraphStore, data: DataRoot, items: list[Row]
+    embedded: GraphStore, data: DataRoot, items: list[Row]
 ) -> None:
     settings = SamplerSettings(encoder="test")
-    first = sample_all(store, data, settings)
+    first = sample_all(embedded, data, settings)
     assert first.changed
     snapshot = data.snapshot(f"neighbors/{first.digest}")
     assert snapshot is not None
     assert snapshot.metadata["encoder"] == "test"
-    assert snapshot.metadata["graph_version"] == first.graph_version == store.version()
+    assert snapshot.metadata["graph_version"] == first.graph_version == embedded.version()
     assert SamplerSettings(**snapshot.metadata["settings"]) == settings
-    again = sample_all(store, data, settings)
+    again = sample_all(embedded, data, settings)
     assert not again.changed
     assert (again.digest, again.neighbors, again.incomplete) == (first.digest, first.neighbors, first.incomplete)
-    assert sample_all(store, data, SamplerSettings(encoder="test", k=4)).digest != first.digest
-    opt_out(store, data, "art:001")
-    assert sample_all(store, data, settings).digest != first.digest
+    assert sample_all(embedded, data, SamplerSettings(encoder="test", k=4)).digest != first.digest
+    opt_out(embedded, data, "art:001")
+    assert sample_all(embedded, data, settings).digest != first.digest
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    store: GraphStore, data: DataRoot, items: list[Row], monkeypatch: pytest.MonkeyPatch
+    embedded: GraphStore, data: DataRoot, items: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "SHARD_ROWS", 16)
-    whole = sample_all(store, data, SamplerSettings(encoder="test"))
+    whole = sample_all(embedded, data, SamplerSettings(encoder="test"))
     expected = data.snapshot(f"neighbors/{whole.digest}")
     assert whole.shards_new == 4
     data.fs.rm(data.path(f"neighbors/{whole.digest}"), recursive=True)
@@ -226,46 +281,46 @@ def test_a_killed_run_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(samples, "sample_rows", killed)
         with pytest.raises(KeyboardInterrupt):
-            sample_all(store, data, SamplerSettings(encoder="test"))
+            sample_all(embedded, data, SamplerSettings(encoder="test"))
     assert data.snapshot(f"neighbors/{whole.digest}") is None
-    resumed = sample_all(store, data, SamplerSettings(encoder="test"))
+    resumed = sample_all(embedded, data, SamplerSettings(encoder="test"))
     assert (resumed.shards_new, resumed.shards_existing, resumed.changed) == (2, 2, True)
     assert data.snapshot(f"neighbors/{whole.digest}") == expected
 
 
-def test_missing_embeddings_are_told(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
+def test_missing_embeddings_are_told(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
     with pytest.raises(Graph2ImageError, match="graph2image embed"):
-        sample_all(store, data, SamplerSettings(encoder="nothing"))
+        sample_all(embedded, data, SamplerSettings(encoder="nothing"))
     publish_embeddings(data, items[:5], encoder="some")
     with pytest.raises(Graph2ImageError, match="55 pictures have no embedding"):
-        sample_all(store, data, SamplerSettings(encoder="some"))
+        sample_all(embedded, data, SamplerSettings(encoder="some"))
     images = data.read("embeddings/test")
     data.append("embeddings/texts", images, images.schema)
     texts = data.read("text-embeddings/test")
     mask = [key != text_hash("text of 003") for key in texts["text_hash"].to_pylist()]
     data.append("text-embeddings/texts", texts.filter(mask), texts.schema)
     with pytest.raises(Graph2ImageError, match="1 texts have no embedding"):
-        sample_all(store, data, SamplerSettings(encoder="texts"))
+        sample_all(embedded, data, SamplerSettings(encoder="texts"))
 
 
-def test_a_picture_that_cannot_be_read_is_in_no_sample(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
+def test_a_picture_that_cannot_be_read_is_in_no_sample(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
     without = [row | {"image_hash": None} if row["item_id"] == "art:012" else row for row in items]
     publish_embeddings(data, without, encoder="some")
     lost = pa.table({"image_hash": ["hash of 012"], "problem": ["cut off"]})
     data.publish("unreadable/some", [lost], lost.schema)
-    report = sample_all(store, data, SamplerSettings(encoder="some", mode="random"))
+    report = sample_all(embedded, data, SamplerSettings(encoder="some", mode="random"))
     table = data.read(f"neighbors/{report.digest}")
     assert report.items == len(items) - 2
     assert "art:012" not in table["item_id"].to_pylist()
     assert all(neighbor["item_id"] != "art:012" for row in table["neighbors"].to_pylist() for neighbor in row)
 
 
-def test_unknown_items_types_and_settings(store: GraphStore, data: DataRoot, items: list[Row]) -> None:
+def test_unknown_items_types_and_settings(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
     for item_id in ("art:nothing", "art/Artist/a1"):
         with pytest.raises(Graph2ImageError, match="there is no item"):
-            explain_neighbors(store, data, item_id, SamplerSettings(encoder="test"))
+            explain_neighbors(embedded, data, item_id, SamplerSettings(encoder="test"))
     with pytest.raises(Graph2ImageError, match="no relation type 'NOTHING'"):
-        sample_all(store, data, SamplerSettings(encoder="test", relation_weights={"NOTHING": 1.0}))
+        sample_all(embedded, data, SamplerSettings(encoder="test", relation_weights={"NOTHING": 1.0}))
     for wrong in (
         {"k": 0},
         {"pool": 3},
@@ -275,18 +330,81 @@ def test_unknown_items_types_and_settings(store: GraphStore, data: DataRoot, ite
         {"relation_weights": {"CREATED_BY": float("nan")}},
         {"relation_weights": {"CREATED_BY": -1.0}},
         {"neighbor_splits": ("training",)},
+        {"query": "sound"},
+        {"via": ()},
+        {"directions": {"CREATED_BY": "sideways"}},
+        {"epsilon": float("nan")},
         {"unknown": 1},
     ):
         with pytest.raises(ValidationError):
             SamplerSettings(encoder="test", **wrong)
 
 
-def test_no_item_with_an_image(store: GraphStore, data: DataRoot) -> None:
+def test_no_item_with_an_image(embedded: GraphStore, data: DataRoot) -> None:
     rows = [item("art:1", image_hash=None, text=None)]
     publish(data, "art", rows)
-    load_source(store, data, "art")
+    load_source(embedded, data, "art")
     with pytest.raises(Graph2ImageError, match="graph2image embed"):
-        sample_all(store, data, SamplerSettings(encoder="test"))
+        sample_all(embedded, data, SamplerSettings(encoder="test"))
     publish_embeddings(data, [*rows, item("art:2")])
     with pytest.raises(Graph2ImageError, match="no item in the graph has an image"):
-        sample_all(store, data, SamplerSettings(encoder="test"))
+        sample_all(embedded, data, SamplerSettings(encoder="test"))
+
+
+def test_walks_use_the_types_and_directions_that_are_asked_for(
+    embedded: GraphStore, data: DataRoot, items: list[Row]
+) -> None:
+    artist = _sampled(embedded, data, mode="ppr", via=("CREATED_BY",))
+    assert {n["via"].split()[0] for row in artist.values() for n in row} == {"CREATED_BY", "semantic"}
+    assert artist == _sampled(embedded, data, mode="ppr", relation_weights={"IN_GENRE": 0.0})
+    # No work can be left by an artist that no step leads to.
+    none = sample_all(
+        embedded, data, SamplerSettings(encoder="test", via=("CREATED_BY",), directions={"CREATED_BY": "backward"})
+    )
+    assert none.fallbacks == none.items
+    for wrong in ({"via": ("PAINTED",)}, {"directions": {"PAINTED": "forward"}}):
+        with pytest.raises(Graph2ImageError, match="no relation type 'PAINTED'"):
+            sample_all(embedded, data, SamplerSettings(encoder="test", **wrong))
+
+
+def test_a_graph_that_has_not_changed_is_read_once(
+    embedded: GraphStore, data: DataRoot, items: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = explain_neighbors(embedded, data, "art:004", SamplerSettings(encoder="test"))
+
+    def read(*arguments: object) -> None:
+        raise AssertionError(f"read again: {arguments}")
+
+    for method in ("nodes", "relations"):
+        monkeypatch.setattr(embedded, method, read)
+    assert explain_neighbors(embedded, data, "art:004", SamplerSettings(encoder="test")) == first
+    other = SamplerSettings(encoder="test", mode="ppr", via=("IN_GENRE",), relation_weights={"IN_GENRE": 3.0})
+    assert explain_neighbors(embedded, data, "art:004", other).neighbors[0].via.startswith("IN_GENRE")
+
+
+def test_without_embeddings_there_are_walks_and_chance(embedded: GraphStore, data: DataRoot) -> None:
+    publish(data, "art", [item(f"art:{n}") for n in range(4)], [entity("art/Artist/a")], [
+        relation("CREATED_BY", f"art:{n}", "art/Artist/a") for n in range(3)
+    ])  # fmt: skip
+    load_source(embedded, data, "art")
+    walked = _sampled(embedded, data, encoder=None, mode="ppr")
+    assert sorted(n["item_id"] for n in walked["art:0"]) == ["art:1", "art:2"]
+    assert {n["similarity"] for row in walked.values() for n in row} == {None}
+    assert walked["art:3"] == []
+    assert len(_sampled(embedded, data, encoder=None, mode="random")["art:3"]) == 3
+    alone = explain_neighbors(embedded, data, "art:3", SamplerSettings(mode="ppr"))
+    assert (alone.neighbors, alone.notes) == ((), ("no walk from art:3 reaches a neighbor",))
+    for mode in ("semantic", "semantic-ppr"):
+        with pytest.raises(ValidationError, match="needs an encoder"):
+            SamplerSettings(mode=mode)
+        with pytest.raises(Graph2ImageError, match="graph2image embed"):
+            explain_neighbors(embedded, data, "art:0", SamplerSettings(encoder="nothing", mode=mode))
+
+
+def test_a_load_that_was_cut_off_is_not_sampled(store: GraphStore, data: DataRoot) -> None:
+    publish_gallery(data, n=10)
+    load_source(store, data, "art")
+    with store.transaction():
+        store.write("MATCH (s:LoadedSource) SET s.loading = true")
+    with pytest.raises(Graph2ImageError, match="load of source 'art' into the graph store is not finished"):
+        explain_neighbors(store, data, "art:000", SamplerSettings(encoder="test"))
