@@ -72,10 +72,23 @@ def neighbors(
     all_items: Annotated[bool, typer.Option("--all", help="Sample every item, to Parquet.")] = False,
     mode: Annotated[str, typer.Option(help="semantic-ppr, ppr, semantic or random.")] = "semantic-ppr",
     k: Annotated[int, typer.Option(help="Neighbors per item.")] = 5,
-    pool: Annotated[int, typer.Option(help="Candidates that the walk hands to the re-ranking.")] = 10,
+    pool: Annotated[
+        int | None, typer.Option(help="Candidates that the walk hands to the re-ranking; by default twice --k.")
+    ] = None,
+    query: Annotated[
+        str, typer.Option(help="What pictures are compared with: the item's text, or a training item's own image.")
+    ] = "text",
+    via: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE", help="Walk only these relation types; repeat it.")
+    ] = None,
     weight: Annotated[
         list[str] | None, typer.Option(metavar="TYPE=W", help="Weight of a relation type, 1 by default; repeat it.")
     ] = None,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE=WAY", help="Walk a relation type only forward, or backward; repeat it."),
+    ] = None,
+    epsilon: Annotated[float, typer.Option(help="Of the walk: the smaller, the more exact and the slower.")] = 1e-5,
     encoder: EncoderOption = None,
 ) -> None:
     """Sample the neighbors of one item, explained; or of all items, to Parquet."""
@@ -90,11 +103,15 @@ def neighbors(
         raise typer.BadParameter("give one item, or --all")
     try:
         settings = SamplerSettings(
-            encoder=encoder or stages.newest(call.data, "encoders"),
+            encoder=encoder or stages.newest_encoder(call.data, needed=mode not in ("ppr", "random")),
             mode=mode,
+            query=query,
             k=k,
-            pool=pool,
+            pool=2 * k if pool is None else pool,
+            via=tuple(via) if via else None,
             relation_weights=_shares(weight or [], "TYPE=W"),
+            directions=dict(_pair(text, "TYPE=WAY") for text in direction or []),
+            epsilon=epsilon,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -103,7 +120,7 @@ def neighbors(
         call.show(report := stages.sample(call.settings, settings), words.sampled(report))
         return
     explained = stages.explain(call.settings, item, settings)
-    call.show(explained, f"{explained.item_id}: {explained.title or ''}  ({explained.split})")
+    call.show(explained, words.explained(explained))
     if not call.as_json:
         rows = [asdict(neighbor) for neighbor in explained.neighbors]
         print_rows([{key: row[key] for key in ("item_id", "title", "ppr", "similarity", "via")} for row in rows])
@@ -249,14 +266,20 @@ def doctor(call: Call) -> None:
 
 
 def _shares(pairs: list[str], form: str) -> dict[str, Any]:
-    """`["a=0.7", "b=0.3"]` as a dict; the last `=` separates, since ids may hold one."""
+    """`["a=0.7", "b=0.3"]` as a dict."""
     shares = {}
     for pair in pairs:
-        key, separator, value = pair.rpartition("=")
+        key, value = _pair(pair, form)
         try:
             shares[key] = float(value)
-        except ValueError:
-            separator = ""
-        if not separator:
-            raise Graph2ImageError(f"{pair!r} is not of the form {form}")
+        except ValueError as error:
+            raise Graph2ImageError(f"{pair!r} is not of the form {form}") from error
     return shares
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
+    """`"a=b"` in two; the last `=` separates, since ids may hold one."""
+    key, separator, value = text.rpartition("=")
+    if not separator:
+        raise Graph2ImageError(f"{text!r} is not of the form {form}")
+    return key, value

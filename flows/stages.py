@@ -232,3 +232,13 @@ def newest(data: DataRoot, kind: str) -> str:
     if not found:
         raise Graph2ImageError(f"there are no {kind} under {data.url} yet", f"Run `graph2image {makes}` first.")
     return str(max(found, key=data.fs.modified).split("/")[-2])
+
+
+def newest_encoder(data: DataRoot, *, needed: bool) -> str | None:
+    """Id of the newest encoder; None if there is none and it is not `needed`."""
+    try:
+        return newest(data, "encoders")
+    except Graph2ImageError:
+        if needed:
+            raise
+        return None

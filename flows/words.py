@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flows.demo import DemoReport
     from flows.stages import GenerateOutcome, IngestOutcome
     from graphstore.samples import SampleReport
+    from graphstore.sampling import NeighborExplanation
     from ingest.encoders.embed import EmbedReport
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport
@@ -84,6 +85,11 @@ def sampled(report: SampleReport) -> str:
         f"{head} {count(report.neighbors, 'neighbor')} for {count(report.items, 'item')}: neighbors/{report.digest} "
         f"({report.incomplete:,} items with fewer than asked, {report.fallbacks:,} without a graph path)."
     )
+
+
+def explained(explanation: NeighborExplanation) -> str:
+    head = f"{explanation.item_id}: {explanation.title or ''}  ({explanation.split})"
+    return "\n".join([head, *(f"Note: {note}." for note in explanation.notes)])
 
 
 def trained(report: TrainReport) -> str:
