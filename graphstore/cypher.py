@@ -15,11 +15,16 @@ _QUOTED_OR_COMMENT = re.compile(
 )
 _READING = frozenset({"MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL"})
 _PREFIXES = frozenset({"EXPLAIN", "PROFILE"})
+_READING_PROCEDURES = re.compile(
+    r"db\.(labels|relationshipTypes|propertyKeys|schema\.\w+|index\.(fulltext|vector)\.query\w+)"
+    r"|gds\.([\w.]+\.)?(stream|stats|estimate|list|listProgress|version|debug\.sysInfo)",
+    re.IGNORECASE,
+)
 
 
 def _skeleton(cypher: str) -> str:
-    """`cypher` with every quoted text and comment blanked out, so that only keywords, names and signs are left."""
-    return _QUOTED_OR_COMMENT.sub(" ", cypher)
+    """`cypher` without its quoted texts and comments: keywords, names and signs are left; of a quoted name, a "`"."""
+    return _QUOTED_OR_COMMENT.sub(lambda match: "`" if match[0][0] == "`" else " ", cypher)
 
 
 def check_reads_only(cypher: str) -> None:
@@ -42,8 +47,27 @@ def check_reads_only(cypher: str) -> None:
             f"a query cannot begin with {first or skeleton[0]!r}: queries only read the graph",
             f"Begin with one of {', '.join(sorted(_READING))}; data is changed by the other commands.",
         )
-    if re.search(r"\bLOAD\s+FROM\b", skeleton, re.IGNORECASE):
-        raise Graph2ImageError("a query cannot LOAD FROM a file: queries only read the graph")
+    if load := re.search(r"\bLOAD\s+(FROM|CSV)\b", skeleton, re.IGNORECASE):
+        raise Graph2ImageError(
+            f"a query cannot {' '.join(load[0].upper().split())} a file: queries only read the graph"
+        )
+
+
+def check_procedures(cypher: str) -> None:
+    """Raise unless every procedure that `cypher` calls on Neo4j only looks at the graph.
+
+    A read-only transaction stops no procedure from changing what is not the graph: projections, files, other queries.
+
+    Raises
+    ------
+    Graph2ImageError
+        Naming the procedure.
+    """
+    if "\\u" in cypher:  # Neo4j replaces these before it looks for the ends of quoted texts
+        raise Graph2ImageError("a query cannot have \\u escapes", "Write the character itself, or use a parameter.")
+    for call in re.finditer(r"\bCALL\s*([A-Za-z_`][\w.`]*)", _skeleton(cypher), re.IGNORECASE):
+        if not _READING_PROCEDURES.fullmatch(call[1]):
+            raise Graph2ImageError(f"a query cannot call {call[1]}: queries only read the graph")
 
 
 def check_parameters(cypher: str, parameters: dict[str, object]) -> None:

@@ -38,7 +38,6 @@ from graphstore.schema import (
     LabelInfo,
     RelationInfo,
     check_identifier,
-    check_new_name,
     conform,
     new_properties,
 )
@@ -306,7 +305,7 @@ class LadybugStore(GraphStore):
         self._execute("COMMIT")
 
     def define_label(self, label: str, properties: pa.Schema) -> None:
-        self._check_name(label, "label")
+        check_identifier(label, "label")
         if label not in self._tables("NODE"):
             columns = ", ".join(f"`{check_identifier(f.name, 'property')}` {TYPE_NAMES[f.type]}" for f in properties)
             self._execute(f"CREATE NODE TABLE `{label}`({columns}, PRIMARY KEY (id))")
@@ -315,7 +314,7 @@ class LadybugStore(GraphStore):
             self._execute(f"ALTER TABLE `{label}` ADD `{field.name}` {TYPE_NAMES[field.type]}")
 
     def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
-        self._check_name(type_, "relation type")
+        check_identifier(type_, "relation type")
         if type_ not in self._tables("REL"):
             columns = "".join(f", `{check_identifier(f.name, 'property')}` {TYPE_NAMES[f.type]}" for f in properties)
             self._execute(f"CREATE REL TABLE `{type_}`(FROM `{from_label}` TO `{to_label}`{columns})")
@@ -360,11 +359,6 @@ class LadybugStore(GraphStore):
     def _execute(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> Any:
         with _explain_errors():
             return self._connection.execute(cypher, dict(parameters or {}))
-
-    def _check_name(self, name: str, what: str) -> None:
-        tables = self.read("CALL show_tables() RETURN name, type").to_pylist()
-        uses = {row["name"]: "label" if row["type"] == "NODE" else "relation type" for row in tables}
-        check_new_name(name, what, uses)
 
     def _define_system_tables(self) -> None:
         with self.transaction():

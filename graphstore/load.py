@@ -40,6 +40,7 @@ from graphstore.schema import (
     ITEM_PROPERTIES,
     LOADED_SOURCE,
     check_identifier,
+    check_new_name,
     check_user_name,
     conform,
     new_properties,
@@ -162,6 +163,7 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
             for kind, rows in (("item", item_rows), ("entity", entity_rows))
         ]
         check_relations(relation_rows, source)
+        _check_names(store, [*item_labels, *entity_labels], relation_rows["type"].unique().to_pylist())
         with marked_as_loading(store, source, item_labels, entity_labels), store.bulk_load():
             for plan in plans:
                 _load_nodes(store, plan, source)
@@ -325,6 +327,16 @@ def _check_labels(items: list[str], entities: list[str], before: dict[str, dict[
     all_entities = {*entities, *(label for row in before.values() for label in row["entity_labels"])}
     for label in sorted(all_items & all_entities):
         raise Graph2ImageError(f"label {label!r} is given to items and to entities", "Give one of them another label.")
+
+
+def _check_names(store: GraphStore, labels: list[str], types: list[str]) -> None:
+    """No two names of the graph may differ in upper and lower case alone, nor a label and a relation type be one."""
+    uses = dict.fromkeys(store.node_labels(), "label")
+    uses |= {type_: "relation type" for type_, _, _ in store.relation_types()}
+    for what, names in (("label", labels), ("relation type", types)):
+        for name in sorted(names):
+            check_new_name(name, what, uses)
+            uses[name] = what
 
 
 def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:

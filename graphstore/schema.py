@@ -45,6 +45,9 @@ MODEL = "Model"
 SNAPSHOT = "Snapshot"
 LOADED_SOURCE = "LoadedSource"
 OPT_OUT = "OptOut"
+#: What a store without a catalog keeps of its own.
+GRAPH_SCHEMA = "GraphSchema"
+WRITE_LOCK = "WriteLock"
 
 CONDITIONED_ON = "CONDITIONED_ON"
 GENERATED_FOR = "GENERATED_FOR"
@@ -105,8 +108,11 @@ ITEM_LINEAGE_RELATIONS: dict[str, pa.Schema] = {
     CONDITIONED_ON: pa.schema([("weight", pa.float64()), ("rank", pa.int64())]),
     GENERATED_FOR: pa.schema([]),
 }
+#: Every property that a relation may have.
+RELATION_PROPERTY_TYPES: dict[str, pa.DataType] = {"weight": pa.float64(), "role": pa.string(), "rank": pa.int64()}
 RESERVED_NAMES = frozenset(
-    name.lower() for name in (*SYSTEM_LABELS, *SYSTEM_RELATIONS, *ITEM_LINEAGE_RELATIONS, "id", "label")
+    name.lower()
+    for name in (*SYSTEM_LABELS, *SYSTEM_RELATIONS, *ITEM_LINEAGE_RELATIONS, GRAPH_SCHEMA, WRITE_LOCK, "id", "label")
 )
 
 

@@ -1,10 +1,14 @@
+"""Every test that takes `store` or `store_url` runs on both stores."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from neo4j import GraphDatabase
 
+from graphstore.neo4j_server import USER, ServerInfo
 from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot
 
@@ -15,8 +19,27 @@ def data(tmp_path: Path) -> DataRoot:
 
 
 @pytest.fixture
-def store_url(tmp_path: Path) -> str:
+def ladybug_url(tmp_path: Path) -> str:
     return f"ladybug://{tmp_path}/graph.lbug"
+
+
+@pytest.fixture
+def neo4j_url(neo4j_server: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A server whose database is empty."""
+    monkeypatch.setenv("GRAPH2IMAGE_NEO4J_PASSWORD_FILE", str(neo4j_server.password_file))
+    with GraphDatabase.driver(neo4j_server.url, auth=(USER, neo4j_server.password_file.read_text().strip())) as driver:
+        driver.execute_query("MATCH (n) DETACH DELETE n")
+        # Constraints stay: they take long to make, and say nothing about a graph.
+        shown = driver.execute_query("SHOW INDEXES YIELD name, type WHERE type IN ['FULLTEXT', 'VECTOR'] RETURN name")
+        for (name,) in shown.records:
+            driver.execute_query(f"DROP INDEX `{name}`")
+    return neo4j_server.url
+
+
+@pytest.fixture(params=["ladybug", "neo4j"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

@@ -1,0 +1,430 @@
+"""The store on a Neo4j server, for teams and for scale.
+
+What is notable about Neo4j, and handled here:
+
+- It has no declared properties and no cheap list of what leads where. Both are kept in `GraphSchema` nodes, one per
+  label and per (relation type, from label, to label), so that columns have types and an empty label is known.
+- One transaction of millions of rows would need all the server's memory. So `bulk_load` commits batch by batch, each
+  tried again after a lost connection, and in halves when the server has too little memory for it. What is loaded twice
+  by that ends up once: statements that may be repeated merge.
+- Whole labels and relation types are read as a few lists of thousands of values, not as millions of records, which
+  would cost many times more.
+- New relations are created from their ends' internal numbers, sorted by them: no index lookups, few locks at a time.
+- Writers exclude each other by the lock of one `WriteLock` node, held by an open transaction: the server lets it go
+  when a writer dies.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import neo4j
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphstore.cypher import check_parameters, check_procedures, check_reads_only, with_row_limit
+from graphstore.neo4j_driver import MemoryLimitError, connect, explain_errors
+from graphstore.neo4j_values import batches, check_storable, to_table, typed
+from graphstore.schema import (
+    GRAPH_SCHEMA,
+    RELATION_PROPERTY_TYPES,
+    SYSTEM_LABELS,
+    SYSTEM_RELATIONS,
+    TYPE_NAMES,
+    WRITE_LOCK,
+    GraphSchema,
+    LabelInfo,
+    RelationInfo,
+    check_identifier,
+    conform,
+    new_properties,
+)
+from graphstore.store import Access, GraphStore, mark_truncated
+from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+_ENDS = ["from_id", "to_id"]
+#: Nodes whose properties, or relations, come in one record.
+_CHUNK_NODES = 5_000
+#: How long another writer is waited for.
+_LOCK_WAIT_S = 10.0
+_UNKNOWN_NAMES = {"01N50": "label", "01N51": "relation type"}
+
+_ARROW_TYPES = {name: arrow_type for arrow_type, name in TYPE_NAMES.items()}
+
+
+class Neo4jStore(GraphStore):
+    """A `GraphStore` on a server; see the module's notes."""
+
+    bulk_load_rolls_back = False
+
+    def __init__(self, url: str, access: Access, *, read_only: bool) -> None:
+        self.url = url
+        self._read_only = read_only
+        self._driver, self._address = connect(url, access)
+        self._session = self._driver.session(database=self._address.database)
+        self._transaction: neo4j.Transaction | None = None
+        self._lock: neo4j.Transaction | None = None
+        self._bulk = False
+        # Internal numbers of the nodes by label, while nobody else writes.
+        self._numbers: dict[str, tuple[pa.Array, pa.Array]] = {}
+        if not read_only:
+            self._define_system()
+        elif not self._is_there():
+            raise Graph2ImageError(f"there is no graph at {url}", "Run `graph2image ingest` first.")
+
+    def close(self) -> None:
+        self._session.close()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        row_limit: int = 10_000,
+        timeout_s: float = 30.0,
+    ) -> pa.Table:
+        values = dict(parameters or {})
+        check_reads_only(cypher)
+        check_procedures(cypher)
+        check_parameters(cypher, values)
+        # A session of its own, which the server does not let write.
+        session = self._driver.session(
+            database=self._address.database,
+            default_access_mode=neo4j.READ_ACCESS,
+            notifications_min_severity=neo4j.NotificationMinimumSeverity.WARNING,
+        )
+        with explain_errors(self._address), session, session.begin_transaction(timeout=timeout_s) as transaction:
+            result = transaction.run(with_row_limit(cypher, row_limit + 1), values)
+            table = to_table(result.keys(), (record.values() for record in result.fetch(row_limit + 1)))
+            statuses = result.consume().gql_status_objects
+        self._check_names(statuses)
+        return table if table.num_rows <= row_limit else mark_truncated(table.slice(0, row_limit))
+
+    def _check_names(self, statuses: Sequence[neo4j.GqlStatusObject]) -> None:
+        """Raise for a label or relation type that the graph does not have: to Neo4j it is one without any nodes."""
+        known = {*self.node_labels(), *(type_ for type_, _, _ in self.relation_types())}
+        for status in statuses:
+            what = _UNKNOWN_NAMES.get(status.gql_status)
+            name = status.status_description.split("`")[1] if what else ""
+            if what and name not in known:
+                raise Graph2ImageError(
+                    f"{what} {name} does not exist in the graph", "`graph2image status` lists what there is."
+                )
+
+    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        return self._execute(_read_table, cypher, dict(parameters or {}))
+
+    def nodes(self, label: str, properties: Sequence[str]) -> pa.Table:
+        schema = self.node_labels().get(check_identifier(label, "label"))
+        if schema is None:
+            raise Graph2ImageError(f"label {label} does not exist in the graph")
+        columns = ", ".join(f"[n IN part | n.`{check_identifier(name, 'property')}`]" for name in properties)
+        cypher = (
+            f"MATCH (n:`{label}`) WITH collect(n) AS nodes "
+            "UNWIND range(0, size(nodes) - 1, $chunk) AS start WITH nodes[start..start + $chunk] AS part "
+            f"RETURN {columns}"
+        )
+        wanted = pa.schema([schema.field(name) for name in properties])
+        return self._execute(_read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
+
+    def relations(self, type_: str, from_label: str, to_label: str, properties: Sequence[str] = ()) -> pa.Table:
+        for name in (type_, from_label, to_label, *properties):
+            check_identifier(name, "name")
+        columns = "".join(f", [r IN rs | r.`{name}`] AS `{name}`" for name in properties)
+        cypher = (
+            f"MATCH (n:`{from_label}`) WITH collect(n) AS nodes "
+            "UNWIND range(0, size(nodes) - 1, $chunk) AS start CALL (nodes, start) { "
+            f"UNWIND nodes[start..start + $chunk] AS a MATCH (a)-[r:`{type_}`]->(b:`{to_label}`) "
+            "RETURN collect(id(a)) AS from_, collect(id(b)) AS to_, collect(r) AS rs } "
+            f"RETURN from_, to_{columns}"
+        )
+        wanted = pa.schema(
+            [
+                ("from_", pa.int64()),
+                ("to_", pa.int64()),
+                *((name, RELATION_PROPERTY_TYPES[name]) for name in properties),
+            ]
+        )
+        table = self._execute(_read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
+        ends = []
+        for column, label in (("from_", from_label), ("to_", to_label)):
+            ids, numbers = self._numbered(label)
+            ends.append(ids.take(pc.index_in(table[column], value_set=numbers)))
+        return pa.table([*ends, *table.columns[2:]], names=[*_ENDS, *properties])
+
+    def _numbered(self, label: str) -> tuple[pa.Array, pa.Array]:
+        """Ids of the nodes of a label, and their internal numbers, which hold as long as nobody else writes."""
+        if label not in self._numbers:
+            cypher = (
+                f"MATCH (n:`{label}`) WITH collect(n) AS nodes "
+                "UNWIND range(0, size(nodes) - 1, $chunk) AS start WITH nodes[start..start + $chunk] AS part "
+                "RETURN [n IN part | n.id] AS ids, [n IN part | id(n)] AS numbers"
+            )
+            wanted = pa.schema([("ids", pa.string()), ("numbers", pa.int64())])
+            table = self._execute(_read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted).combine_chunks()
+            numbered = table["ids"].combine_chunks(), table["numbers"].combine_chunks()
+            if self._lock is None:
+                return numbered
+            self._numbers[label] = numbered
+        return self._numbers[label]
+
+    def node_labels(self) -> dict[str, pa.Schema]:
+        rows = self.read(
+            f"MATCH (s:{GRAPH_SCHEMA} {{kind: 'label'}}) RETURN s.name AS name, s.properties AS properties, "
+            "s.types AS types ORDER BY name"
+        ).to_pylist()
+        return {
+            row["name"]: pa.schema(
+                [(name, _ARROW_TYPES[type_]) for name, type_ in zip(row["properties"], row["types"], strict=True)]
+            )
+            for row in rows
+        }
+
+    def relation_types(self) -> list[tuple[str, str, str]]:
+        rows = self.read(
+            f"MATCH (s:{GRAPH_SCHEMA} {{kind: 'relation'}}) RETURN s.name AS name, s.from_label AS start, "
+            "s.to_label AS end"
+        ).to_pylist()
+        return sorted((row["name"], row["start"], row["end"]) for row in rows)
+
+    def schema(self) -> GraphSchema:
+        kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}
+        labels = tuple(
+            LabelInfo(
+                name,
+                kinds.get(name, "system"),
+                self._count(f"MATCH (n:`{name}`) RETURN count(n) AS count"),
+                {field.name: TYPE_NAMES[field.type] for field in properties},
+            )
+            for name, properties in self.node_labels().items()
+        )
+        relations = tuple(
+            RelationInfo(*key, self._count("MATCH (:`{1}`)-[r:`{0}`]->(:`{2}`) RETURN count(r) AS count".format(*key)))
+            for key in self.relation_types()
+        )
+        return GraphSchema(labels, relations)
+
+    def _count(self, cypher: str) -> int:
+        return int(self.read(cypher)["count"][0].as_py())
+
+    def _is_there(self) -> bool:
+        return bool(self.read(f"MATCH (s:{GRAPH_SCHEMA}) RETURN s.id AS id LIMIT 1").num_rows)
+
+    # -- transactions ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        if self._lock is not None:  # held already, by a context around this one
+            yield
+            return
+        # Tried with a time limit first, since a limit counts for a whole transaction.
+        with self._driver.session(database=self._address.database) as session:
+            try:
+                with explain_errors(self._address), session.begin_transaction(timeout=_LOCK_WAIT_S) as probe:
+                    _take_lock(probe)
+            except Graph2ImageError as error:
+                if "time limit" not in error.message:
+                    raise
+                raise Graph2ImageError(
+                    f"another process is writing to {self.url}", "Wait until it has ended, then run again."
+                ) from error
+            with explain_errors(self._address):
+                self._lock = session.begin_transaction()
+                _take_lock(self._lock)
+            try:
+                yield
+            finally:
+                lock, self._lock = self._lock, None
+                self._numbers.clear()
+                with suppress(neo4j.exceptions.DriverError, neo4j.exceptions.Neo4jError):
+                    lock.rollback()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.exclusive():
+            with explain_errors(self._address):
+                self._transaction = self._session.begin_transaction()
+            try:
+                yield
+                with explain_errors(self._address):
+                    self._transaction.commit()
+            finally:
+                transaction, self._transaction = self._transaction, None
+                transaction.close()  # which rolls back what was not committed
+
+    @contextmanager
+    def bulk_load(self) -> Iterator[None]:
+        with self.exclusive():
+            self._bulk = True
+            try:
+                yield
+            finally:
+                self._bulk = False
+
+    def _execute(self, work: Any, *arguments: Any) -> Any:
+        """Run `work(transaction, …)` in the transaction that is open, or in one of its own that is tried again."""
+        with explain_errors(self._address):
+            if self._transaction is not None:
+                return work(self._transaction, *arguments)
+            if self._read_only:
+                return self._session.execute_read(work, *arguments)
+            return self._session.execute_write(work, *arguments)
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> None:
+        self._execute(_run, cypher, dict(parameters or {}))
+
+    def define_label(self, label: str, properties: pa.Schema) -> None:
+        check_identifier(label, "label")
+        known = self.node_labels()
+        have = known.get(label, pa.schema([]))
+        new = new_properties(label, have, properties)
+        if label in known and not new:
+            return
+        with explain_errors(self._address):
+            self._session.run(
+                f"CREATE CONSTRAINT `{label}_id` IF NOT EXISTS FOR (n:`{label}`) REQUIRE n.id IS UNIQUE"
+            ).consume()
+        schema = pa.schema([*have, *new])
+        self.write(
+            f"MERGE (s:{GRAPH_SCHEMA} {{id: $id}}) SET s.kind = 'label', s.name = $name, s.properties = $properties, "
+            "s.types = $types",
+            {
+                "id": label,
+                "name": label,
+                "properties": schema.names,
+                "types": [TYPE_NAMES[field.type] for field in schema],
+            },
+        )
+
+    def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
+        check_identifier(type_, "relation type")
+        if (type_, from_label, to_label) in self.relation_types():
+            return
+        self.write(
+            f"MERGE (s:{GRAPH_SCHEMA} {{id: $id}}) SET s.kind = 'relation', s.name = $name, s.from_label = $start, "
+            "s.to_label = $end",
+            {"id": f"{from_label} {type_} {to_label}", "name": type_, "start": from_label, "end": to_label},
+        )
+
+    def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
+        nodes = conform(nodes, self.node_labels()[label], label)
+        check_storable(nodes, label)
+        self._numbers.pop(label, None)
+        self._write_rows(f"UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n += row", nodes)
+
+    def upsert_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
+        relations = relations.select([*_ENDS, *(name for name in relations.column_names if name not in _ENDS)])
+        own = relations.column_names[2:]
+        if not self._bulk:
+            properties = f" SET {', '.join(f'r.`{name}` = row.`{name}`' for name in own)}" if own else ""
+            self._write_rows(
+                f"UNWIND $rows AS row MATCH (a:`{from_label}` {{id: row.from_id}}) "
+                f"MATCH (b:`{to_label}` {{id: row.to_id}}) MERGE (a)-[r:`{type_}`]->(b){properties}",
+                relations,
+            )
+            return
+        # By internal numbers, in their order; rows are lists, which cost less than maps.
+        ends = [
+            _number(relations["from_id"], *self._numbered(from_label)),
+            _number(relations["to_id"], *self._numbered(to_label)),
+        ]
+        order = pa.array(np.lexsort((ends[1], ends[0])))
+        rows = pa.table([*(pa.array(end) for end in ends), *relations.columns[2:]], names=relations.column_names)
+        known = self._count(f"MATCH (:`{from_label}`)-[r:`{type_}`]->(:`{to_label}`) RETURN count(r) AS count")
+        matches = "UNWIND $rows AS row MATCH (a) WHERE id(a) = row[0] MATCH (b) WHERE id(b) = row[1] "
+        values = ", ".join(f"`{name}`: row[{place}]" for place, name in enumerate(own, 2))
+        create = f"CREATE (a)-[:`{type_}` {{{values}}}]->(b)"
+        assignments = ", ".join(f"r.`{name}` = row[{place}]" for place, name in enumerate(own, 2))
+        merge = f"MERGE (a)-[r:`{type_}`]->(b)" + (f" SET {assignments}" if own else "")
+        self._write_rows(matches + (merge if known else create), rows.take(order), again=matches + merge, lists=True)
+
+    def remove_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
+        self._write_rows(
+            f"UNWIND $rows AS row MATCH (:`{from_label}` {{id: row.from_id}})-[r:`{type_}`]->"
+            f"(:`{to_label}` {{id: row.to_id}}) DELETE r",
+            relations.select(_ENDS),
+        )
+
+    def _write_rows(self, cypher: str, rows: pa.Table, *, again: str | None = None, lists: bool = False) -> None:
+        """Run a statement on `rows`, batch by batch; `again` is what runs instead when a batch may be there already."""
+        for batch in batches(rows):
+            self._write_batch(cypher, again or cypher, batch, lists=lists)
+
+    def _write_batch(self, cypher: str, again: str, batch: pa.Table, *, lists: bool) -> None:
+        columns = batch.to_pydict()
+        rows = [list(row) for row in zip(*columns.values(), strict=True)] if lists else batch.to_pylist()
+        attempts = iter((cypher,))
+
+        def work(transaction: neo4j.ManagedTransaction) -> None:
+            _run(transaction, next(attempts, again), {"rows": rows})
+
+        try:
+            self._execute(work)
+        except MemoryLimitError:
+            # Inside a transaction all batches share one limit.
+            if batch.num_rows == 1 or self._transaction is not None:
+                raise
+            log.info("the server has too little memory for a batch of %d rows: taking half", batch.num_rows)
+            half = batch.num_rows // 2
+            for part in (batch.slice(0, half), batch.slice(half)):
+                self._write_batch(cypher, again, part, lists=lists)
+
+    def _define_system(self) -> None:
+        if self._is_there() and SYSTEM_LABELS.keys() <= self.node_labels().keys():
+            return
+        with explain_errors(self._address):
+            for label in (GRAPH_SCHEMA, WRITE_LOCK):
+                self._session.run(
+                    f"CREATE CONSTRAINT `{label}_id` IF NOT EXISTS FOR (n:`{label}`) REQUIRE n.id IS UNIQUE"
+                ).consume()
+        self.write(f"MERGE (:{WRITE_LOCK} {{id: 'lock'}})")
+        for label, properties in SYSTEM_LABELS.items():
+            self.define_label(label, properties)
+        for type_, (from_label, to_label) in SYSTEM_RELATIONS.items():
+            self.define_relation(type_, from_label, to_label, pa.schema([]))
+
+
+def _run(transaction: neo4j.Transaction | neo4j.ManagedTransaction, cypher: str, parameters: dict[str, Any]) -> None:
+    transaction.run(cypher, parameters).consume()
+
+
+def _read_table(
+    transaction: neo4j.Transaction | neo4j.ManagedTransaction, cypher: str, parameters: dict[str, Any]
+) -> pa.Table:
+    result = transaction.run(cypher, parameters)
+    return to_table(result.keys(), (record.values() for record in result))
+
+
+def _read_chunks(
+    transaction: neo4j.Transaction | neo4j.ManagedTransaction,
+    cypher: str,
+    parameters: dict[str, Any],
+    schema: pa.Schema,
+) -> pa.Table:
+    """A table of which each record is a part: a list of values per column."""
+    parts = [
+        pa.record_batch(
+            [typed(values, field.type) for values, field in zip(record, schema, strict=True)], schema=schema
+        )
+        for record in transaction.run(cypher, parameters)
+    ]
+    return pa.Table.from_batches(parts, schema)
+
+
+def _take_lock(transaction: neo4j.Transaction) -> None:
+    transaction.run(f"MATCH (l:{WRITE_LOCK} {{id: 'lock'}}) SET l.taken = true").consume()
+
+
+def _number(ids: pa.ChunkedArray, known: pa.Array, numbers: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    found: np.ndarray[Any, np.dtype[np.int64]] = numbers.take(pc.index_in(ids, value_set=known)).to_numpy()
+    return found
