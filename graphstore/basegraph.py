@@ -68,13 +68,38 @@ class BaseGraph:
     known_types: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Relations:
-    """The relations of one type, sorted by both ends: node numbers and weights."""
+#: Values that a column has room for at first, and at a time: 32 MiB, of which the system gives what is used, and
+#: which it takes back at once. Smaller pieces would stay with the process.
+_BLOCK_ROWS = 1 << 23
 
-    from_: _Indices
-    to: _Indices
-    weights: _Weights
+
+class _Column:
+    """Values that come piece by piece."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._blocks = [np.empty(_BLOCK_ROWS, dtype)]
+        self._used = 0
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        while len(values):
+            if self._used == _BLOCK_ROWS:
+                self._blocks.append(np.empty_like(self._blocks[0]))
+                self._used = 0
+            part, values = np.split(values, [_BLOCK_ROWS - self._used])
+            self._blocks[-1][self._used : self._used + len(part)] = part
+            self._used += len(part)
+
+    def take(self) -> npt.NDArray[Any]:
+        """All values, which the column then has no longer."""
+        last = self._blocks.pop()[: self._used]
+        return np.concatenate([*self._blocks, last]) if self._blocks else last
+
+
+class _Relations:
+    """The relations of one type: node numbers of both ends, and weights."""
+
+    def __init__(self) -> None:
+        self.from_, self.to, self.weights = _Column(np.int32), _Column(np.int32), _Column(np.float32)
 
 
 def build_base_graph(tables: GraphTables, neighbor_splits: Collection[str]) -> BaseGraph:
@@ -97,20 +122,21 @@ def build_base_graph(tables: GraphTables, neighbor_splits: Collection[str]) -> B
     groups[:n_items] = _to_numpy(items["group_id"].combine_chunks().dictionary_encode().indices)
 
     relations, known_types = _read_relations(tables, ids, in_graph)
-    type_names = tuple(sorted(relations))
-    sorted_relations = [_sorted(relations.pop(name), n_nodes) for name in type_names]
+    pa.default_memory_pool().release_unused()
+    sorted_relations = {name: _sorted(relations.pop(name), n_nodes) for name in sorted(relations)}
+    sorted_relations = {name: columns for name, columns in sorted_relations.items() if len(columns[0])}
+    type_names = tuple(sorted_relations)
     offsets = np.zeros(n_nodes + 1, dtype=np.int64)
-    for part in sorted_relations:
-        _count_edges(part.from_, part.to, in_graph, offsets[1:])
+    for from_, to, _ in sorted_relations.values():
+        _count_edges(from_, to, in_graph, offsets[1:])
     np.cumsum(offsets, out=offsets)
     targets = np.empty(offsets[-1], dtype=np.int32)
     types = np.empty(offsets[-1], dtype=np.int8 if len(type_names) <= np.iinfo(np.int8).max else np.int16)
     backward = np.empty(offsets[-1], dtype=bool)
     weights = np.empty(offsets[-1], dtype=np.float32)
     ends = offsets[:-1].copy()
-    for number in range(len(type_names)):
-        part = sorted_relations.pop(0)
-        _place_edges(part.from_, part.to, part.weights, in_graph, number, ends, targets, types, backward, weights)
+    for number, name in enumerate(type_names):
+        _place_edges(*sorted_relations.pop(name), in_graph, number, ends, targets, types, backward, weights)
     return BaseGraph(
         items=items,
         ids=ids,
@@ -127,12 +153,10 @@ def build_base_graph(tables: GraphTables, neighbor_splits: Collection[str]) -> B
     )
 
 
-def _read_relations(
-    tables: GraphTables, ids: pa.Array, in_graph: _Bools
-) -> tuple[dict[str, list[_Relations]], set[str]]:
+def _read_relations(tables: GraphTables, ids: pa.Array, in_graph: _Bools) -> tuple[dict[str, _Relations], set[str]]:
     """The relations that become edges, by type and in the order of the rows; and all types there are."""
     index = NodeIndex(ids)
-    found: dict[str, list[_Relations]] = {}
+    found: dict[str, _Relations] = {}
     known: set[str] = set()
     for table in tables.relations():
         types = table["type"].combine_chunks()
@@ -154,16 +178,16 @@ def _read_relations(
         for number, name in enumerate(names):
             rows = np.flatnonzero(kept & (numbers == number))
             if len(rows):
-                part = _Relations(from_[rows], to[rows], weights[rows].astype(np.float32))
-                found.setdefault(name, []).append(part)
-    return {name: parts for name, parts in found.items() if any((part.weights > 0).any() for part in parts)}, known
+                relations = found.setdefault(name, _Relations())
+                relations.from_.append(from_[rows])
+                relations.to.append(to[rows])
+                relations.weights.append(weights[rows])
+    return found, known
 
 
-def _sorted(parts: list[_Relations], n_nodes: int) -> _Relations:
-    """One sorted table from `parts`, each relation once (the last of equal ones) and with a weight above 0."""
-    from_, to = (np.concatenate([getattr(part, end) for part in parts]) for end in ("from_", "to"))
-    weights = np.concatenate([part.weights for part in parts])
-    parts.clear()
+def _sorted(relations: _Relations, n_nodes: int) -> tuple[_Indices, _Indices, _Weights]:
+    """Both ends and weights in the order of the ends, each relation once (the last of equal ones), no weight 0."""
+    from_, to, weights = relations.from_.take(), relations.to.take(), relations.weights.take()
     number = np.int32 if len(from_) <= np.iinfo(np.int32).max else np.int64
     order = _counting_order(to, n_nodes, np.empty(len(to), dtype=number))
     order = order[_counting_order(from_[order], n_nodes, np.empty(len(to), dtype=number))]
@@ -172,7 +196,7 @@ def _sorted(parts: list[_Relations], n_nodes: int) -> _Relations:
     weights = weights[order]
     kept = weights > 0
     kept[:-1] &= (from_[1:] != from_[:-1]) | (to[1:] != to[:-1])
-    return _Relations(from_, to, weights) if kept.all() else _Relations(from_[kept], to[kept], weights[kept])
+    return (from_, to, weights) if kept.all() else (from_[kept], to[kept], weights[kept])
 
 
 def _concat(chunks: list[pa.Array]) -> pa.Array:
