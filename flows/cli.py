@@ -135,9 +135,9 @@ def query(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before the query is stopped.")] = 30.0,
 ) -> None:
     """Ask the graph, in Cypher; read-only."""
-    from graphstore.store import is_truncated, open_store
+    from graphstore.store import is_truncated
 
-    with open_store(call.settings.store_url, read_only=True) as store:
+    with call.settings.open_store(read_only=True) as store:
         rows = store.query(cypher, row_limit=limit, timeout_s=timeout)
     write_table(rows, TableFormat.JSON if call.as_json else output)
     if is_truncated(rows):
@@ -148,9 +148,8 @@ def query(
 def lineage(call: Call, generated_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """What a generated picture was made from."""
     from graphstore.lineage import lineage as trace
-    from graphstore.store import open_store
 
-    with open_store(call.settings.store_url, read_only=True) as store:
+    with call.settings.open_store(read_only=True) as store:
         call.show_tree(trace(store, generated_id))
 
 
@@ -160,9 +159,8 @@ def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="IT
     from dataclasses import asdict
 
     from graphstore.lineage import opt_out
-    from graphstore.store import open_store
 
-    with open_store(call.settings.store_url) as store:
+    with call.settings.open_store() as store:
         call.show_tree(asdict(opt_out(store, call.data, item_or_entity)))
 
 

@@ -10,7 +10,6 @@ from flows.mixing import EntityWorks
 from flows.report import build_report
 from flows.settings import Settings
 from flows.timing import StopWatch
-from graphstore.store import open_store
 from ingest.datasets import DataRoot
 from model.generate import GenerationRequest, GenerationSettings
 
@@ -47,7 +46,7 @@ def compare(
         outcome = watch.keep(stages.generate(settings, model_id, wanted, GenerationSettings()))
     with watch.stage("evaluate"):
         watch.keep(stages.evaluate(settings, model_id))
-    with open_store(settings.store_url, read_only=True) as store:
+    with settings.open_store(read_only=True) as store:
         schema = store.schema()
     headline = build_report(
         DataRoot(settings.data),

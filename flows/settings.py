@@ -6,13 +6,16 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from graphstore.store import Access, GraphStore, open_store
 from ingest.errors import Graph2ImageError
 
 CONFIG_FILE = "graph2image.toml"
 
 
 class Settings(BaseSettings):
-    """The two places that every command needs, and how pictures are fetched.
+    """The two places that every command needs, who signs in, and how pictures are fetched.
+
+    No password is among them: settings are shown, logged and handed to Prefect.
 
     Attributes
     ----------
@@ -20,6 +23,8 @@ class Settings(BaseSettings):
         Root of the Parquet datasets, images and models: a path or any `fsspec` URL.
     store
         URL of the graph store; by default an embedded database inside a local `data` root.
+    neo4j_user, neo4j_password_file
+        Who signs in to a Neo4j server, and the file that holds the password; `Access` has more ways.
     fetch
         Settings of `ingest.fetch.FetchSettings` that are not the default, such as `per_host_rate`; a table in the file.
     """
@@ -28,6 +33,8 @@ class Settings(BaseSettings):
 
     data: str = "graph2image-data"
     store: str | None = None
+    neo4j_user: str = Access().user
+    neo4j_password_file: Path | None = None
     fetch: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
@@ -58,6 +65,11 @@ class Settings(BaseSettings):
                 "Name a store with --store or GRAPH2IMAGE_STORE, for instance ladybug:///srv/graph.lbug.",
             )
         return f"ladybug://{Path(self.data.removeprefix('file://')).resolve() / 'graph.lbug'}"
+
+    def open_store(self, *, read_only: bool = False) -> GraphStore:
+        """Open the graph store, as `graphstore.store.open_store` does."""
+        access = Access(self.neo4j_user, self.neo4j_password_file)
+        return open_store(self.store_url, read_only=read_only, access=access)
 
 
 def load_settings(**overrides: str | None) -> Settings:

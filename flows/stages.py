@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
-from graphstore.store import open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
@@ -128,16 +127,14 @@ def _pictures(settings: Settings, ingestion: Ingestion) -> Pictures:
 
 def withdrawn_items(settings: Settings) -> set[str]:
     """Ids of the items that were withdrawn, as the graph store records them."""
-    with open_store(settings.store_url, read_only=True) as store:
-        labels = store.labels_of_kind("item")
-        if not labels:
-            return set()
-        return set(store.read(f"MATCH (n:{'|'.join(labels)}) WHERE n.opted_out RETURN n.id AS id")["id"].to_pylist())
+    with settings.open_store(read_only=True) as store:
+        items = [store.nodes(label, ["id", "opted_out"]) for label in store.labels_of_kind("item")]
+        return {id_ for nodes in items for id_ in nodes.filter(nodes["opted_out"])["id"].to_pylist()}
 
 
 def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
-    with open_store(settings.store_url) as store:
+    with settings.open_store() as store:
         return load_source(store, DataRoot(settings.data), source, prune=prune)
 
 
@@ -166,7 +163,7 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
     """Sample the neighbors of every item."""
     from graphstore.samples import sample_all
 
-    with open_store(settings.store_url, read_only=True) as store:
+    with settings.open_store(read_only=True) as store:
         return sample_all(store, DataRoot(settings.data), sampler)
 
 
@@ -174,7 +171,7 @@ def explain(settings: Settings, item_id: str, sampler: SamplerSettings) -> Neigh
     """Sample the neighbors of one item, with titles, scores and paths."""
     from graphstore.sampling import explain_neighbors
 
-    with open_store(settings.store_url, read_only=True) as store:
+    with settings.open_store(read_only=True) as store:
         return explain_neighbors(store, DataRoot(settings.data), item_id, sampler)
 
 
@@ -204,7 +201,7 @@ def generate(
 
     data = DataRoot(settings.data)
     report = generate_pictures(data, model_id, requests, generation)
-    with open_store(settings.store_url) as store:
+    with settings.open_store() as store:
         return GenerateOutcome(report, record_lineage(store, data, [model_id]))
 
 

@@ -10,13 +10,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from flows.settings import Settings
-from graphstore.store import open_store
+from graphstore.store import NoGraphError
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
@@ -42,7 +41,7 @@ def read_state(settings: Settings) -> dict[str, Any]:
     state["models"] = [path.split("/")[-2] for path in sorted(data.fs.glob(data.path("models", "*", "model.json")))]
     state["generated"] = _rows(data, "generated")
     try:
-        with open_store(settings.store_url, read_only=True) as store:
+        with settings.open_store(read_only=True) as store:
             schema = store.schema()
             state["graph_version"] = store.version()
     except Graph2ImageError as error:
@@ -118,12 +117,12 @@ def _space(settings: Settings) -> Iterator[str]:
 
 def _store(settings: Settings) -> Iterator[str]:
     url = settings.store_url
-    path = Path(url.removeprefix("ladybug://"))
-    if url.startswith("ladybug://") and not path.exists():
+    try:
+        with settings.open_store(read_only=True) as store:
+            schema = store.schema()
+    except NoGraphError:
         yield f"graph store {url}: not there yet; the first ingest makes it"
         return
-    with open_store(url, read_only=True) as store:
-        schema = store.schema()
     yield f"graph store {url}: {len(schema.labels)} labels, {len(schema.relations)} relation types"
 
 

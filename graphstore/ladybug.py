@@ -41,7 +41,7 @@ from graphstore.schema import (
     conform,
     new_properties,
 )
-from graphstore.store import GraphStore, mark_truncated
+from graphstore.store import GraphStore, NoGraphError, mark_truncated
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _release(path: str, read_only: bool) -> None:
 
 def _open_database(path: str, read_only: bool) -> ladybug.Database:
     if read_only and not Path(path).exists():
-        raise Graph2ImageError(f"there is no graph store at {path}", "Run `graph2image ingest` first.")
+        raise NoGraphError(path)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return _open_for_reading(path) if read_only else _open_after_kill(path)
@@ -239,6 +239,9 @@ class LadybugStore(GraphStore):
             for name in self._tables("REL")
             for row in self.read(f"CALL show_connection('{name}') RETURN *").to_pylist()
         )
+
+    def relation_properties(self, type_: str) -> pa.Schema:
+        return self._properties(check_identifier(type_, "relation type"))
 
     def schema(self) -> GraphSchema:
         kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}

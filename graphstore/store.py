@@ -23,6 +23,13 @@ from ingest.errors import Graph2ImageError
 _TRUNCATED = b"graph2image.truncated"
 
 
+class NoGraphError(Graph2ImageError):
+    """A store that is to be read has no graph yet."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"there is no graph store at {url}", "Run `graph2image ingest` first.")
+
+
 class GraphStore(Protocol):
     """A graph database that holds items, entities, relations and lineage.
 
@@ -121,6 +128,9 @@ class GraphStore(Protocol):
     def relation_types(self) -> list[tuple[str, str, str]]:
         """Every (relation type, from label, to label), sorted."""
 
+    def relation_properties(self, type_: str) -> pa.Schema:
+        """The properties that relations of a type can have, in the order in which they were defined."""
+
     def schema(self) -> GraphSchema:
         """Labels with counts and properties, relation types with end points and counts."""
 
@@ -162,7 +172,7 @@ def mark_truncated(table: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class Access:
-    """Who signs in to a server. The password itself is looked for when it is needed, and kept nowhere.
+    """Who signs in to a server, and how. The password itself is looked for when it is needed, and kept nowhere.
 
     Attributes
     ----------
@@ -170,10 +180,13 @@ class Access:
         Name of the user.
     password_file
         File that holds the password; without one, `graphstore.neo4j_driver.find_password` says where it comes from.
+    wait_s
+        Seconds that a server which does not answer is waited for.
     """
 
     user: str = "neo4j"
     password_file: Path | None = None
+    wait_s: float = 30.0
 
 
 def open_store(url: str, *, read_only: bool = False, access: Access | None = None) -> GraphStore:
@@ -183,9 +196,11 @@ def open_store(url: str, *, read_only: bool = False, access: Access | None = Non
 
     Raises
     ------
+    NoGraphError
+        If there is nothing to read.
     Graph2ImageError
-        If the URL names no kind of store; the file is not there (`read_only`) or is no store, or another process, or
-        another store object of this process, has it open for writing; the server cannot be reached or used.
+        If the URL names no kind of store; the file is no store, or another process, or another store object of this
+        process, has it open for writing; the server cannot be reached or used.
     """
     scheme, separator, path = url.partition("://")
     if separator and scheme == "ladybug" and path:

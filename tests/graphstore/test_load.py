@@ -239,7 +239,7 @@ def test_a_load_that_loses_relations_fails_and_counts_for_nothing(
     if store.bulk_load_rolls_back:
         assert "Artwork" not in store.node_labels()
     else:
-        with pytest.raises(Graph2ImageError, match="the load of source 'art' .* is not finished"):
+        with pytest.raises(Graph2ImageError, match=r"the load of source 'art' .* is not finished"):
             check_complete(store)
     assert load_source(store, data, "art").relations == 7
     check_complete(store)

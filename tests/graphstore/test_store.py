@@ -123,9 +123,10 @@ def test_words_inside_quotes_and_comments_are_not_keywords() -> None:
     ("cypher", "message"),
     [
         ("MATC (n) RETURN n", "MATC"),
-        ("MATCH (n:Artist RETURN n", "Parser exception"),
+        ("MATCH (n:Artist RETURN n", "Parser exception|Invalid input"),
         ("MATCH (n:Nothing) RETURN n", "Nothing does not exist"),
-        ("MATCH (n:Artist) RETURN n.nothing", "Cannot find property nothing"),
+        ("MATCH (n:Artist)-[r:NOTHING]->() RETURN r", "NOTHING does not exist"),
+        ("MATCH (n:Artist) RETURN n.nothing", "property nothing"),
         ("MATCH (n:Artist) WHERE n.id = $id RETURN n", r"\$id has no value"),
     ],
 )
@@ -166,33 +167,38 @@ def test_opening_what_is_no_store(tmp_path: Path) -> None:
         open_store(f"ladybug://{tmp_path}/folder")
 
 
-def test_one_writer_in_a_process_and_readers_beside_it(store: GraphStore, store_url: str, data: DataRoot) -> None:
-    with pytest.raises(Graph2ImageError, match="already open in this process for writing"):
-        open_store(store_url)
+def test_one_writer_in_a_process_and_readers_beside_it(ladybug_url: str, data: DataRoot) -> None:
     publish_art(data)
-    with open_store(store_url, read_only=True) as reader:
-        load_source(store, data, "art")
-        assert reader.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
-        store.close()
-        assert reader.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
-        with open_store(store_url) as again:
-            assert again.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
-    with open_store(store_url, read_only=True), pytest.raises(Graph2ImageError, match="in this process for reading"):
-        open_store(store_url)
+    with open_store(ladybug_url) as store:
+        with pytest.raises(Graph2ImageError, match="already open in this process for writing"):
+            open_store(ladybug_url)
+        with open_store(ladybug_url, read_only=True) as reader:
+            load_source(store, data, "art")
+            assert reader.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
+            store.close()
+            assert reader.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
+            with open_store(ladybug_url) as again:
+                assert again.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
+    with open_store(ladybug_url, read_only=True), pytest.raises(Graph2ImageError, match="in this process for reading"):
+        open_store(ladybug_url)
 
 
-def test_a_second_process_may_read_but_not_write(art: GraphStore, store_url: str) -> None:
+def test_a_second_process_may_read_but_not_write(ladybug_url: str, data: DataRoot) -> None:
+    publish_art(data)
     code = (
         "import sys\n"
         "from graphstore.store import open_store\n"
         "with open_store(sys.argv[1], read_only=sys.argv[2] == 'read') as store:\n"
         "    print(store.query('MATCH (a:Artwork) RETURN a.id').num_rows)\n"
     )
-    reading = subprocess.run(
-        [sys.executable, "-c", code, store_url, "read"], capture_output=True, text=True, check=True
-    )
-    assert reading.stdout == "5\n"
-    writing = subprocess.run([sys.executable, "-c", code, store_url, "write"], capture_output=True, text=True)
+
+    def run(mode: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, ladybug_url, mode], capture_output=True, text=True)
+
+    with open_store(ladybug_url) as store:
+        load_source(store, data, "art")
+        assert run("read").stdout == "5\n"
+        writing = run("write")
     assert "Graph2ImageError" in writing.stderr
     assert "is open for writing in another process (PID" in writing.stderr
 
