@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from neo4j import Driver, GraphDatabase
+from neo4j.exceptions import DriverError, Neo4jError
 
-from graphstore.neo4j_server import ServerInfo, start, stop
+from graphstore.neo4j_server import USER, ServerInfo, start, stop
 from ingest.errors import Graph2ImageError
 
 TEST_SIZES = {"heap": "1g", "page_cache": "256m"}
 # Compiled once and simply: half the processor time until the server answers.
 QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
+PASSWORD_FILE = "GRAPH2IMAGE_NEO4J_PASSWORD_FILE"
+# Name of a constraint.
 MARK = "graph2image_tests"
 
 
@@ -26,7 +31,8 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[
     that stop or kill a server start one of their own.
     """
     if url := os.environ.get("GRAPH2IMAGE_TEST_NEO4J"):
-        yield users_server(url)
+        with users_server(url) as server:
+            yield server
         return
     home = tmp_path_factory.mktemp("neo4j")
     try:
@@ -54,20 +60,41 @@ def free_port() -> Callable[[], int]:
     return find
 
 
-def users_server(url: str) -> ServerInfo:
-    """The server at `url`, unless it holds data that no test made; a constraint marks a database as the tests'."""
-    from neo4j import GraphDatabase
+# -- the user's own server ---------------------------------------------------------------------------------------------
 
-    file = Path(os.environ.get("GRAPH2IMAGE_NEO4J_PASSWORD_FILE", ""))
-    if not file.is_file():
-        pytest.exit("GRAPH2IMAGE_TEST_NEO4J needs GRAPH2IMAGE_NEO4J_PASSWORD_FILE", returncode=4)
-    with GraphDatabase.driver(url, auth=("neo4j", file.read_text().strip())) as driver:
-        marked = driver.execute_query("SHOW CONSTRAINTS YIELD name WHERE name = $name RETURN name", name=MARK).records
-        if not marked and driver.execute_query("MATCH (n) RETURN n LIMIT 1").records:
-            pytest.exit(f"{url} is not empty, and its data is not the tests': they would delete it", returncode=4)
+
+def pytest_sessionstart() -> None:
+    """Refuse a server that holds data which the tests did not make: they delete all there is."""
+    url = os.environ.get("GRAPH2IMAGE_TEST_NEO4J")
+    if url is None:
+        return
+    if PASSWORD_FILE not in os.environ:
+        raise pytest.UsageError(f"GRAPH2IMAGE_TEST_NEO4J needs {PASSWORD_FILE}")
+    try:
+        with users_driver(url) as driver:
+            [[marks]] = driver.execute_query(
+                "SHOW CONSTRAINTS YIELD name WHERE name = $name RETURN count(*)", name=MARK
+            ).records
+            [[nodes]] = driver.execute_query("MATCH (n) RETURN count(n)").records
+    except (OSError, DriverError, Neo4jError) as error:
+        raise pytest.UsageError(f"GRAPH2IMAGE_TEST_NEO4J={url}: {error}") from error
+    if nodes and not marks:
+        raise pytest.UsageError(f"{url} is not empty, and the tests, which did not make its data, would delete it")
+
+
+def users_driver(url: str) -> Driver:
+    password = Path(os.environ[PASSWORD_FILE]).read_text().strip()
+    return GraphDatabase.driver(url, auth=(USER, password), max_transaction_retry_time=0)
+
+
+@contextmanager
+def users_server(url: str) -> Iterator[ServerInfo]:
+    """The server at `url`; emptied at the end. Until then a constraint says whose the data is, in case of a kill."""
+    with users_driver(url) as driver:
         driver.execute_query(f"CREATE CONSTRAINT {MARK} IF NOT EXISTS FOR (n:Graph2ImageTests) REQUIRE n.id IS UNIQUE")
-        (version,) = driver.execute_query(
-            "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0]"
-        ).records[0]
-        (gds,) = driver.execute_query("RETURN gds.version()").records[0]
-    return ServerInfo(url, Path(), 0, file, version, gds)
+        [[version, gds]] = driver.execute_query(
+            "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0], gds.version()"
+        ).records
+        yield ServerInfo(url, Path(), 0, Path(os.environ[PASSWORD_FILE]), version, gds)
+        driver.execute_query("MATCH (n) DETACH DELETE n")
+        driver.execute_query(f"DROP CONSTRAINT {MARK}")
