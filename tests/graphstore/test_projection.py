@@ -20,7 +20,7 @@ from graphstore.lineage import opt_out
 from graphstore.load import load_source
 from graphstore.nodeids import NodeIndex, hash_ids
 from graphstore.projection import Projection, project
-from graphstore.store import GraphStore
+from graphstore.store import GraphStore, open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
@@ -49,6 +49,12 @@ class Rows(GraphTables):
         schema = pa.schema([*((name, pa.string()) for name in ("type", "from_id", "to_id")), ("weight", pa.float64())])
         for start in range(0, len(self.edges), 3):
             yield pa.Table.from_pylist(self.edges[start : start + 3], schema)
+
+
+@pytest.fixture
+def embedded(ladybug_url: str) -> Iterator[GraphStore]:
+    with open_store(ladybug_url) as store:
+        yield store
 
 
 def same(one: Projection, other: Projection) -> bool:
@@ -161,7 +167,7 @@ def test_weights_types_and_directions_are_as_defined(graph: Rows, exponent: floa
 @settings(deadline=None)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(graph: Rows, rng: random.Random) -> None:
-    shuffled = Rows(*(rng.sample(rows, len(rows)) for rows in (graph.rows, graph.entities, graph.edges)))  # type: ignore[type-var, arg-type]
+    shuffled = Rows(*(rng.sample(rows, len(rows)) for rows in (graph.rows, graph.entities, graph.edges)))
     assert same(project(graph), project(shuffled))
 
 
@@ -337,45 +343,46 @@ def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
         project(graph)
 
 
-def test_bad_graphs_and_unknown_types(store: GraphStore, data: DataRoot) -> None:
+def test_bad_graphs_and_unknown_types(embedded: GraphStore, data: DataRoot) -> None:
     with pytest.raises(Graph2ImageError, match="no items in the graph store"):
-        project(store)
+        project(embedded)
     with pytest.raises(Graph2ImageError, match=r"no dataset 'items/nothing'"):
         project(DatasetTables(data, ["nothing"]))
     with pytest.raises(Graph2ImageError, match="'art:1' twice"):
         project(Rows([item("art:1"), item("art:1")], [], []))
     publish_art(data)
-    load_source(store, data, "art")
+    load_source(embedded, data, "art")
     for options in (
         {"relation_weights": {"PAINTED": 1.0}},
         {"via": ["CREATED_BY", "PAINTED"]},
         {"directions": {"PAINTED": "forward"}},
     ):
         with pytest.raises(Graph2ImageError, match="no relation type 'PAINTED'") as raised:
-            project(store, **options)  # type: ignore[arg-type]
+            project(embedded, **options)
         assert "CREATED_BY, INFLUENCED_BY, IN_GENRE" in str(raised.value)
 
 
-def test_directions_follow_the_relation(store: GraphStore, data: DataRoot) -> None:
+def test_directions_follow_the_relation(embedded: GraphStore, data: DataRoot) -> None:
     publish_art(data)
-    load_source(store, data, "art")
-    forward = edges_of(project(store, directions={"INFLUENCED_BY": "forward"}))
+    load_source(embedded, data, "art")
+    forward = edges_of(project(embedded, directions={"INFLUENCED_BY": "forward"}))
     assert (MONET, "INFLUENCED_BY", HOKUSAI) in forward
     assert (HOKUSAI, "INFLUENCED_BY", MONET) not in forward
-    backward = project(store, directions={"INFLUENCED_BY": "backward"})
+    backward = project(embedded, directions={"INFLUENCED_BY": "backward"})
     assert (HOKUSAI, "INFLUENCED_BY", MONET) in edges_of(backward)
     assert (MONET, "INFLUENCED_BY", HOKUSAI) not in edges_of(backward)
     assert not backward.is_symmetric
     # Both ways of the other types are there with the weights they had.
     assert (
-        edges_of(backward)[LANDSCAPE, "IN_GENRE", "art:1"] == edges_of(project(store))[LANDSCAPE, "IN_GENRE", "art:1"]
+        edges_of(backward)[LANDSCAPE, "IN_GENRE", "art:1"]
+        == edges_of(project(embedded))[LANDSCAPE, "IN_GENRE", "art:1"]
     )
 
 
-def test_a_store_read_twice_has_one_version(store: GraphStore, data: DataRoot) -> None:
+def test_a_store_read_twice_has_one_version(embedded: GraphStore, data: DataRoot) -> None:
     publish_art(data)
-    load_source(store, data, "art")
-    assert StoreTables(store).version() == store.version()
+    load_source(embedded, data, "art")
+    assert StoreTables(embedded).version() == embedded.version()
     before = DatasetTables(data).version()
     assert before == DatasetTables(data).version() != DatasetTables(data, withdrawn=["art:1"]).version()
 

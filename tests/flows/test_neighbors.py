@@ -1,0 +1,137 @@
+"""The `neighbors` command: its table, what it says of itself, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from flows.demo import DemoReport
+from ingest.datasets import DataRoot
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def held_out(demo: DemoReport) -> str:
+    """A test item of the gallery."""
+    for row in DataRoot(demo.data).read("items/art500k").to_pylist():
+        if row["split"] == "test":
+            return str(row["item_id"])
+    raise AssertionError("the gallery has no test item")
+
+
+def _explained(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def test_the_table_has_scores_similarities_and_paths(demo: DemoReport, graph2image: Command, held_out: str) -> None:
+    result = graph2image("neighbors", held_out, data=demo.data)
+    assert result.exit_code == 0, result.output
+    for word in ("item_id", "ppr", "similarity", "via", "5 rows"):
+        assert word in result.stdout
+    assert f"{held_out}: " in result.stdout
+    assert "(test)" in result.stdout
+
+
+def test_options_of_the_walk(demo: DemoReport, graph2image: Command, held_out: str) -> None:
+    def asked(*options: str) -> dict[str, Any]:
+        return _explained(graph2image("neighbors", held_out, "--json", *options, data=demo.data))
+
+    by_artist = asked("--via", "CREATED_BY", "--mode", "ppr", "--k", "12", "--epsilon", "1e-7")
+    assert len(by_artist["neighbors"]) <= 12
+    assert all(neighbor["via"].startswith("CREATED_BY") for neighbor in by_artist["neighbors"])
+    assert by_artist["neighbors"] == asked("--via", "CREATED_BY", "--mode", "ppr", "--k", "12", "--epsilon", "1e-7",
+                                           "--weight", "IN_GENRE=7")["neighbors"]  # fmt: skip
+    nowhere = asked("--via", "CREATED_BY", "--direction", "CREATED_BY=backward")
+    assert {neighbor["via"] for neighbor in nowhere["neighbors"]} == {"semantic"}
+    assert nowhere["notes"] == [
+        f"no walk from {held_out} reaches a neighbor: these are the most similar pictures instead"
+    ]
+    assert asked()["notes"] == []
+
+
+def test_a_held_out_item_is_compared_by_its_text(demo: DemoReport, graph2image: Command, held_out: str) -> None:
+    result = graph2image("neighbors", held_out, "--query", "image", data=demo.data)
+    assert f"Note: {held_out} is a test item: the query is its text" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--via", "PAINTED"], 1, "there is no relation type 'PAINTED'"),
+        (["--weight", "PAINTED=2"], 1, "There are CREATED_BY"),
+        (["--weight", "CREATED_BY"], 1, "TYPE=W"),
+        (["--weight", "CREATED_BY=nan"], 2, "finite"),
+        (["--weight", "CREATED_BY=-1"], 2, "greater than or equal to 0"),
+        (["--direction", "CREATED_BY=sideways"], 2, "forward"),
+        (["--direction", "CREATED_BY"], 1, "TYPE=WAY"),
+        (["--pool", "3"], 2, "pool (3) must be at least k (5)"),
+        (["--query", "sound"], 2, "image"),
+        (["--mode", "best"], 2, "semantic"),
+        (["--epsilon", "0"], 2, "greater than 0"),
+        (["--encoder", "nothing"], 1, "graph2image embed"),
+    ],
+)
+def test_what_it_refuses(
+    demo: DemoReport, graph2image: Command, held_out: str, options: list[str], code: int, says: str
+) -> None:
+    result = graph2image("neighbors", held_out, *options, data=demo.data)
+    assert result.exit_code == code, result.output
+    assert says in result.output.replace("\n", " ").replace("│", "")
+
+
+def test_an_unknown_item(demo: DemoReport, graph2image: Command) -> None:
+    result = graph2image("neighbors", "art500k:nothing", data=demo.data)
+    assert result.exit_code == 1
+    assert "there is no item 'art500k:nothing'" in result.output
+
+
+SPEC = """
+source = "shop"
+[table]
+file = "shop.csv"
+[image]
+folder = "."
+path = "{key}.png"
+[item]
+label = "Product"
+id = "{key}"
+title = "{name}"
+[[entity]]
+label = "Brand"
+relation = "BY_BRAND"
+value = "{brand}"
+[split]
+column = "split"
+"""
+
+
+def test_before_there_are_embeddings(tmp_path: Path, graph2image: Command) -> None:
+    (tmp_path / "shop.toml").write_text(SPEC)
+    (tmp_path / "shop.csv").write_text(
+        "key,name,brand,split\n1,red shoe,a,train\n2,blue shoe,a,train\n3,green shoe,b,train\n"
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    for key, pixels in enumerate(noise, 1):
+        Image.fromarray(pixels).save(tmp_path / f"{key}.png")
+    root = tmp_path / "data"
+    ingested = graph2image("ingest", "table", str(tmp_path / "shop.toml"), "--root", str(tmp_path), data=root)
+    assert ingested.exit_code == 0, ingested.output
+    needs = graph2image("neighbors", "shop:1", data=root)
+    assert needs.exit_code == 1
+    assert "graph2image embed" in needs.output
+    (near,) = _explained(graph2image("neighbors", "shop:1", "--mode", "ppr", "--json", data=root))["neighbors"]
+    assert (near["item_id"], near["similarity"], near["via"]) == ("shop:2", None, "BY_BRAND shop/Brand/a")
+    alone = _explained(graph2image("neighbors", "shop:3", "--mode", "ppr", "--json", data=root))
+    assert (alone["neighbors"], alone["notes"]) == ([], ["no walk from shop:3 reaches a neighbor"])
+    everything = graph2image("neighbors", "--all", "--mode", "random", data=root)
+    assert "Sampled 6 neighbors for 3 items" in everything.stdout
