@@ -10,15 +10,14 @@ What is notable about Neo4j, and handled here:
 - Whole labels and relation types are read as a few lists of thousands of values, not as millions of records, which
   would cost many times more.
 - New relations are created from their ends' internal numbers, sorted by them: no index lookups, few locks at a time.
-- Writers exclude each other by the lock of one `WriteLock` node, held by an open transaction: the server lets it go
-  when a writer dies.
+- Writers exclude each other by a lock that is checked in every transaction that writes; see `graphstore.neo4j_lock`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import neo4j
@@ -26,8 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.cypher import check_parameters, check_procedures, check_reads_only, with_row_limit
-from graphstore.neo4j_driver import MemoryLimitError, connect, explain_errors
+from graphstore.cypher import check_calls_on_neo4j, check_parameters, check_reads_only, with_row_limit
+from graphstore.neo4j_driver import MemoryLimitError, ReadOnlyError, connect, explain_errors, explain_lack_of_memory
+from graphstore.neo4j_lock import WriteLock
 from graphstore.neo4j_values import batches, check_storable, to_table, typed
 from graphstore.schema import (
     GRAPH_SCHEMA,
@@ -43,7 +43,7 @@ from graphstore.schema import (
     conform,
     new_properties,
 )
-from graphstore.store import Access, GraphStore, mark_truncated
+from graphstore.store import Access, GraphStore, NoGraphError, mark_truncated
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,7 @@ log = logging.getLogger(__name__)
 _ENDS = ["from_id", "to_id"]
 #: Nodes whose properties, or relations, come in one record.
 _CHUNK_NODES = 5_000
-#: How long another writer is waited for.
-_LOCK_WAIT_S = 10.0
-_UNKNOWN_NAMES = {"01N50": "label", "01N51": "relation type"}
+_UNKNOWN_NAMES = {"01N50": "label", "01N51": "relation type", "01N52": "property"}
 
 _ARROW_TYPES = {name: arrow_type for arrow_type, name in TYPE_NAMES.items()}
 
@@ -69,14 +67,14 @@ class Neo4jStore(GraphStore):
         self._driver, self._address = connect(url, access)
         self._session = self._driver.session(database=self._address.database)
         self._transaction: neo4j.Transaction | None = None
-        self._lock: neo4j.Transaction | None = None
+        self._lock: WriteLock | None = None
         self._bulk = False
         # Internal numbers of the nodes by label, while nobody else writes.
         self._numbers: dict[str, tuple[pa.Array, pa.Array]] = {}
         if not read_only:
             self._define_system()
         elif not self._is_there():
-            raise Graph2ImageError(f"there is no graph at {url}", "Run `graph2image ingest` first.")
+            raise NoGraphError(url)
 
     def close(self) -> None:
         self._session.close()
@@ -93,7 +91,7 @@ class Neo4jStore(GraphStore):
     ) -> pa.Table:
         values = dict(parameters or {})
         check_reads_only(cypher)
-        check_procedures(cypher)
+        check_calls_on_neo4j(cypher)
         check_parameters(cypher, values)
         # A session of its own, which the server does not let write.
         session = self._driver.session(
@@ -104,13 +102,19 @@ class Neo4jStore(GraphStore):
         with explain_errors(self._address), session, session.begin_transaction(timeout=timeout_s) as transaction:
             result = transaction.run(with_row_limit(cypher, row_limit + 1), values)
             table = to_table(result.keys(), (record.values() for record in result.fetch(row_limit + 1)))
-            statuses = result.consume().gql_status_objects
-        self._check_names(statuses)
+            summary = result.consume()
+        if summary.query_type != "r":  # of EXPLAIN, which the server does not run
+            raise ReadOnlyError("the query tried to write: queries only read the graph")
+        self._check_names(summary.gql_status_objects)
         return table if table.num_rows <= row_limit else mark_truncated(table.slice(0, row_limit))
 
     def _check_names(self, statuses: Sequence[neo4j.GqlStatusObject]) -> None:
-        """Raise for a label or relation type that the graph does not have: to Neo4j it is one without any nodes."""
-        known = {*self.node_labels(), *(type_ for type_, _, _ in self.relation_types())}
+        """Raise for a label, relation type or property that the graph does not have: to Neo4j it is an empty one."""
+        if not any(status.gql_status in _UNKNOWN_NAMES for status in statuses):
+            return
+        labels = self.node_labels()
+        known = {*labels, *(name for schema in labels.values() for name in schema.names), *RELATION_PROPERTY_TYPES}
+        known.update(type_ for type_, _, _ in self.relation_types())
         for status in statuses:
             what = _UNKNOWN_NAMES.get(status.gql_status)
             name = status.status_description.split("`")[1] if what else ""
@@ -195,6 +199,13 @@ class Neo4jStore(GraphStore):
         ).to_pylist()
         return sorted((row["name"], row["start"], row["end"]) for row in rows)
 
+    def relation_properties(self, type_: str) -> pa.Schema:
+        rows = self.read(
+            f"MATCH (s:{GRAPH_SCHEMA} {{kind: 'relation', name: $name}}) RETURN s.properties AS properties", {"name": type_}
+        )
+        names = dict.fromkeys(name for properties in rows["properties"].to_pylist() for name in properties)
+        return pa.schema([(name, RELATION_PROPERTY_TYPES[name]) for name in names])
+
     def schema(self) -> GraphSchema:
         kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}
         labels = tuple(
@@ -225,27 +236,13 @@ class Neo4jStore(GraphStore):
         if self._lock is not None:  # held already, by a context around this one
             yield
             return
-        # Tried with a time limit first, since a limit counts for a whole transaction.
-        with self._driver.session(database=self._address.database) as session:
-            try:
-                with explain_errors(self._address), session.begin_transaction(timeout=_LOCK_WAIT_S) as probe:
-                    _take_lock(probe)
-            except Graph2ImageError as error:
-                if "time limit" not in error.message:
-                    raise
-                raise Graph2ImageError(
-                    f"another process is writing to {self.url}", "Wait until it has ended, then run again."
-                ) from error
-            with explain_errors(self._address):
-                self._lock = session.begin_transaction()
-                _take_lock(self._lock)
-            try:
-                yield
-            finally:
-                lock, self._lock = self._lock, None
-                self._numbers.clear()
-                with suppress(neo4j.exceptions.DriverError, neo4j.exceptions.Neo4jError):
-                    lock.rollback()
+        self._lock = WriteLock(self._driver, self._address)
+        try:
+            yield
+        finally:
+            lock, self._lock = self._lock, None
+            self._numbers.clear()
+            lock.release()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -255,6 +252,7 @@ class Neo4jStore(GraphStore):
             try:
                 yield
                 with explain_errors(self._address):
+                    self._check_lock()
                     self._transaction.commit()
             finally:
                 transaction, self._transaction = self._transaction, None
@@ -269,14 +267,30 @@ class Neo4jStore(GraphStore):
             finally:
                 self._bulk = False
 
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
+    @contextmanager
+    def session(self) -> Iterator[neo4j.Session]:
+        """A session of the driver, for what no managed transaction can do, such as making indexes."""
+        with explain_errors(self._address), self._driver.session(database=self._address.database) as session:
+            yield session
+
     def _execute(self, work: Any, *arguments: Any) -> Any:
         """Run `work(transaction, …)` in the transaction that is open, or in one of its own that is tried again."""
+
+        def attempt(transaction: neo4j.Transaction | neo4j.ManagedTransaction) -> Any:
+            self._check_lock()
+            with explain_lack_of_memory(self._address):
+                return work(transaction, *arguments)
+
         with explain_errors(self._address):
             if self._transaction is not None:
-                return work(self._transaction, *arguments)
+                return attempt(self._transaction)
             if self._read_only:
-                return self._session.execute_read(work, *arguments)
-            return self._session.execute_write(work, *arguments)
+                return self._session.execute_read(attempt)
+            return self._session.execute_write(attempt)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -290,10 +304,7 @@ class Neo4jStore(GraphStore):
         new = new_properties(label, have, properties)
         if label in known and not new:
             return
-        with explain_errors(self._address):
-            self._session.run(
-                f"CREATE CONSTRAINT `{label}_id` IF NOT EXISTS FOR (n:`{label}`) REQUIRE n.id IS UNIQUE"
-            ).consume()
+        self._make_unique(label)
         schema = pa.schema([*have, *new])
         self.write(
             f"MERGE (s:{GRAPH_SCHEMA} {{id: $id}}) SET s.kind = 'label', s.name = $name, s.properties = $properties, "
@@ -306,28 +317,37 @@ class Neo4jStore(GraphStore):
             },
         )
 
+    def _make_unique(self, label: str) -> None:
+        self.write(f"CREATE CONSTRAINT `{label}_id` IF NOT EXISTS FOR (n:`{label}`) REQUIRE n.id IS UNIQUE")
+
     def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
         check_identifier(type_, "relation type")
         if (type_, from_label, to_label) in self.relation_types():
             return
         self.write(
             f"MERGE (s:{GRAPH_SCHEMA} {{id: $id}}) SET s.kind = 'relation', s.name = $name, s.from_label = $start, "
-            "s.to_label = $end",
-            {"id": f"{from_label} {type_} {to_label}", "name": type_, "start": from_label, "end": to_label},
+            "s.to_label = $end, s.properties = $properties",
+            {
+                "id": f"{from_label} {type_} {to_label}",
+                "name": type_,
+                "start": from_label,
+                "end": to_label,
+                "properties": properties.names,
+            },
         )
 
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
         nodes = conform(nodes, self.node_labels()[label], label)
         check_storable(nodes, label)
         self._numbers.pop(label, None)
-        self._write_rows(f"UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n += row", nodes)
+        self.write_rows(f"UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n += row", nodes)
 
     def upsert_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
         relations = relations.select([*_ENDS, *(name for name in relations.column_names if name not in _ENDS)])
         own = relations.column_names[2:]
         if not self._bulk:
             properties = f" SET {', '.join(f'r.`{name}` = row.`{name}`' for name in own)}" if own else ""
-            self._write_rows(
+            self.write_rows(
                 f"UNWIND $rows AS row MATCH (a:`{from_label}` {{id: row.from_id}}) "
                 f"MATCH (b:`{to_label}` {{id: row.to_id}}) MERGE (a)-[r:`{type_}`]->(b){properties}",
                 relations,
@@ -346,17 +366,17 @@ class Neo4jStore(GraphStore):
         create = f"CREATE (a)-[:`{type_}` {{{values}}}]->(b)"
         assignments = ", ".join(f"r.`{name}` = row[{place}]" for place, name in enumerate(own, 2))
         merge = f"MERGE (a)-[r:`{type_}`]->(b)" + (f" SET {assignments}" if own else "")
-        self._write_rows(matches + (merge if known else create), rows.take(order), again=matches + merge, lists=True)
+        self.write_rows(matches + (merge if known else create), rows.take(order), again=matches + merge, lists=True)
 
     def remove_relations(self, type_: str, from_label: str, to_label: str, relations: pa.Table) -> None:
-        self._write_rows(
+        self.write_rows(
             f"UNWIND $rows AS row MATCH (:`{from_label}` {{id: row.from_id}})-[r:`{type_}`]->"
             f"(:`{to_label}` {{id: row.to_id}}) DELETE r",
             relations.select(_ENDS),
         )
 
-    def _write_rows(self, cypher: str, rows: pa.Table, *, again: str | None = None, lists: bool = False) -> None:
-        """Run a statement on `rows`, batch by batch; `again` is what runs instead when a batch may be there already."""
+    def write_rows(self, cypher: str, rows: pa.Table, *, again: str | None = None, lists: bool = False) -> None:
+        """Run a statement on `$rows`, batch by batch; `again` is what runs instead when one may be there already."""
         for batch in batches(rows):
             self._write_batch(cypher, again or cypher, batch, lists=lists)
 
@@ -377,16 +397,13 @@ class Neo4jStore(GraphStore):
             log.info("the server has too little memory for a batch of %d rows: taking half", batch.num_rows)
             half = batch.num_rows // 2
             for part in (batch.slice(0, half), batch.slice(half)):
-                self._write_batch(cypher, again, part, lists=lists)
+                self._write_batch(again, again, part, lists=lists)
 
     def _define_system(self) -> None:
         if self._is_there() and SYSTEM_LABELS.keys() <= self.node_labels().keys():
             return
-        with explain_errors(self._address):
-            for label in (GRAPH_SCHEMA, WRITE_LOCK):
-                self._session.run(
-                    f"CREATE CONSTRAINT `{label}_id` IF NOT EXISTS FOR (n:`{label}`) REQUIRE n.id IS UNIQUE"
-                ).consume()
+        for label in (GRAPH_SCHEMA, WRITE_LOCK):
+            self._make_unique(label)
         self.write(f"MERGE (:{WRITE_LOCK} {{id: 'lock'}})")
         for label, properties in SYSTEM_LABELS.items():
             self.define_label(label, properties)
@@ -419,10 +436,6 @@ def _read_chunks(
         for record in transaction.run(cypher, parameters)
     ]
     return pa.Table.from_batches(parts, schema)
-
-
-def _take_lock(transaction: neo4j.Transaction) -> None:
-    transaction.run(f"MATCH (l:{WRITE_LOCK} {{id: 'lock'}}) SET l.taken = true").consume()
 
 
 def _number(ids: pa.ChunkedArray, known: pa.Array, numbers: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -27,13 +29,13 @@ from graphstore.store import Access
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
-# It would log the text of users' queries; what they are meant to know of it is raised.
-logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)
+# They would log the text of users' queries, and every lost connection; what is to be known of that is raised, and
+# `neo4j.session` warns of what is tried again.
+for _name in ("neo4j.notifications", "neo4j.io", "neo4j.pool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 #: The oldest server that has all the Cypher used here; `CALL (x) { … }` came last.
 OLDEST_VERSION = (5, 26)
-#: How long a server that does not answer yet is waited for.
-WAIT_S = 30.0
 #: How long the driver tries a managed transaction again after a lost connection or a deadlock.
 RETRY_S = 60.0
 
@@ -67,6 +69,10 @@ class ReadOnlyError(Graph2ImageError):
 
 class MemoryLimitError(Graph2ImageError):
     """A transaction needs more memory than the server gives it."""
+
+
+class TimeLimitError(Graph2ImageError):
+    """A query, or waiting for a lock, took longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +153,14 @@ def find_password(address: Address, access: Access) -> str:
     )
 
 
-_drivers: dict[tuple[str, str, int], neo4j.Driver] = {}
+_drivers: dict[tuple[str, str, bytes, int], neo4j.Driver] = {}
 _drivers_lock = threading.Lock()
 
 
 def connect(url: str, access: Access) -> tuple[neo4j.Driver, Address]:
     """The process's driver for this server and user, connected; it is closed when the process ends.
 
-    A server that does not answer is waited for.
+    A server that does not answer is waited for, `access.wait_s` seconds at most.
 
     Raises
     ------
@@ -163,8 +169,9 @@ def connect(url: str, access: Access) -> tuple[neo4j.Driver, Address]:
     """
     address = parse_url(url)
     password = find_password(address, access)
+    _check_host(address)
     # A child process must not share its parent's connections.
-    key = (address.uri, access.user, os.getpid())
+    key = (address.uri, access.user, hashlib.sha256(password.encode()).digest(), os.getpid())
     with _drivers_lock:
         driver = _drivers.get(key)
         if driver is None:
@@ -175,6 +182,8 @@ def connect(url: str, access: Access) -> tuple[neo4j.Driver, Address]:
                     user_agent="graph2image",
                     connection_timeout=10.0,
                     connection_acquisition_timeout=60.0,
+                    # The server may have been restarted since a connection was used last.
+                    liveness_check_timeout=1.0,
                     max_transaction_retry_time=RETRY_S,
                     notifications_min_severity=neo4j.NotificationMinimumSeverity.OFF,
                 )
@@ -183,7 +192,7 @@ def connect(url: str, access: Access) -> tuple[neo4j.Driver, Address]:
             _drivers[key] = driver
     # Not before it answers: what was wrong may have been put right by the next try.
     try:
-        _wait_for(driver, address)
+        _wait_for(driver, address, access.wait_s)
     except BaseException:
         with _drivers_lock:
             if _drivers.get(key) is driver:
@@ -193,15 +202,27 @@ def connect(url: str, access: Access) -> tuple[neo4j.Driver, Address]:
     return driver, address
 
 
+def _check_host(address: Address) -> None:
+    """Raise if there is no such host, which waiting does not change."""
+    try:
+        socket.getaddrinfo(address.host, address.port)
+    except (socket.gaierror, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            return  # the name service does not answer at present
+        raise ServerUnreachableError(
+            f"there is no host named {address.host!r}", "Check the URL of the graph store."
+        ) from error
+
+
 @atexit.register
 def _close_drivers() -> None:
-    for (_, _, pid), driver in _drivers.items():
+    for (*_, pid), driver in _drivers.items():
         if pid == os.getpid():
             driver.close()
 
 
-def _wait_for(driver: neo4j.Driver, address: Address) -> None:
-    deadline = time.monotonic() + WAIT_S
+def _wait_for(driver: neo4j.Driver, address: Address, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
     told = False
     while True:
         try:
@@ -211,12 +232,12 @@ def _wait_for(driver: neo4j.Driver, address: Address) -> None:
                 ).single(strict=True)[0]
             break
         except ServerUnreachableError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise
         if not told:
             log.warning("waiting for %s, which does not answer yet", address.uri)
             told = True
-        time.sleep(0.5)
+        time.sleep(min(0.5, wait_s))
     if tuple(map(int, versions[0].split(".")[:2])) < OLDEST_VERSION:
         raise ServerVersionError(
             f"{address.uri} is Neo4j {versions[0]}", f"Use {'.'.join(map(str, OLDEST_VERSION))} or later."
@@ -249,12 +270,22 @@ def explain_errors(address: Address) -> Iterator[None]:
 def _explained(error: Neo4jError, address: Address) -> Graph2ImageError:
     code = error.code or ""
     message = _first_line(error)
-    if code.endswith(("Database.DatabaseNotFound", "Database.DatabaseUnavailable")):
+    if code.endswith("Security.AuthenticationRateLimit"):
+        return SignInError(
+            f"{address.uri} does not let user and password be tried again yet, after several wrong ones",
+            "Wait some seconds; then run again with the right ones.",
+        )
+    if code.endswith("Database.DatabaseUnavailable"):
+        return ServerUnreachableError(
+            f"a database of {address.uri} does not answer: {message}",
+            "It starts, or has been stopped: `SHOW DATABASES` tells.",
+        )
+    if code.endswith("Database.DatabaseNotFound"):
         return WrongDatabaseError(
             f"{address.uri} has no database {address.database or 'of this user'!r} to use: {message}",
             "Name one at the end of the URL, such as neo4j://host:7687/neo4j; `SHOW DATABASES` lists them.",
         )
-    if code.endswith("Procedure.ProcedureNotFound") and "gds." in message:
+    if (code.endswith("Procedure.ProcedureNotFound") or "Unknown function" in message) and "gds." in message:
         return GdsMissingError(
             f"{address.uri} has no Graph Data Science library, or an old one: {message}",
             "Install it into the server's plugins folder, or use the server of `graph2image neo4j start`.",
@@ -265,14 +296,29 @@ def _explained(error: Neo4jError, address: Address) -> Graph2ImageError:
         return ReadOnlyError(
             f"the database at {address.uri} is read-only: {message}", "Name another one, or make it writable."
         )
-    if "OutOfMemory" in code:
+    if _lacks_memory(error):
         return MemoryLimitError(
             f"the server gives a transaction too little memory: {message}",
             "Ask for less at a time, or raise db.memory.transaction.max and dbms.memory.transaction.total.max.",
         )
-    if "TransactionTimedOut" in code or code.endswith(("Transaction.Terminated", "LockClientStopped")):
-        return Graph2ImageError("the query was stopped at its time limit", "Narrow it, or raise the limit.")
+    if "TransactionTimedOut" in code or code.endswith("LockClientStopped"):
+        return TimeLimitError("the query was stopped at its time limit", "Narrow it, or raise the limit.")
     return Graph2ImageError(f"the graph store says: {message}")
+
+
+def _lacks_memory(error: Neo4jError) -> bool:
+    return "OutOfMemory" in (error.code or "")
+
+
+@contextmanager
+def explain_lack_of_memory(address: Address) -> Iterator[None]:
+    """For inside of managed transactions, which the driver would try again, in vain, for `RETRY_S`."""
+    try:
+        yield
+    except Neo4jError as error:
+        if _lacks_memory(error):
+            raise _explained(error, address) from error
+        raise
 
 
 def _first_line(error: Exception) -> str:
