@@ -15,7 +15,7 @@ from ingest.errors import Graph2ImageError
 
 _NOTHING_LOADED: dict[str, Any] = {
     **dict.fromkeys(("items_digest", "entities_digest", "relations_digest", "gone_digest"), ""),
-    **dict.fromkeys(("items", "entities", "relations", "pending", "items_gone", "entities_gone"), 0),
+    **dict.fromkeys(("items", "entities", "relations", "pending", "rejects", "items_gone", "entities_gone"), 0),
     "item_labels": [],
     "entity_labels": [],
 }

@@ -1,7 +1,11 @@
 """What may be said about a Cypher text without a parser: is it one reading statement, and can a row limit be appended?
 
-The store itself refuses writes (a read-only transaction); these checks catch what such a transaction does not: several
-statements in one text, and statements that touch the files of the machine (`COPY … TO`, `LOAD FROM`).
+The store itself refuses writes to the graph (a read-only transaction); these checks catch what such a transaction does
+not: several statements in one text, statements that touch the files of the machine (`COPY … TO`, `LOAD FROM`), and
+procedures that change what is not the graph, such as projections and settings.
+
+They see the text as the stores do, or refuse what the stores see differently: a carriage return ends a comment for one
+of them only, so one amid a line could hide a clause.
 """
 
 from __future__ import annotations
@@ -15,16 +19,32 @@ _QUOTED_OR_COMMENT = re.compile(
 )
 _READING = frozenset({"MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL"})
 _PREFIXES = frozenset({"EXPLAIN", "PROFILE"})
-_READING_PROCEDURES = re.compile(
+# A digit may stand directly before a keyword: no \b.
+_LOAD = re.compile(r"(?<![A-Za-z_])LOAD (FROM|CSV|WITH HEADERS|EXTENSION)\b", re.IGNORECASE)
+_CALL = re.compile(r"(?<![A-Za-z_])CALL ?((?:[^\W\d]|`)[\w`]*(?:\.[\w`]+)*)", re.IGNORECASE)
+_FUNCTION = re.compile(r"([\w`]+(?:\.[\w`]+)*) ?\(")
+_USE = re.compile(r"(?:\{|\bUNION(?: ALL| DISTINCT)?|\bNEXT) ?USE\b ?[\w`(]", re.IGNORECASE)
+
+_NEO4J_PROCEDURES = re.compile(
     r"db\.(labels|relationshipTypes|propertyKeys|schema\.\w+|index\.(fulltext|vector)\.query\w+)"
     r"|gds\.([\w.]+\.)?(stream|stats|estimate|list|listProgress|version|debug\.sysInfo)",
     re.IGNORECASE,
 )
+_GDS_FUNCTIONS = re.compile(r"gds\.(version|isLicensed|graph\.exists|(linkprediction|similarity|util)\.\w+)")
+_LADYBUG_FUNCTIONS = re.compile(
+    r"show_\w+|\w+_info|db_version|catalog_version|storage_version|current_setting", re.IGNORECASE
+)
 
 
 def _skeleton(cypher: str) -> str:
-    """`cypher` without its quoted texts and comments: keywords, names and signs are left; of a quoted name, a "`"."""
-    return _QUOTED_OR_COMMENT.sub(lambda match: "`" if match[0][0] == "`" else " ", cypher)
+    """The keywords, names and signs of `cypher`.
+
+    Quoted texts, comments and white space become single spaces, a quoted name a "`"; a dotted name has no spaces.
+    """
+    text = _QUOTED_OR_COMMENT.sub(lambda match: "`" if match[0][0] == "`" else " ", cypher)
+    # What is neither ASCII nor a letter may be white space to a store, as U+180E is to Ladybug.
+    text = re.sub(r"[^\w\x21-\x7e]+", " ", text).strip()
+    return re.sub(r" ?\. ?", ".", text)
 
 
 def check_reads_only(cypher: str) -> None:
@@ -35,9 +55,11 @@ def check_reads_only(cypher: str) -> None:
     Graph2ImageError
         Naming the first word that is not allowed.
     """
-    skeleton = _skeleton(cypher).strip().rstrip(";").strip()
+    if re.search(r"\r(?!\n)", cypher):
+        raise Graph2ImageError("a query cannot have a carriage return amid a line", "End its lines with a line feed.")
+    skeleton = _skeleton(cypher).rstrip("; ")
     if not skeleton:
-        raise Graph2ImageError("the query is empty", 'Try "MATCH (n) RETURN label(n), count(*)".')
+        raise Graph2ImageError("the query is empty", 'Try "MATCH (n) RETURN count(*)".')
     if ";" in skeleton:
         raise Graph2ImageError("the query has several statements", "Send one at a time.")
     words = [word.upper() for word in re.findall(r"[A-Za-z_]+", skeleton)]
@@ -47,26 +69,49 @@ def check_reads_only(cypher: str) -> None:
             f"a query cannot begin with {first or skeleton[0]!r}: queries only read the graph",
             f"Begin with one of {', '.join(sorted(_READING))}; data is changed by the other commands.",
         )
-    if load := re.search(r"\bLOAD\s+(FROM|CSV)\b", skeleton, re.IGNORECASE):
-        raise Graph2ImageError(
-            f"a query cannot {' '.join(load[0].upper().split())} a file: queries only read the graph"
-        )
+    if load := _LOAD.search(skeleton):
+        raise Graph2ImageError(f"a query cannot {load[0].upper()} a file: queries only read the graph")
 
 
-def check_procedures(cypher: str) -> None:
-    """Raise unless every procedure that `cypher` calls on Neo4j only looks at the graph.
+def check_calls_on_ladybug(cypher: str) -> None:
+    """Raise unless every `CALL` in `cypher` only looks at the database.
 
-    A read-only transaction stops no procedure from changing what is not the graph: projections, files, other queries.
+    A read-only transaction lets a `CALL` read files, and change settings that all connections share.
 
     Raises
     ------
     Graph2ImageError
-        Naming the procedure.
+        Naming the function or setting.
+    """
+    _check_calls(_skeleton(cypher), _LADYBUG_FUNCTIONS)
+
+
+def check_calls_on_neo4j(cypher: str) -> None:
+    """Raise unless every procedure and function that `cypher` calls on Neo4j only looks at this graph.
+
+    A read-only transaction stops none from changing what is not the graph: projections, files, other queries.
+
+    Raises
+    ------
+    Graph2ImageError
+        Naming it.
     """
     if "\\u" in cypher:  # Neo4j replaces these before it looks for the ends of quoted texts
         raise Graph2ImageError("a query cannot have \\u escapes", "Write the character itself, or use a parameter.")
-    for call in re.finditer(r"\bCALL\s*([A-Za-z_`][\w.`]*)", _skeleton(cypher), re.IGNORECASE):
-        if not _READING_PROCEDURES.fullmatch(call[1]):
+    skeleton = _skeleton(cypher)
+    _check_calls(skeleton, _NEO4J_PROCEDURES)
+    if _USE.search(skeleton):
+        raise Graph2ImageError("a query cannot USE another graph", "Name the database in the store's URL.")
+    for function in _FUNCTION.finditer(_CALL.sub(" ", skeleton)):
+        if "`" in function[1]:
+            raise Graph2ImageError("a query cannot call a function by a quoted name", "Write it without backticks.")
+        if function[1].lower().startswith("gds.") and not _GDS_FUNCTIONS.fullmatch(function[1]):
+            raise Graph2ImageError(f"a query cannot call {function[1]}: queries only read the graph")
+
+
+def _check_calls(skeleton: str, reading: re.Pattern[str]) -> None:
+    for call in _CALL.finditer(skeleton):
+        if not reading.fullmatch(call[1]):
             raise Graph2ImageError(f"a query cannot call {call[1]}: queries only read the graph")
 
 

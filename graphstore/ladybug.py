@@ -29,7 +29,7 @@ import ladybug
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.cypher import check_parameters, check_reads_only, with_row_limit
+from graphstore.cypher import check_calls_on_ladybug, check_parameters, check_reads_only, with_row_limit
 from graphstore.schema import (
     SYSTEM_LABELS,
     SYSTEM_RELATIONS,
@@ -204,6 +204,7 @@ class LadybugStore(GraphStore):
     ) -> pa.Table:
         values = dict(parameters or {})
         check_reads_only(cypher)
+        check_calls_on_ladybug(cypher)
         check_parameters(cypher, values)
         # A connection of its own: the transaction and the time limit must not touch what the store is doing.
         connection = ladybug.Connection(self._database)

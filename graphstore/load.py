@@ -149,6 +149,10 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
         and not known["loading"]
         and all(known[name] == value for name, value in digests.items())
     ):
+        # A file can bring rejects and nothing else.
+        if known["rejects"] != (rejects := _rejects(data, source)):
+            with store.transaction():
+                upsert_record(store, LOADED_SOURCE, id=source, rejects=rejects)
         return _report(known, store.version(), changed=False)
 
     item_rows = _read(data, f"items/{source}", ITEM_SCHEMA)
@@ -172,7 +176,7 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
             relations = load_relations(store, relation_rows, source, ids)
             resolved = {name: _retry_pending(store, data, row) for name, row in before.items() if name != source}
             apply_opt_outs(store)
-        return _record(store, source, digests, items, entities, relations, resolved)
+        return _record(store, source, digests, items, entities, relations, resolved, rejects=_rejects(data, source))
 
 
 def _record(
@@ -183,6 +187,8 @@ def _record(
     entities: _Plan,
     relations: LoadedRelations,
     resolved: dict[str, LoadedRelations | None],
+    *,
+    rejects: int,
 ) -> LoadReport:
     """Record a load that is complete, which takes its mark away."""
     record = {
@@ -195,6 +201,7 @@ def _record(
         "entities": len(entities.ids),
         "relations": relations.loaded,
         "pending": relations.pending,
+        "rejects": rejects,
         "items_gone": len(items.gone),
         "entities_gone": len(entities.gone),
         "loaded_at": now(),
@@ -367,6 +374,11 @@ def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any]) -> Lo
 def _digest(data: DataRoot, name: str) -> str:
     snapshot = data.snapshot(name)
     return snapshot.digest if snapshot else ""
+
+
+def _rejects(data: DataRoot, source: str) -> int:
+    snapshot = data.snapshot(f"rejects/{source}")
+    return snapshot.rows if snapshot else 0
 
 
 def _read(data: DataRoot, name: str, schema: pa.Schema) -> pa.Table:

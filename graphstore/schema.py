@@ -90,6 +90,7 @@ SYSTEM_LABELS: dict[str, pa.Schema] = {
             ("entities", pa.int64()),
             ("relations", pa.int64()),
             ("pending", pa.int64()),
+            ("rejects", pa.int64()),
             ("items_gone", pa.int64()),
             ("entities_gone", pa.int64()),
             ("loaded_at", _TIMESTAMP),
