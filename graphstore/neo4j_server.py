@@ -33,6 +33,7 @@ DEFAULT_PORT = 7687
 USER = "neo4j"
 
 _STATE = "server.json"
+_MAIN = "org.neo4j.server.Neo4jCommunity"
 _SIZE = re.compile(r"\d+[kmgKMG]")
 _SETTING = re.compile(r"[a-z][A-Za-z0-9_.]*")
 
@@ -66,7 +67,7 @@ class ServerInfo:
     password_file
         Holds the password of user `neo4j`.
     version, gds_version
-        Of Neo4j, and of Graph Data Science.
+        Of Neo4j, and of Graph Data Science, when it was started.
     """
 
     url: str
@@ -174,6 +175,29 @@ def stop(home: Path, *, wait_s: float = 60.0) -> bool:
     return running is not None
 
 
+@contextmanager
+def stopped(home: Path, *, wait_s: float = 180.0) -> Iterator[None]:
+    """Stop the server of `home`, and start it again afterwards as it ran, with the same heap, port and settings.
+
+    Raises
+    ------
+    Graph2ImageError
+        If no server runs, or it does not come up again.
+    """
+    home = home.resolve()
+    running = _running(home)
+    if running is None:
+        raise Graph2ImageError(f"no Neo4j server runs in {home}")
+    line = psutil.Process(running.pid).cmdline()
+    command, port = line[: line.index(_MAIN)], int(running.url.rpartition(":")[2])
+    stop(home)
+    try:
+        yield
+    finally:
+        with _locked(home):
+            _launch(home, command, port, wait_s)
+
+
 def status(home: Path) -> ServerInfo | None:
     """The server of `home` if it runs; it may still be starting."""
     return _running(home.resolve())
@@ -216,7 +240,7 @@ def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> Ser
     log = StartLog(home)
     with log.console.open("w") as console:
         server = subprocess.Popen(
-            [*command, "org.neo4j.server.Neo4jCommunity", f"--home-dir={home}", f"--config-dir={home / 'conf'}"],
+            [*command, _MAIN, f"--home-dir={home}", f"--config-dir={home / 'conf'}"],
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -224,15 +248,21 @@ def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> Ser
             start_new_session=True,
         )
     try:
-        created = psutil.Process(server.pid).create_time()
-        (home / _STATE).write_text(json.dumps({"pid": server.pid, "created": created, "port": port}))
+        state = {
+            "pid": server.pid,
+            "created": psutil.Process(server.pid).create_time(),
+            "port": port,
+            "version": NEO4J_VERSION,
+            "gds_version": GDS_VERSION,
+        }
+        (home / _STATE).write_text(json.dumps(state))
         _wait(server, home, port, wait_s, log)
     except BaseException:
         server.kill()
         server.wait()
         (home / _STATE).unlink(missing_ok=True)
         raise
-    return _info(home, server.pid, port)
+    return ServerInfo(f"neo4j://{HOST}:{port}", home, server.pid, password_file(home))
 
 
 def _wait(server: subprocess.Popen[bytes], home: Path, port: int, wait_s: float, log: StartLog) -> None:
@@ -252,9 +282,9 @@ def _wait(server: subprocess.Popen[bytes], home: Path, port: int, wait_s: float,
             if log.failed_database():
                 raise log.failure(f"a database of the Neo4j server of {home} does not start")
             if time.monotonic() > deadline:
-                raise log.failure(f"the Neo4j server of {home} did not answer within {wait_s:.0f} s")
+                raise log.failure(f"the Neo4j server of {home} did not answer within {wait_s:.0f} s (--wait)")
             try:
-                if _listens(port):
+                if _listens(server.pid, port):
                     driver.execute_query("RETURN gds.version()")
                     return
             except AuthError as error:
@@ -267,10 +297,11 @@ def _wait(server: subprocess.Popen[bytes], home: Path, port: int, wait_s: float,
             time.sleep(0.1)
 
 
-def _listens(port: int) -> bool:
-    with suppress(OSError):
-        socket.create_connection((HOST, port), 1).close()
-        return True
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is this process that listens: no other is sent the password."""
+    with suppress(psutil.NoSuchProcess):
+        connections = psutil.Process(pid).net_connections("tcp")
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
     return False
 
 
@@ -309,13 +340,10 @@ def _running(home: Path) -> ServerInfo | None:
         process = psutil.Process(state["pid"])
         if process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - state["created"]) > 1:
             return None
-        return _info(home, process.pid, state["port"])
+        url = f"neo4j://{HOST}:{state['port']}"
+        return ServerInfo(url, home, process.pid, password_file(home), state["version"], state["gds_version"])
     except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
-
-
-def _info(home: Path, pid: int, port: int) -> ServerInfo:
-    return ServerInfo(f"neo4j://{HOST}:{port}", home, pid, password_file(home))
 
 
 def _refuse_taken_port(port: int) -> None:

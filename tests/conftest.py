@@ -36,7 +36,7 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[
         return
     home = tmp_path_factory.mktemp("neo4j")
     try:
-        server = start(home, port=free_port(), java_flags=QUICK_JAVA, end_with_parent=True, **TEST_SIZES)
+        server = start(home, port=free_port(), java_flags=QUICK_JAVA, end_with_parent=True, wait_s=300, **TEST_SIZES)
     except Graph2ImageError as error:
         if os.environ.get("CI"):
             raise

@@ -25,7 +25,13 @@ from graphstore.neo4j_jars import cache_folder, jar_folder
 from graphstore.neo4j_server import ServerInfo, admin, default_home, password_file, start, status, stop
 from ingest.errors import Graph2ImageError
 
-QUICK = {"heap": "512m", "page_cache": "64m", "java_flags": ("-XX:TieredStopAtLevel=1",), "end_with_parent": True}
+QUICK = {
+    "heap": "512m",
+    "page_cache": "64m",
+    "wait_s": 300.0,
+    "java_flags": ("-XX:TieredStopAtLevel=1",),
+    "end_with_parent": True,
+}
 
 
 Port = Callable[[], int]
@@ -109,13 +115,19 @@ def test_two_starts_at_once_give_one_server_with_the_data_of_before(home: Path, 
     assert not stop(home)
 
 
+def state(pid: int, created: float) -> dict[str, object]:
+    return {"pid": pid, "created": created, "port": 7687, "version": "1", "gds_version": "1"}
+
+
 def test_a_process_that_got_the_id_of_a_dead_server_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         created = psutil.Process(other.pid).create_time()
-        (tmp_path / "server.json").write_text(json.dumps({"pid": other.pid, "created": created - 60, "port": 7687}))
+        (tmp_path / "server.json").write_text(json.dumps(state(other.pid, created - 60)))
         assert status(tmp_path) is None
         assert not stop(tmp_path)
         assert other.poll() is None
+        (tmp_path / "server.json").write_text(json.dumps(state(other.pid, created)))
+        assert status(tmp_path) is not None
         other.communicate(b"\n")
         assert other.returncode == 0
 
