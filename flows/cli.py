@@ -7,6 +7,7 @@ import typer
 
 from flows.cli_data import export_app, ingest_app, sample_data_app
 from flows.cli_neo4j import neo4j_app
+from flows.cli_search import search_app
 from flows.console import Call, command
 from flows.tables import TableFormat, print_rows, write_table
 from ingest.errors import Graph2ImageError
@@ -23,6 +24,7 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(sample_data_app, name="sample-data")
 app.add_typer(export_app, name="export")
 app.add_typer(neo4j_app, name="neo4j")
+app.add_typer(search_app)
 
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
@@ -115,7 +117,8 @@ def neighbors(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        what = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(": ".join([*filter(None, [".".join(map(str, first["loc"]))]), what])) from error
     if item is None:
         call.show(report := stages.sample(call.settings, settings), words.sampled(report))
         return
