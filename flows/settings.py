@@ -1,13 +1,15 @@
 """Where the data and the graph live: an option, the environment, `graph2image.toml`, or the default, in this order."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from graphstore.store import Access, GraphStore, open_store
 from ingest.errors import Graph2ImageError
+
+if TYPE_CHECKING:
+    from graphstore.store import GraphStore
 
 CONFIG_FILE = "graph2image.toml"
 
@@ -33,7 +35,7 @@ class Settings(BaseSettings):
 
     data: str = "graph2image-data"
     store: str | None = None
-    neo4j_user: str = Access().user
+    neo4j_user: str = "neo4j"
     neo4j_password_file: Path | None = None
     fetch: dict[str, Any] = Field(default_factory=dict)
 
@@ -66,8 +68,10 @@ class Settings(BaseSettings):
             )
         return f"ladybug://{Path(self.data.removeprefix('file://')).resolve() / 'graph.lbug'}"
 
-    def open_store(self, *, read_only: bool = False) -> GraphStore:
+    def open_store(self, *, read_only: bool = False) -> "GraphStore":
         """Open the graph store, as `graphstore.store.open_store` does."""
+        from graphstore.store import Access, open_store  # heavy: `--help` needs none of it
+
         access = Access(self.neo4j_user, self.neo4j_password_file)
         return open_store(self.store_url, read_only=read_only, access=access)
 
