@@ -276,6 +276,7 @@ def _plan_nodes(
             withdrawn = stored[label].filter(stored[label].column("opted_out")).column("id")
             opted_out = pc.or_(table.column("opted_out"), pc.is_in(table.column("id"), value_set=withdrawn))
             table = table.set_column(table.column_names.index("opted_out"), "opted_out", opted_out)
+        store.check_nodes(label, table)
         tables[label] = table
     labels = sorted({*tables, *(label for label in stored if stored[label].num_rows)})
     return _Plan(kind, ids, tables, doomed, sorted(gone), labels)

@@ -201,7 +201,8 @@ class Neo4jStore(GraphStore):
 
     def relation_properties(self, type_: str) -> pa.Schema:
         rows = self.read(
-            f"MATCH (s:{GRAPH_SCHEMA} {{kind: 'relation', name: $name}}) RETURN s.properties AS properties", {"name": type_}
+            f"MATCH (s:{GRAPH_SCHEMA} {{kind: 'relation', name: $name}}) RETURN s.properties AS properties",
+            {"name": type_},
         )
         names = dict.fromkeys(name for properties in rows["properties"].to_pylist() for name in properties)
         return pa.schema([(name, RELATION_PROPERTY_TYPES[name]) for name in names])
@@ -336,9 +337,12 @@ class Neo4jStore(GraphStore):
             },
         )
 
+    def check_nodes(self, label: str, nodes: pa.Table) -> None:
+        check_storable(nodes, label)
+
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
         nodes = conform(nodes, self.node_labels()[label], label)
-        check_storable(nodes, label)
+        self.check_nodes(label, nodes)
         self._numbers.pop(label, None)
         self.write_rows(f"UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n += row", nodes)
 
@@ -400,7 +404,8 @@ class Neo4jStore(GraphStore):
                 self._write_batch(again, again, part, lists=lists)
 
     def _define_system(self) -> None:
-        if self._is_there() and SYSTEM_LABELS.keys() <= self.node_labels().keys():
+        known = {label: set(properties.names) for label, properties in self.node_labels().items()}
+        if all(known.get(label, set()).issuperset(properties.names) for label, properties in SYSTEM_LABELS.items()):
             return
         for label in (GRAPH_SCHEMA, WRITE_LOCK):
             self._make_unique(label)

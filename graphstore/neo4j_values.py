@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import neo4j.graph
@@ -37,7 +38,9 @@ def _to_array(values: list[Any]) -> pa.Array:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, neo4j.graph.Node):
-        return {"_LABEL": ":".join(sorted(value.labels)), **_plain(dict(value))}
+        # What begins with an underscore is the store's own, such as vectors.
+        own = {name: item for name, item in value.items() if not name.startswith("_")}
+        return {"_LABEL": ":".join(sorted(value.labels)), **_plain(own)}
     if isinstance(value, neo4j.graph.Relationship):
         return {"_LABEL": value.type, **_plain(dict(value))}
     if isinstance(value, neo4j.graph.Path):
@@ -73,7 +76,7 @@ def batches(rows: pa.Table) -> Iterator[pa.Table]:
 
 
 def check_storable(nodes: pa.Table, label: str) -> None:
-    """Raise if a list among the properties has a null in it, or an id is too long: Neo4j stores neither.
+    """Check what Neo4j or its driver cannot take: nulls in lists, years beyond Python's, ids too long for an index.
 
     Raises
     ------
@@ -81,17 +84,35 @@ def check_storable(nodes: pa.Table, label: str) -> None:
         Naming the node.
     """
     for field in nodes.schema:
-        if pa.types.is_list(field.type):
-            column = nodes[field.name].combine_chunks()
-            flat = pc.is_null(column.flatten())
-            if pc.any(flat).as_py():
-                row = pc.list_parent_indices(column).filter(flat)[0].as_py()
+        column, type_ = nodes[field.name], field.type
+        if not pa.types.is_list(type_) and not pa.types.is_temporal(type_):
+            continue
+        values = column = column.combine_chunks()
+        if pa.types.is_list(type_):
+            values, type_ = column.flatten(), type_.value_type
+            if values.null_count:
                 raise Graph2ImageError(
-                    f"{label} {nodes['id'][row]} has an empty place in its list {field.name!r}, "
-                    "which Neo4j cannot store",
+                    f"{label} {_owner(nodes, column, pc.is_null(values))} has an empty place in its list "
+                    f"{field.name!r}, which Neo4j cannot store",
                     "Leave such elements out at the source.",
+                )
+        if pa.types.is_temporal(type_):
+            first, last = (pa.scalar(end, type_) for end in (datetime.min, datetime.max))
+            outside = pc.fill_null(pc.or_(pc.less(values, first), pc.greater(values, last)), False)
+            if pc.any(outside).as_py():
+                raise Graph2ImageError(
+                    f"{label} {_owner(nodes, column, outside)} has a date in {field.name!r} that is not in the years "
+                    "1 to 9999, which cannot be sent to Neo4j",
+                    "Leave it out at the source, or give it as text.",
                 )
     lengths = pc.binary_length(nodes["id"])
     if nodes.num_rows and pc.max(lengths).as_py() > _LONGEST_ID:
         long = nodes["id"].filter(pc.greater(lengths, _LONGEST_ID))[0].as_py()
         raise Graph2ImageError(f"{label} {long[:80]}… has an id of more than {_LONGEST_ID} bytes")
+
+
+def _owner(nodes: pa.Table, column: pa.Array, chosen: pa.Array) -> str:
+    """Id of the first node of whose values, in `column` or in its lists, one is chosen."""
+    rows = pc.list_parent_indices(column) if pa.types.is_list(column.type) else pa.array(range(len(column)))
+    owner: str = nodes["id"][rows.filter(chosen)[0].as_py()].as_py()
+    return owner

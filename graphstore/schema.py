@@ -249,12 +249,14 @@ def property_type(arrow_type: pa.DataType, name: str) -> pa.DataType:
     Raises
     ------
     Graph2ImageError
-        If the type has no such form, e.g. a struct.
+        If the type has no such form, e.g. a struct, or a list of lists.
     """
     if pa.types.is_dictionary(arrow_type):
         return property_type(arrow_type.value_type, name)
     if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
-        return pa.list_(property_type(arrow_type.value_type, name))
+        value_type = property_type(arrow_type.value_type, name)
+        if not pa.types.is_list(value_type):
+            return pa.list_(value_type)
     if pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_null(arrow_type):
         return pa.string()
     if pa.types.is_boolean(arrow_type):

@@ -113,6 +113,9 @@ class GraphStore(Protocol):
     def define_relation(self, type_: str, from_label: str, to_label: str, properties: pa.Schema) -> None:
         """Make sure that relations `type_` can lead from `from_label` to `to_label` and have `properties`."""
 
+    def check_nodes(self, label: str, nodes: pa.Table) -> None:
+        """Raise Graph2ImageError if the store cannot hold these nodes, in the types of `TYPE_NAMES`; nothing is written."""
+
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
         """Create or update one node per row; column `id` is the key and unique, the others are properties."""
 
@@ -149,7 +152,7 @@ class GraphStore(Protocol):
     def labels_of_kind(self, kind: str) -> list[str]:
         """Labels of the loaded items (`kind="item"`) or entities (`kind="entity"`), sorted."""
         column = self.read(f"MATCH (s:{LOADED_SOURCE}) RETURN s.{kind}_labels AS labels").column("labels")
-        return sorted({label for labels in column.to_pylist() for label in labels} & self.node_labels().keys())
+        return sorted({label for labels in column.to_pylist() for label in labels or ()} & self.node_labels().keys())
 
     def __enter__(self) -> Self:
         return self
