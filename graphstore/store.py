@@ -114,7 +114,7 @@ class GraphStore(Protocol):
         """Make sure that relations `type_` can lead from `from_label` to `to_label` and have `properties`."""
 
     def check_nodes(self, label: str, nodes: pa.Table) -> None:
-        """Raise Graph2ImageError if the store cannot hold these nodes, in the types of `TYPE_NAMES`; nothing is written."""
+        """Raise Graph2ImageError if the store cannot hold these nodes; nothing is written."""
 
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
         """Create or update one node per row; column `id` is the key and unique, the others are properties."""
