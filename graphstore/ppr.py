@@ -1,19 +1,22 @@
-"""Personalized PageRank on a `Projection`: top-k by forward push, and exactly by power iteration.
+"""Personalized PageRank on a `Projection`: the best k of many sources, with a proof; and exactly, by power iteration.
 
 The walk starts at the source; with probability `damping_factor` it goes on, along an edge with probability in
 proportion to the edge's weight, and else it stops. A node's score is the probability that the walk stops there; all
-scores sum to 1. A node without edges keeps the walk: it stops there.
+scores sum to 1. A node without edges keeps the walk: it stops there. A source may be several nodes with weights: the
+walk starts at one of them, in proportion to its weight.
 
 `top_k_ppr` is the forward push of R. Andersen, F. Chung, K. Lang, "Local graph partitioning using PageRank vectors",
-FOCS 2006: every node has a score `p` and a residual `r`, at first 1 at the source; pushing a node turns a part
+FOCS 2006: every node has a score and a residual, at first 1 at the source; pushing a node turns a part
 `1 - damping_factor` of its residual into score and spreads the rest over its edges. It ends when every residual
-`r[u] < epsilon * n[u]`, `n[u]` being the number of edges of `u` (at least 1). What is notable here:
+`r[u] < epsilon * d[u]`, `d[u]` being the weight of all edges of `u`. What is notable here:
 
-- The work for one source is at most `1 / (epsilon * (1 - damping_factor))` edge visits, however large the graph and its
-  hubs: pushing a node costs its edges, and uses up in proportion.
-- The scores are never above the true ones, and all together are too low by the error that is returned with them. On a
-  graph with symmetric weights and degrees `d`, `true[v] - score[v] <= epsilon * d[v] * max(n / d)`; with unit weights
-  that is the paper's `epsilon * d[v]`.
+- The work for one source is at most `max(n / d) / (epsilon * (1 - damping_factor))` edge visits, `n` being the number of
+  a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
+- Scores are never above the true ones, and the result states by how much they may be too low (`push` has the proof):
+  by `damping_factor * epsilon * d[v]` where weights are symmetric, and by all residuals together if that is less.
+- With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be among
+  the best `k` of the source: the set is proven. Or until the limit; the result says which.
+- `hubs.hub_vectors`, computed once for a projection, take the hubs out of the work of a source.
 - Nodes are pushed in rounds: all residuals of a round are taken before any is spread. So nodes in the same position
   get the same score, whatever their number. Scores that are equal as float32 are ties, and a hash of the two ids
   orders them: their order favors nobody, and is the same in every run, with any number of threads.
@@ -22,19 +25,26 @@ FOCS 2006: every node has a score `p` and a residual `r`, at first 1 at the sour
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from graphstore.hubs import HubVectors, no_hubs
+from graphstore.paths import best_paths
 from graphstore.projection import Projection
+from graphstore.push import make_buffers, top_k
+from graphstore.walks import Source, as_graph, exact_ppr, flatten
 
-_Bools: TypeAlias = npt.NDArray[np.bool_]
+__all__ = ["Source", "TopK", "best_paths", "exact_ppr", "top_k_ppr"]
+
 _Indices: TypeAlias = npt.NDArray[np.int32]
-_Longs: TypeAlias = npt.NDArray[np.int64]
 _Floats: TypeAlias = npt.NDArray[np.float64]
+
+#: Sources that a thread takes at a time.
+_CHUNK = 16
 
 
 class TopK(NamedTuple):
@@ -45,264 +55,122 @@ class TopK(NamedTuple):
     nodes
         [n_sources, k] int32, best first, filled up with -1.
     scores
-        [n_sources, k] float64, filled up with 0.
+        [n_sources, k] float64, filled up with 0. The true score lies between this and this plus the error.
     errors
-        [n_sources] float64, by how much any score may be too low.
+        [n_sources] float64, by how much any of these scores may be too low.
+    proven
+        [n_sources] bool: no other item has a true score above the last one's here, but for ties. If there are fewer
+        than `k`, no other item has any score.
+    work
+        [n_sources] int64, edges visited.
     """
 
     nodes: _Indices
     scores: _Floats
     errors: _Floats
-
-
-class _Graph(NamedTuple):
-    """What the kernels need of a `Projection`."""
-
-    offsets: npt.NDArray[np.int64]
-    targets: _Indices
-    weights: _Floats
-    degrees: _Floats
-    is_neighbor: _Bools
-    groups: _Indices
-    id_hashes: npt.NDArray[np.uint32]
-
-
-class _Buffers(NamedTuple):
-    """Arrays [n_nodes] that one thread works in. `score`, `residual`, `seen` and `waiting` are zero between sources."""
-
-    score: _Floats
-    residual: _Floats
-    taken: _Floats
-    seen: _Bools
-    waiting: _Bools
-    touched: _Indices
-    frontiers: _Indices
-
-
-def _graph(projection: Projection) -> _Graph:
-    return _Graph(
-        projection.offsets,
-        projection.targets,
-        projection.weights,
-        projection.degrees,
-        projection.is_neighbor,
-        projection.groups,
-        projection.id_hashes,
-    )
+    proven: npt.NDArray[np.bool_]
+    work: npt.NDArray[np.int64]
 
 
 def top_k_ppr(
     projection: Projection,
-    sources: npt.ArrayLike,
+    sources: npt.ArrayLike | Sequence[Source],
     *,
     k: int,
     damping_factor: float = 0.85,
     epsilon: float = 1e-5,
+    max_work: int | None = None,
+    tie_tolerance: float = 1e-3,
+    hubs: HubVectors | None = None,
+    expanded: bool = False,
     threads: int | None = None,
 ) -> TopK:
     """The `k` items with the highest personalized PageRank for each of `sources`; the module's notes give the method.
 
-    Only items that may be neighbors are returned, never the source or an item of its group.
+    Only items that may be neighbors are returned, never a source or an item of its group.
 
     Parameters
     ----------
     sources
-        [n_sources] node numbers.
+        Node numbers, or for each source a mapping from node numbers to weights.
     damping_factor
         Probability that the walk goes on at each step.
     epsilon
-        Residual per edge that is left unspread; the smaller, the more exact and the slower.
+        Residual per weight of edges that is left unspread; the smaller, the more exact and the slower.
+    max_work
+        If given, `epsilon` is where refining begins, and it ends when the set is proven, or with so many edge visits per
+        source.
+    tie_tolerance
+        Scores tie that are this part of the k-th score apart. Ties need no proof.
+    hubs
+        Of this projection and damping factor.
+    expanded
+        The walk on the expanded graph of `projection`'s notes, step for step: two steps through an entity count as one,
+        that is, each goes on with probability `sqrt(damping_factor)`, and only items keep a walk that stops. For
+        projections with `entity_exponent=1` in which all relations are between an item and an entity.
     threads
         All cores by default. The result does not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If a source is not a node or has no proper weights, `hubs` belong to another walk, or the graph has relations
+        that the expanded walk does not.
     """
-    numbers = np.ascontiguousarray(sources, dtype=np.int32)
-    nodes = np.full((len(numbers), k), -1, dtype=np.int32)
-    scores = np.zeros((len(numbers), k))
-    errors = np.zeros(len(numbers))
-    workers = min(threads or len(os.sched_getaffinity(0)), max(1, len(numbers)))
-
-    graph = _graph(projection)
-
-    def run(part: slice) -> None:
-        top = TopK(nodes[part], scores[part], errors[part])
-        _top_k(graph, numbers[part], damping_factor, epsilon, top)
-
-    bounds = np.linspace(0, len(numbers), workers + 1).astype(int).tolist()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, map(slice, bounds, bounds[1:])))
-    return TopK(nodes, scores, errors)
-
-
-def exact_ppr(
-    projection: Projection, source: int, *, damping_factor: float = 0.85, tolerance: float = 1e-12
-) -> _Floats:
-    """Scores of all nodes, [n_nodes] float64, by power iteration until the L1 error is below `tolerance`."""
-    n_nodes = len(projection.ids)
-    starts = np.repeat(np.arange(n_nodes), np.diff(projection.offsets))
-    dangling = projection.degrees == 0
-    steps = projection.weights / projection.degrees[starts]
-    walk: _Floats = np.zeros(n_nodes)
-    walk[source] = 1.0
-    scores: _Floats = np.zeros(n_nodes)
-    # `walk` is where a walk that has gone on so far is; what is left of it bounds the error.
-    while walk.sum() > tolerance:
-        scores = scores + np.where(dangling, walk, (1.0 - damping_factor) * walk)
-        walk = damping_factor * np.bincount(projection.targets, walk[starts] * steps, n_nodes).astype(np.float64)
-    return scores
-
-
-def best_paths(projection: Projection, sources: npt.ArrayLike, nodes: npt.ArrayLike) -> list[list[str]]:
-    """Through what a walk of one or two steps from each source most likely reaches each of its `nodes`.
-
-    Parameters
-    ----------
-    sources, nodes
-        [n_sources] and [n_sources, k] node numbers, as `top_k_ppr` takes and returns them.
-
-    Returns
-    -------
-    list of list of str
-        Per source and node (without those that are -1): `"TYPE"` for a relation between the two, `"TYPE id"` for the
-        node between them and the relation that leads from the source to it, `"indirect"` if it takes more steps.
-    """
-    sources = np.ascontiguousarray(sources, dtype=np.int32)
-    nodes = np.ascontiguousarray(nodes, dtype=np.int32)
-    edges = _best_edges(_graph(projection), sources, nodes)
-
-    def path(node: int, edge: int) -> str:
-        if edge < 0:
-            return "indirect"
-        relation = projection.type_names[projection.types[edge]]
-        between = projection.targets[edge]
-        return relation if between == node else f"{relation} {projection.ids[between]}"
-
-    return [
-        [path(node, edge) for node, edge in zip(row, row_edges, strict=True) if node >= 0]
-        for row, row_edges in zip(nodes.tolist(), edges.tolist(), strict=True)
-    ]
-
-
-@njit(nogil=True, cache=True)
-def _push(graph: _Graph, source: int, damping_factor: float, epsilon: float, buffers: _Buffers) -> int:
-    """Forward push from `source`; returns how many nodes are `touched`."""
-    offsets, targets, weights, degrees = graph[:4]
-    score, residual, taken, seen, waiting, touched, frontiers = buffers
-    n_touched, n_frontier, side = 1, 1, 0
-    touched[0] = frontiers[0, 0] = source
-    seen[source] = True
-    residual[source] = 1.0
-    while n_frontier > 0:
-        frontier, coming = frontiers[side], frontiers[1 - side]
-        for i in range(n_frontier):
-            taken[i] = residual[frontier[i]]
-            residual[frontier[i]] = 0.0
-            waiting[frontier[i]] = False
-        n_coming = 0
-        for i in range(n_frontier):
-            u = frontier[i]
-            if degrees[u] == 0.0:
-                score[u] += taken[i]
-                continue
-            score[u] += (1.0 - damping_factor) * taken[i]
-            share = damping_factor * taken[i] / degrees[u]
-            for edge in range(offsets[u], offsets[u + 1]):
-                v = targets[edge]
-                residual[v] += share * weights[edge]
-                if not seen[v]:
-                    seen[v] = True
-                    touched[n_touched] = v
-                    n_touched += 1
-                if not waiting[v] and residual[v] >= epsilon * max(1, offsets[v + 1] - offsets[v]):
-                    waiting[v] = True
-                    coming[n_coming] = v
-                    n_coming += 1
-        n_frontier, side = n_coming, 1 - side
-    return n_touched
-
-
-@njit(nogil=True, cache=True)
-def _tie_order(source_hash: int, node_hash: int) -> Any:
-    """A hash of both (the finalizer of splitmix64), uint64."""
-    x = (np.uint64(source_hash) << np.uint64(32)) + np.uint64(node_hash) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(nogil=True, cache=True)
-def _top_k(
-    graph: _Graph,
-    sources: _Indices,
-    damping_factor: float,
-    epsilon: float,
-    top: TopK,
-) -> None:
-    nodes, scores, errors = top
-    n_nodes, k = len(graph.degrees), nodes.shape[1]
-    buffers = _Buffers(
-        np.zeros(n_nodes),
-        np.zeros(n_nodes),
-        np.zeros(n_nodes),
-        np.zeros(n_nodes, np.bool_),
-        np.zeros(n_nodes, np.bool_),
-        np.empty(n_nodes, np.int32),
-        np.empty((2, n_nodes), np.int32),
+    graph = as_graph(projection)
+    if expanded:
+        _check_bipartite(projection)
+    step_factor = np.sqrt(damping_factor) if expanded else damping_factor
+    n_nodes = len(graph.degrees)
+    if hubs is not None and (hubs.damping_factor != step_factor or len(hubs.arrays.number_of) != n_nodes):
+        raise ValueError("these hubs are of another projection or damping factor")
+    arrays = no_hubs(n_nodes) if hubs is None else hubs.arrays
+    seeds, weights, offsets = flatten(sources, n_nodes)
+    n_sources = len(offsets) - 1
+    top = TopK(
+        np.full((n_sources, k), -1, dtype=np.int32),
+        np.zeros((n_sources, k)),
+        np.zeros(n_sources),
+        np.zeros(n_sources, dtype=bool),
+        np.zeros(n_sources, dtype=np.int64),
     )
-    ties = np.empty(k, np.uint64)
-    for row in range(len(sources)):
-        source = sources[row]
-        found = 0
-        for i in range(_push(graph, source, damping_factor, epsilon, buffers)):
-            v = buffers.touched[i]
-            # The first step of pushing what is left: a part of it stops right here.
-            stays = 1.0 if graph.degrees[v] == 0.0 else 1.0 - damping_factor
-            value = buffers.score[v] + stays * buffers.residual[v]
-            errors[row] += (1.0 - stays) * buffers.residual[v]
-            buffers.score[v] = buffers.residual[v] = 0.0
-            buffers.seen[v] = False
-            if not graph.is_neighbor[v] or v == source or graph.groups[v] == graph.groups[source]:
-                continue
-            # Insertion into the best so far, which are sorted.
-            rounded, tie, place = np.float32(value), _tie_order(graph.id_hashes[source], graph.id_hashes[v]), found
-            while place > 0 and (
-                rounded > np.float32(scores[row, place - 1])
-                or (rounded == np.float32(scores[row, place - 1]) and tie < ties[place - 1])
-            ):
-                place -= 1
-            if place < k:
-                found = min(found + 1, k)
-                for j in range(found - 1, place, -1):
-                    nodes[row, j], scores[row, j], ties[j] = nodes[row, j - 1], scores[row, j - 1], ties[j - 1]
-                nodes[row, place], scores[row, place], ties[place] = v, value, tie
+    chunks = iter(range(0, n_sources if k else 0, _CHUNK))
+
+    def run(_: int) -> None:
+        buffers = make_buffers(graph, arrays)
+        # Whoever is ready takes the next ones: some sources cost a thousand times what others do.
+        for first in chunks:
+            part = slice(first, first + _CHUNK)
+            own = offsets[first : first + _CHUNK + 1]
+            limits = (step_factor, epsilon, max_work or 0, tie_tolerance)
+            top_k(graph, arrays, buffers, seeds, weights, own, *limits, *(array[part] for array in top))
+
+    workers = min(threads or len(os.sched_getaffinity(0)), max(1, -(-n_sources // _CHUNK)))
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, range(workers)))
+    if expanded:
+        top = top._replace(scores=top.scores * (1.0 + step_factor), errors=top.errors * (1.0 + step_factor))
+    return top
 
 
-@njit(nogil=True, cache=True)
-def _best_edges(graph: _Graph, sources: _Indices, nodes: _Indices) -> npt.NDArray[np.int64]:
-    """For each source and node, the source's edge that begins the likeliest walk of at most two steps, or -1."""
-    offsets, targets, weights, degrees = graph[:4]
-    first_step = np.zeros(len(degrees))
-    first_edge = np.full(len(degrees), -1, np.int64)
-    best = np.full(nodes.shape, -1, np.int64)
-    for row in range(len(sources)):
-        source = sources[row]
-        for edge in range(offsets[source], offsets[source + 1]):
-            step = weights[edge] / degrees[source]
-            if step > first_step[targets[edge]]:
-                first_step[targets[edge]] = step
-                first_edge[targets[edge]] = edge
-        for column in range(nodes.shape[1]):
-            v = nodes[row, column]
-            if v < 0:
-                continue
-            likeliest, best[row, column] = first_step[v], first_edge[v]
-            # Neighbors are in the graph, so their edges lead both ways with the same weight.
-            for edge in range(offsets[v], offsets[v + 1]):
-                between = targets[edge]
-                if first_step[between] > 0.0:
-                    walk = first_step[between] * weights[edge] / degrees[between]
-                    if walk > likeliest:
-                        likeliest, best[row, column] = walk, first_edge[between]
-        for edge in range(offsets[source], offsets[source + 1]):
-            first_step[targets[edge]] = 0.0
-            first_edge[targets[edge]] = -1
-    return best
+def implied_edges(projection: Projection) -> dict[str, int]:
+    """Per relation type, the pairs of items that share an entity by it: the edges that the expanded graph would have.
+
+    A pair that shares several entities counts for each. Items that no walk may reach count as well.
+    """
+    n_items = projection.items.num_rows
+    starts = np.repeat(np.arange(len(projection.degrees)), np.diff(projection.offsets))
+    shared = (starts < n_items) & (projection.targets >= n_items)
+    counts = {}
+    for number, name in enumerate(projection.type_names):
+        entities = projection.targets[shared & (projection.types == number)]
+        sizes = np.bincount(entities).astype(np.int64)
+        counts[name] = int((sizes * (sizes - 1) // 2).sum())
+    return counts
+
+
+def _check_bipartite(projection: Projection) -> None:
+    n_items = projection.items.num_rows
+    starts = np.repeat(np.arange(len(projection.degrees)), np.diff(projection.offsets))
+    if np.any((starts < n_items) == (projection.targets < n_items)):
+        raise ValueError("the expanded walk needs a graph whose relations are all between an item and an entity")

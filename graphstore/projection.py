@@ -146,7 +146,7 @@ def project(
     tables = graph if isinstance(graph, GraphTables) else StoreTables(graph)
     base = base_graph(tables, neighbor_splits, cache)
     factors = dict(relation_weights or {})
-    _check_types(base, [*factors, *(via or ()), *(directions or {})])
+    check_types(base.known_types, [*factors, *(via or ()), *(directions or {})])
     allowed = set(base.type_names) if via is None else set(via)
     type_factors = np.array([factors.get(name, 1.0) if name in allowed else 0.0 for name in base.type_names])
     ways = [(directions or {}).get(name, "both") for name in base.type_names]
@@ -156,10 +156,11 @@ def project(
     return _weighted(base, type_factors, walked, entity_exponent)
 
 
-def _check_types(base: BaseGraph, names: Iterable[str]) -> None:
-    unknown = sorted(set(names) - set(base.known_types))
+def check_types(known: Collection[str], names: Iterable[str]) -> None:
+    """Raise Graph2ImageError if one of `names` is not among the graph's relation types."""
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        there = ", ".join(base.known_types)
+        there = ", ".join(sorted(known))
         raise Graph2ImageError(
             f"there is no relation type {unknown[0]!r} in the graph", f"There are {there}." if there else None
         )
