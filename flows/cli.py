@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from flows.cli_copy import copy_app
 from flows.cli_data import export_app, ingest_app, sample_data_app
 from flows.cli_neo4j import neo4j_app
 from flows.cli_search import search_app
@@ -25,6 +26,7 @@ app.add_typer(sample_data_app, name="sample-data")
 app.add_typer(export_app, name="export")
 app.add_typer(neo4j_app, name="neo4j")
 app.add_typer(search_app)
+app.add_typer(copy_app)
 
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]

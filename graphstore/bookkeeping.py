@@ -21,6 +21,10 @@ _NOTHING_LOADED: dict[str, Any] = {
 }
 
 
+#: Begins the id of the record of a copy that is not finished.
+_COPY = "copy of graph "
+
+
 def now() -> datetime:
     """The time in UTC, as stores keep it: without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)
@@ -39,7 +43,7 @@ def loaded_sources(store: GraphStore) -> dict[str, dict[str, Any]]:
     labels = store.node_labels()
     for row in rows:
         for kind in ("item_labels", "entity_labels"):
-            row[kind] = [label for label in row[kind] if label in labels]
+            row[kind] = [label for label in row[kind] or () if label in labels]
     return {row["id"]: row for row in rows}
 
 
@@ -75,8 +79,18 @@ def marked_as_loading(
         raise
 
 
+def copy_mark(version: str) -> str:
+    """Id of the `LoadedSource` that a store has, instead of its sources', while a copy into it is not finished."""
+    return f"{_COPY}{version}"
+
+
+def mark_as_copying(store: GraphStore, version: str) -> None:
+    """Write the node of `copy_mark`."""
+    upsert_record(store, LOADED_SOURCE, **{"id": copy_mark(version), **_NOTHING_LOADED, "loading": True})
+
+
 def check_complete(store: GraphStore) -> None:
-    """Raise if a load was cut off: then the graph has a part of a source's rows only.
+    """Raise if a load or a copy was cut off: then the graph has a part of a source's rows only.
 
     Raises
     ------
@@ -84,6 +98,11 @@ def check_complete(store: GraphStore) -> None:
         Naming the source.
     """
     for source, row in loaded_sources(store).items():
+        if source.startswith(_COPY):
+            raise Graph2ImageError(
+                "the copy into the graph store is not finished, or was cut off",
+                "Run the same `graph2image copy` again.",
+            )
         if row["loading"]:
             raise Graph2ImageError(
                 f"the load of source {source!r} into the graph store is not finished, or was cut off",

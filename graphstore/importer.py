@@ -1,0 +1,175 @@
+"""The first copy into a local Neo4j server, by its importer, which writes the store files while the server is stopped.
+
+- Only into a database without any data, of a server that `graph2image neo4j` started: a failed import leaves files that
+  cannot be used, and there is nothing to lose then but those. They are removed, so that the server starts empty again.
+- The importer reads Parquet, written from Arrow tables without a loop over rows. Nodes go by running numbers, which
+  spares it a lookup by text of every relation's ends. It cannot read lists: those are written afterwards.
+- What was imported is marked as a copy that is not finished. `copy_graph` then finds it there, compares digests and
+  counts, and finishes it; so does the same command after a kill.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from graphstore.bookkeeping import check_complete, copy_mark
+from graphstore.copying import CopyReport, copy_graph
+from graphstore.neo4j_server import admin, status, stopped
+from graphstore.schema import GRAPH_SCHEMA, LOADED_SOURCE, WRITE_LOCK
+from graphstore.store import Access, GraphStore, open_store
+from ingest.errors import Graph2ImageError
+
+log = logging.getLogger(__name__)
+
+_DATABASE = "neo4j"
+#: Where the files of the empty database wait, below the home, until the imported one has started.
+_ASIDE = "before-import"
+
+
+def copy_offline(source: GraphStore, home: Path) -> CopyReport:
+    """Copy all of `source` into the empty database of the local server of `home`, which is stopped meanwhile.
+
+    Parameters
+    ----------
+    home
+        As of `graph2image neo4j start`; its server runs, and runs again afterwards, with the same settings.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the server does not run, its database has anything in it, a load into the source is not finished, the
+        importer fails (the database is empty then, and the server runs), or the copy is not what the source has.
+    """
+    server = status(home)
+    if server is None:
+        cut_off = "; an import that was cut off has been undone" if _put_back(home) else ""
+        raise Graph2ImageError(
+            f"no Neo4j server runs in {home}{cut_off}", f"Start it first: graph2image neo4j start --home {home}"
+        )
+    access = Access(password_file=server.password_file)
+    check_complete(source)
+    with open_store(server.url, access=access) as target, target.exclusive():
+        _refuse_data(target)
+    with tempfile.TemporaryDirectory(prefix="graph2image-import-", dir=home) as folder:
+        arguments = _write_files(source, Path(folder))
+        with stopped(home):
+            _import(home, [*arguments, f"--report-file={Path(folder).name}/report"])
+    shutil.rmtree(home / _ASIDE)
+    with open_store(server.url, access=access) as target:
+        _write_lists(source, target)
+        return copy_graph(source, target)
+
+
+def _refuse_data(target: GraphStore) -> None:
+    own = [GRAPH_SCHEMA, WRITE_LOCK]
+    found = target.read(
+        "MATCH (n) WHERE none(label IN labels(n) WHERE label IN $own) RETURN count(n) AS count", {"own": own}
+    )["count"][0].as_py()
+    if found:
+        raise Graph2ImageError(
+            f"the database at {target.url} has {found} nodes: an import would replace it",
+            "Import into an empty database, or copy without --offline to continue a copy.",
+        )
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _write_files(source: GraphStore, folder: Path) -> list[str]:
+    """Write a Parquet file per label and per relation type between two labels; the importer's arguments for them."""
+    arguments = []
+    numbered: dict[str, tuple[pa.Array, int]] = {}
+    count = 0
+    for label, schema in source.node_labels().items():
+        if label == LOADED_SOURCE:
+            continue
+        table = source.nodes(label, [field.name for field in schema if not pa.types.is_list(field.type)])
+        ids = pa.concat_arrays([pa.array([], pa.string()), *table["id"].chunks])
+        numbered[label] = ids, count
+        numbers = pa.array(np.arange(count, count + len(ids)))
+        count += len(ids)
+        arguments += _write(table.add_column(0, ":ID", numbers), folder, f"--nodes={label}=")
+    mark = pa.table({":ID": [count], "id": [copy_mark(source.version())], "loading": [True]})
+    arguments += _write(mark, folder, f"--nodes={LOADED_SOURCE}=")
+    for type_, *labels in source.relation_types():
+        table = source.relations(type_, *labels, source.relation_properties(type_).names)
+        for place, (column, label) in enumerate(zip((":START_ID", ":END_ID"), labels, strict=True)):
+            ids, first = numbered[label]
+            numbers = pc.add(pc.index_in(table.column(place), value_set=ids).cast(pa.int64()), first)
+            table = table.set_column(place, column, numbers)
+        arguments += _write(table, folder, f"--relationships={type_}=")
+    return arguments
+
+
+def _write(table: pa.Table, folder: Path, option: str) -> list[str]:
+    if not table.num_rows:
+        return []
+    # A column without any value would cost the importer as much as one with values.
+    table = table.select([name for name in table.column_names if table[name].null_count < table.num_rows])
+    path = folder / f"{len(list(folder.iterdir()))}.parquet"
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    # Relative to the home, in which the importer runs: a comma in the home's path would end the name.
+    return [f"{option}{folder.name}/{path.name}"]
+
+
+def _write_lists(source: GraphStore, target: GraphStore) -> None:
+    """Write the list properties, which the importer cannot read."""
+    for label, schema in source.node_labels().items():
+        lists = [field.name for field in schema if pa.types.is_list(field.type)]
+        if label == LOADED_SOURCE or not lists:
+            continue
+        table = source.nodes(label, ["id", *lists])
+        with target.bulk_load():
+            target.define_label(label, schema)
+            for name in lists:
+                target.upsert_nodes(label, table.select(["id", name]).filter(table[name].is_valid()))
+
+
+# -- store files -------------------------------------------------------------------------------------------------------
+
+
+def _import(home: Path, arguments: list[str]) -> None:
+    _put_aside(home)
+    try:
+        admin(
+            home,
+            *("database", "import", "full", _DATABASE),
+            *("--input-type=parquet", "--id-type=actual", "--path-pattern-style=none"),
+            *arguments,
+        )
+    except BaseException:
+        _put_back(home)
+        raise
+
+
+def _put_aside(home: Path) -> None:
+    for part in _store_folders(home):
+        kept = home / _ASIDE / part.relative_to(home / "data")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part.rename(kept)
+
+
+def _put_back(home: Path) -> bool:
+    """Undo an import that failed or was cut off, if there was one."""
+    if not (home / _ASIDE).exists():
+        return False
+    for part in _store_folders(home):
+        kept = home / _ASIDE / part.relative_to(home / "data")
+        if kept.exists():
+            if part.exists():
+                shutil.rmtree(part)
+            kept.rename(part)
+    shutil.rmtree(home / _ASIDE)
+    return True
+
+
+def _store_folders(home: Path) -> list[Path]:
+    return [home / "data" / kind / _DATABASE for kind in ("databases", "transactions")]
