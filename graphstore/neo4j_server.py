@@ -141,13 +141,15 @@ def start(
     Graph2ImageError
         If Java or a jar is missing, the port is taken, a setting is refused, or the server does not come up.
     """
+    heap = _size("heap", heap or default_heap())
+    page_cache = _size("page cache", page_cache or default_page_cache())
     binary, jars = java(), jar_folder()
     home = home.resolve()
     with _locked(home):
         if running := _running(home):
             return running
-        configuration = _configuration(jars, port, page_cache or default_page_cache(), settings or {})
-        command = _command(binary, jars, heap or default_heap(), java_flags)
+        configuration = _configuration(jars, port, page_cache, settings or {})
+        command = _command(binary, jars, heap, java_flags)
         if end_with_parent and (launcher := shutil.which("setpriv")):
             command = [launcher, "--pdeathsig", "TERM", *command]
         _refuse_taken_port(port)
@@ -223,6 +225,7 @@ def admin(home: Path, *arguments: str, heap: str | None = None) -> str:
     Graph2ImageError
         If the server runs, or the tool fails; with the tool's last lines.
     """
+    heap = _size("heap", heap or default_heap())
     binary, jars = java(), jar_folder()
     home = home.resolve()
     with _locked(home):
@@ -233,7 +236,7 @@ def admin(home: Path, *arguments: str, heap: str | None = None) -> str:
             )
         if not (home / "conf" / "neo4j.conf").exists():
             _write_configuration(home, _configuration(jars, DEFAULT_PORT, default_page_cache(), {}))
-        return _admin(home, binary, jars, heap or default_heap(), arguments)
+        return _admin(home, binary, jars, heap, arguments)
 
 
 def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> ServerInfo:
@@ -371,7 +374,7 @@ def _listener(port: int) -> str:
 
 def _command(binary: Path, jars: Path, heap: str, java_flags: Sequence[str]) -> list[str]:
     class_path = f"{jars / 'plugins'}/*:{jars / 'lib'}/*"
-    return [str(binary), f"-Xmx{_size('heap', heap)}", *_JVM_FLAGS, *java_flags, "-cp", class_path]
+    return [str(binary), f"-Xmx{heap}", *_JVM_FLAGS, *java_flags, "-cp", class_path]
 
 
 def _size(what: str, value: str) -> str:
@@ -393,7 +396,7 @@ def _configuration(jars: Path, port: int, page_cache: str, settings: Mapping[str
         "dbms.usage_report.enabled": "false",
     }
     defaults = {
-        "server.memory.pagecache.size": _size("page cache", page_cache),
+        "server.memory.pagecache.size": page_cache,
         "dbms.security.procedures.unrestricted": "gds.*",
         "db.logs.query.enabled": "OFF",
         "db.tx_log.preallocate": "false",
