@@ -48,6 +48,7 @@ def base_graph(tables: GraphTables, neighbor_splits: Collection[str], cache: Dat
     if (graph := _load(folder)) is not None:
         return graph
     graph = build_base_graph(tables, neighbor_splits)
+    log.info("read the graph: %d nodes, %d edges", len(graph.ids), len(graph.targets))
     if tables.version() != version:  # somebody has written to the store meanwhile
         return graph
     try:

@@ -67,7 +67,8 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
     Raises
     ------
     Graph2ImageError
-        If the graph is empty, `relation_weights` names an unknown type, or embeddings are missing.
+        If the graph is empty or changes while it is read, a setting names an unknown relation type, or embeddings are
+        missing.
     """
     version = store.version()
     name = digest(settings.model_dump(mode="json"), version)
@@ -78,6 +79,8 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
         return SampleReport(name, version, **counts, shards_new=0, shards_existing=len(published.files), changed=False)
 
     sampler = prepare_sampler(store, data, settings)
+    if store.version() != version:
+        raise Graph2ImageError("the graph was changed while it was read", "Run the same command again.")
     targets = np.flatnonzero(sampler.projection.items["image_hash"].is_valid().to_numpy()).astype(np.int32)
     if len(targets) == 0:
         raise Graph2ImageError("no item in the graph has an image", "Ingest a source with images first.")

@@ -408,3 +408,21 @@ def test_a_load_that_was_cut_off_is_not_sampled(store: GraphStore, data: DataRoo
         store.write("MATCH (s:LoadedSource) SET s.loading = true")
     with pytest.raises(Graph2ImageError, match="load of source 'art' into the graph store is not finished"):
         explain_neighbors(store, data, "art:000", SamplerSettings(encoder="test"))
+
+
+def test_a_graph_that_changes_while_it_is_read_is_not_sampled(
+    embedded: GraphStore, data: DataRoot, items: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = embedded.nodes
+
+    def nodes(*arguments: Any) -> pa.Table:
+        with monkeypatch.context() as patch:  # somebody else opts an item out meanwhile
+            patch.setattr(embedded, "nodes", read)
+            opt_out(embedded, data, "art:000")
+        return read(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "nodes", nodes)
+        with pytest.raises(Graph2ImageError, match="changed while it was read"):
+            sample_all(embedded, data, SamplerSettings(encoder="test"))
+    assert "art:000" not in _sampled(embedded, data)
