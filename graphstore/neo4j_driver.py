@@ -103,25 +103,29 @@ def parse_url(url: str) -> Address:
     Graph2ImageError
         If there is no host, or a user, a password, a query or more than a database name: a URL is shown and logged.
     """
-    parts = urlsplit(url)
-    try:
-        port = parts.port or 7687
-    except ValueError as error:
-        raise Graph2ImageError(f"{_shown(url)!r} has no valid port", "Give a URL such as neo4j://host:7687.") from error
-    if "@" in parts.netloc:
+    # No error quotes the URL, or has a cause that does: whatever is in it may be a part of a password.
+    if "@" in url:
         raise Graph2ImageError(
-            f"the URL of the graph store at {parts.hostname} holds a user or a password",
+            "the URL of the graph store holds a user or a password",
             f"Set GRAPH2IMAGE_NEO4J_USER, and {_PASSWORD_VARIABLE}_FILE or {_PASSWORD_VARIABLE}.",
         )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 7687
+    except ValueError:
+        host = None
+    if not host:
+        raise Graph2ImageError(
+            "the URL of the graph store has no valid host and port", "Give a URL such as neo4j://host:7687."
+        ) from None
     database = parts.path.strip("/")
-    if not parts.hostname or parts.query or parts.fragment or "/" in database:
-        raise Graph2ImageError(f"{url!r} is no graph store", "Give a URL such as neo4j://host:7687/database.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Address(f"{parts.scheme}://{host}:{port}", parts.hostname, port, database or None)
-
-
-def _shown(url: str) -> str:
-    return url.rpartition("@")[2]
+    if parts.query or parts.fragment or "/" in database:
+        raise Graph2ImageError(
+            f"the URL of the graph store at {host} has more than a database name after the host",
+            "Give a URL such as neo4j://host:7687/database.",
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    return Address(f"{parts.scheme}://{bracketed}:{port}", host, port, database or None)
 
 
 def find_password(address: Address, access: Access) -> str:

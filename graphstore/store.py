@@ -215,5 +215,6 @@ def open_store(url: str, *, read_only: bool = False, access: Access | None = Non
 
         return Neo4jStore(url, access or Access(), read_only=read_only)
     raise Graph2ImageError(
-        f"{url!r} is no graph store", "Give a URL such as ladybug:///path/graph.lbug or neo4j://localhost:7687."
+        f"{url.rpartition('@')[2]!r} is no graph store",
+        "Give a URL such as ladybug:///path/graph.lbug or neo4j://localhost:7687.",
     )

@@ -32,7 +32,7 @@ def stores(both_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
                 publish_pictures_made(data, version)
             record_lineage(store, data)
             used = store.read(
-                "MATCH (g:GeneratedImage)-[:CONDITIONED_ON]->(:Artwork)-[:CREATED_BY]->(a:Artist) RETURN min(a.id) AS id"
+                "MATCH (:GeneratedImage)-[:CONDITIONED_ON]->(:Artwork)-[:CREATED_BY]->(a:Artist) RETURN min(a.id) AS id"
             )
             opt_out(store, data, used["id"][0].as_py())
     opened = [open_store(url, read_only=True) for url in both_urls]
