@@ -116,7 +116,7 @@ def _check_target(target: GraphStore, version: str) -> None:
     loaded = loaded_sources(target).keys()
     if loaded == {copy_mark(version)}:
         return
-    there = ", ".join(f"{count} {label}" for label, count in sorted(counts.items(), key=lambda pair: -pair[1])[:3])
+    there = ", ".join(f"{count} {label}" for label, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:3])
     if any(copy_mark("") in name for name in loaded):
         raise Graph2ImageError(
             f"{target.url} has a part of a copy of another graph, or the source has changed since: {there}",
@@ -294,8 +294,8 @@ def _feed(array: pa.Array, shape: Any, values: Any) -> None:
         values.update(_bytes(present))
 
 
-def _bytes(array: pa.Array) -> memoryview:
-    return memoryview(np.ascontiguousarray(array.to_numpy(zero_copy_only=False))).cast("B")
+def _bytes(array: pa.Array) -> bytes:
+    return array.to_numpy(zero_copy_only=False).tobytes()  # type: ignore[no-any-return]  # pyarrow is untyped
 
 
 def _large(type_: pa.DataType) -> pa.DataType:

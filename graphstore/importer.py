@@ -3,7 +3,8 @@
 - Only into a database without any data, of a server that `graph2image neo4j` started: a failed import leaves files that
   cannot be used, and there is nothing to lose then but those. They are removed, so that the server starts empty again.
 - The importer reads Parquet, written from Arrow tables without a loop over rows. Nodes go by running numbers, which
-  spares it a lookup by text of every relation's ends. It cannot read lists: those are written afterwards.
+  spares it a lookup by text of every relation's ends. It fails on lists, and on times before
+  1970: both types are written afterwards.
 - What was imported is marked as a copy that is not finished. `copy_graph` then finds it there, compares digests and
   counts, and finishes it; so does the same command after a kill.
 """
@@ -64,7 +65,7 @@ def copy_offline(source: GraphStore, home: Path) -> CopyReport:
             _import(home, [*arguments, f"--report-file={Path(folder).name}/report"])
     shutil.rmtree(home / _ASIDE)
     with open_store(server.url, access=access) as target:
-        _write_lists(source, target)
+        _write_rest(source, target)
         return copy_graph(source, target)
 
 
@@ -91,7 +92,7 @@ def _write_files(source: GraphStore, folder: Path) -> list[str]:
     for label, schema in source.node_labels().items():
         if label == LOADED_SOURCE:
             continue
-        table = source.nodes(label, [field.name for field in schema if not pa.types.is_list(field.type)])
+        table = source.nodes(label, [field.name for field in schema if _is_importable(field.type)])
         ids = pa.concat_arrays([pa.array([], pa.string()), *table["id"].chunks])
         numbered[label] = ids, count
         numbers = pa.array(np.arange(count, count + len(ids)))
@@ -99,9 +100,9 @@ def _write_files(source: GraphStore, folder: Path) -> list[str]:
         arguments += _write(table.add_column(0, ":ID", numbers), folder, f"--nodes={label}=")
     mark = pa.table({":ID": [count], "id": [copy_mark(source.version())], "loading": [True]})
     arguments += _write(mark, folder, f"--nodes={LOADED_SOURCE}=")
-    for type_, *labels in source.relation_types():
-        table = source.relations(type_, *labels, source.relation_properties(type_).names)
-        for place, (column, label) in enumerate(zip((":START_ID", ":END_ID"), labels, strict=True)):
+    for type_, from_label, to_label in source.relation_types():
+        table = source.relations(type_, from_label, to_label, source.relation_properties(type_).names)
+        for place, (column, label) in enumerate(((":START_ID", from_label), (":END_ID", to_label))):
             ids, first = numbered[label]
             numbers = pc.add(pc.index_in(table.column(place), value_set=ids).cast(pa.int64()), first)
             table = table.set_column(place, column, numbers)
@@ -120,17 +121,21 @@ def _write(table: pa.Table, folder: Path, option: str) -> list[str]:
     return [f"{option}{folder.name}/{path.name}"]
 
 
-def _write_lists(source: GraphStore, target: GraphStore) -> None:
-    """Write the list properties, which the importer cannot read."""
+def _write_rest(source: GraphStore, target: GraphStore) -> None:
+    """Write the properties that the importer cannot read."""
     for label, schema in source.node_labels().items():
-        lists = [field.name for field in schema if pa.types.is_list(field.type)]
-        if label == LOADED_SOURCE or not lists:
+        rest = [field.name for field in schema if not _is_importable(field.type)]
+        if label == LOADED_SOURCE or not rest:
             continue
-        table = source.nodes(label, ["id", *lists])
+        table = source.nodes(label, ["id", *rest])
         with target.bulk_load():
             target.define_label(label, schema)
-            for name in lists:
+            for name in rest:
                 target.upsert_nodes(label, table.select(["id", name]).filter(table[name].is_valid()))
+
+
+def _is_importable(type_: pa.DataType) -> bool:
+    return not (pa.types.is_list(type_) or pa.types.is_timestamp(type_))
 
 
 # -- store files -------------------------------------------------------------------------------------------------------
