@@ -3,8 +3,8 @@
 - Only into a database without any data, of a server that `graph2image neo4j` started: a failed import leaves files that
   cannot be used, and there is nothing to lose then but those. They are removed, so that the server starts empty again.
 - The importer reads Parquet, written from Arrow tables without a loop over rows. Nodes go by running numbers, which
-  spares it a lookup by text of every relation's ends. It fails on lists, and on times before
-  1970: both types are written afterwards.
+  spares it a lookup by text of every relation's ends. It fails on lists, and on nulls among dates and times:
+  properties of these types are written afterwards.
 - What was imported is marked as a copy that is not finished. `copy_graph` then finds it there, compares digests and
   counts, and finishes it; so does the same command after a kill.
 """
@@ -135,7 +135,7 @@ def _write_rest(source: GraphStore, target: GraphStore) -> None:
 
 
 def _is_importable(type_: pa.DataType) -> bool:
-    return not (pa.types.is_list(type_) or pa.types.is_timestamp(type_))
+    return not (pa.types.is_list(type_) or pa.types.is_temporal(type_))
 
 
 # -- store files -------------------------------------------------------------------------------------------------------
