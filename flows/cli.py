@@ -93,6 +93,9 @@ def neighbors(
         typer.Option(metavar="TYPE=WAY", help="Walk a relation type only forward, or backward; repeat it."),
     ] = None,
     epsilon: Annotated[float, typer.Option(help="Of the walk: the smaller, the more exact and the slower.")] = 1e-5,
+    engine: Annotated[
+        Literal["push", "gds"], typer.Option(help="Of the walk from one item: push, here; gds, on the Neo4j server.")
+    ] = "push",
     encoder: EncoderOption = None,
 ) -> None:
     """Sample the neighbors of one item, explained; or of all items, to Parquet."""
@@ -105,6 +108,8 @@ def neighbors(
 
     if (item is None) == (not all_items):
         raise typer.BadParameter("give one item, or --all")
+    if all_items and engine != "push":
+        raise typer.BadParameter("--engine goes with one item: GDS takes seconds for each")
     try:
         settings = SamplerSettings(
             encoder=encoder or stages.newest_encoder(call.data, needed=mode not in ("ppr", "random")),
@@ -124,7 +129,7 @@ def neighbors(
     if item is None:
         call.show(report := stages.sample(call.settings, settings), words.sampled(report))
         return
-    explained = stages.explain(call.settings, item, settings)
+    explained = stages.explain(call.settings, item, settings, engine)
     call.show(explained, words.explained(explained))
     if not call.as_json:
         rows = [asdict(neighbor) for neighbor in explained.neighbors]

@@ -12,8 +12,9 @@ semantic ones, and their `via` says `semantic`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,12 @@ from graphstore.reranking import Vectors, most_similar, similarities
 from graphstore.store import GraphStore
 from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot, digest, text_hash
 from ingest.errors import Graph2ImageError
+
+if TYPE_CHECKING:
+    from graphstore.gds import GdsGraph
+
+#: Where walks are made: `push`, here; or by Graph Data Science on the store's server.
+Engine: TypeAlias = Literal["push", "gds"]
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -120,11 +127,12 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The graph, and the vectors if there is an encoder."""
+    """The graph, the vectors if there is an encoder, and the same graph on a server if walks are made there."""
 
     settings: SamplerSettings
     projection: Projection
     embedded: Embedded | None
+    gds: GdsGraph | None = None
 
 
 @dataclass(frozen=True)
@@ -137,14 +145,14 @@ class _Sample:
 
 
 def explain_neighbors(
-    store: GraphStore, data: DataRoot, item_id: str, settings: SamplerSettings
+    store: GraphStore, data: DataRoot, item_id: str, settings: SamplerSettings, *, engine: Engine = "push"
 ) -> NeighborExplanation:
     """Sample the neighbors of one item, with titles and reasons.
 
     Raises
     ------
     Graph2ImageError
-        If there is no such item or it is opted out, or embeddings are missing.
+        If there is no such item or it is opted out, or embeddings are missing; or as `gds.gds_projection`.
     """
     projection = _project(store, data, settings)
     items = projection.items
@@ -161,8 +169,9 @@ def explain_neighbors(
         places = pa.array(np.zeros(items.num_rows, np.int8), mask=np.arange(items.num_rows) != node)
         texts = pa.array([text_hash(described[0]["text"] or "")]).take(places)
         embedded = _embedded(data, settings.encoder, projection, texts)
-    sampler = Sampler(settings, projection, embedded)
-    row = sample_rows(sampler, np.array([node], dtype=np.int32)).to_pylist()[0]
+    with _on_server(store, data, settings, engine) as graph:
+        sampler = Sampler(settings, projection, embedded, graph)
+        row = sample_rows(sampler, np.array([node], dtype=np.int32)).to_pylist()[0]
     found = [projection.node(neighbor["item_id"]) for neighbor in row["neighbors"]]
     neighbors = tuple(
         ExplainedNeighbor(label=about["label"], title=about["title"], **neighbor)
@@ -226,11 +235,34 @@ def _project(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> Pr
         neighbor_splits=settings.neighbor_splits,
         cache=data,
     )
+    return without_pictures(projection, _lost_pictures(data, settings))
+
+
+def _lost_pictures(data: DataRoot, settings: SamplerSettings) -> pa.ChunkedArray:
+    """Hashes of the pictures that the encoder could not read."""
     if settings.encoder is None:
-        return projection
+        return pa.chunked_array([], pa.string())
     schema = pa.schema([("image_hash", pa.string())])
-    unreadable = data.read(f"unreadable/{settings.encoder}", ["image_hash"], schema)
-    return without_pictures(projection, unreadable["image_hash"])
+    return data.read(f"unreadable/{settings.encoder}", ["image_hash"], schema)["image_hash"]
+
+
+def _on_server(
+    store: GraphStore, data: DataRoot, settings: SamplerSettings, engine: Engine
+) -> AbstractContextManager[GdsGraph | None]:
+    """The graph of `_project` for GDS, if walks are made there."""
+    if engine == "push" or settings.mode in ("semantic", "random"):
+        return nullcontext()
+    from graphstore.gds import gds_projection
+
+    return gds_projection(
+        store,
+        relation_weights=settings.relation_weights,
+        via=settings.via,
+        directions=settings.directions,
+        entity_exponent=settings.entity_exponent,
+        neighbor_splits=settings.neighbor_splits,
+        lost_pictures=_lost_pictures(data, settings).to_pylist(),
+    )
 
 
 def _embedded(data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array) -> Embedded:
@@ -290,14 +322,7 @@ def _sample(sampler: Sampler, targets: _Indices) -> _Sample:
     if settings.mode == "semantic" and embedded is not None:
         return _unwalked(_semantic(sampler, embedded, targets), "semantic")
     reranked = settings.mode == "semantic-ppr"
-    top = top_k_ppr(
-        sampler.projection,
-        targets,
-        k=settings.pool if reranked else settings.k,
-        damping_factor=settings.damping_factor,
-        epsilon=settings.epsilon,
-    )
-    nodes, scores = top.nodes, top.scores
+    nodes, scores = _nearest(sampler, targets, settings.pool if reranked else settings.k)
     if reranked and embedded is not None:
         similarity = similarities(_queries(sampler, embedded, targets), embedded.images, nodes)
         similarity[nodes < 0] = -np.inf
@@ -311,6 +336,23 @@ def _sample(sampler: Sampler, targets: _Indices) -> _Sample:
         for row in alone:
             via[row] = ["semantic"] * int((nodes[row] >= 0).sum())
     return _Sample(nodes, scores, via)
+
+
+def _nearest(sampler: Sampler, targets: _Indices, k: int) -> tuple[_Indices, npt.NDArray[np.float64]]:
+    """[len(targets), k] the items that walks from each target reach most, filled up with -1, and their scores."""
+    settings, projection = sampler.settings, sampler.projection
+    damping_factor = settings.damping_factor
+    if sampler.gds is None:
+        top = top_k_ppr(projection, targets, k=k, damping_factor=damping_factor, epsilon=settings.epsilon)
+        return top.nodes, top.scores
+    from graphstore.gds import gds_top_k_ppr
+
+    nodes, scores = np.full((len(targets), k), -1, dtype=np.int32), np.zeros((len(targets), k))
+    sources = [str(projection.ids[target]) for target in targets.tolist()]
+    for row, ranked in enumerate(gds_top_k_ppr(sampler.gds, sources, k=k, damping_factor=damping_factor)):
+        nodes[row, : len(ranked)] = [projection.node(item_id) for item_id, _ in ranked]
+        scores[row, : len(ranked)] = [score for _, score in ranked]
+    return nodes, scores
 
 
 def _unwalked(nodes: _Indices, via: str) -> _Sample:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, relation
+from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, publish_embeddings, relation
 from test_projection import Rows, expected_edges
 
 from graphstore import gds
@@ -28,6 +28,7 @@ from graphstore.neo4j import Neo4jStore
 from graphstore.neo4j_driver import GdsMissingError, MemoryLimitError
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.projection import Projection, project, without_pictures
+from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
@@ -172,8 +173,7 @@ def test_the_projection_has_the_edges_and_weights_of_ours(server: Neo4jStore, da
 
 def exact(projection: Projection, source: GdsSource) -> npt.NDArray[np.float64]:
     seed = {source: 1.0} if isinstance(source, str) else source
-    scores = [weight * np.ravel(exact_ppr(projection, projection.node(id_))) for id_, weight in seed.items()]
-    return np.sum(scores, axis=0) / sum(seed.values())  # type: ignore[no-any-return]
+    return exact_ppr(projection, [{projection.node(id_): weight for id_, weight in seed.items()}])[0]
 
 
 def assert_is_top_k(
@@ -271,6 +271,22 @@ def test_pictures_that_are_lost_are_nobodys(server: Neo4jStore, data: DataRoot) 
         assert "art:2" not in {row.item_id for row in gds_top_k_ppr(graph, ["art:1"], k=5)[0]}
 
 
+def test_neighbors_are_the_same_by_both_engines(server: Neo4jStore, data: DataRoot) -> None:
+    load_typed(server, data, 5)
+    items, _, _ = typed_graph(5)
+    publish_embeddings(data, items)
+    ids = random.Random(0).sample([row["item_id"] for row in items], 3)
+    common: dict[str, Any] = {"k": 4, "pool": 15, "via": ("IN_GENRE", "SIMILAR_TO"), "epsilon": 1e-9}
+    for settings in (SamplerSettings(mode="ppr", **common), SamplerSettings(encoder="test", **common)):
+        for id_ in ids:
+            here, there = (
+                explain_neighbors(server, data, id_, settings, engine=engine).neighbors for engine in ("push", "gds")
+            )
+            assert [(n.item_id, n.via) for n in here] == [(n.item_id, n.via) for n in there]
+            assert [n.ppr for n in here] == pytest.approx([n.ppr for n in there], abs=2e-6)
+    assert names(server) == []
+
+
 @pytest.mark.parametrize("accuracy", [1e-2, 1e-4, 1e-8])
 def test_scores_are_as_accurate_as_asked_for(server: Neo4jStore, data: DataRoot, accuracy: float) -> None:
     load_typed(server, data, 4)
@@ -278,7 +294,7 @@ def test_scores_are_as_accurate_as_asked_for(server: Neo4jStore, data: DataRoot,
     with gds_projection(server, directions={"SIMILAR_TO": "forward"}) as graph:
         for damping_factor in (0.5, 0.95):
             ranked = gds_top_k_ppr(graph, ["art:7"], k=400, damping_factor=damping_factor, accuracy=accuracy)[0]
-            scores = np.ravel(exact_ppr(projection, projection.node("art:7"), damping_factor=damping_factor))
+            scores = exact_ppr(projection, [projection.node("art:7")], damping_factor=damping_factor)[0]
             lacking = np.array([scores[projection.node(item_id)] - score for item_id, score in ranked])
             assert lacking.max() <= accuracy
             assert lacking.min() >= -1e-7  # the weights here are float32
@@ -305,6 +321,7 @@ def test_projections_are_dropped(server: Neo4jStore, data: DataRoot) -> None:
 _HOLD = """
 import sys
 from graphstore.gds import gds_projection
+from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
 with open_store(sys.argv[1], read_only=True) as store, gds_projection(store) as graph:
     print(graph.name, flush=True)
