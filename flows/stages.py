@@ -21,7 +21,7 @@ from ingest.errors import Graph2ImageError
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
     from graphstore.samples import SampleReport
-    from graphstore.sampling import NeighborExplanation, SamplerSettings
+    from graphstore.sampling import Engine, NeighborExplanation, SamplerSettings
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
@@ -167,12 +167,12 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
         return sample_all(store, DataRoot(settings.data), sampler)
 
 
-def explain(settings: Settings, item_id: str, sampler: SamplerSettings) -> NeighborExplanation:
+def explain(settings: Settings, item_id: str, sampler: SamplerSettings, engine: Engine = "push") -> NeighborExplanation:
     """Sample the neighbors of one item, with titles, scores and paths."""
     from graphstore.sampling import explain_neighbors
 
     with settings.open_store(read_only=True) as store:
-        return explain_neighbors(store, DataRoot(settings.data), item_id, sampler)
+        return explain_neighbors(store, DataRoot(settings.data), item_id, sampler, engine=engine)
 
 
 def export_instructg2i(settings: Settings, folder: Path, neighbors: str | None = None) -> ExportReport:
