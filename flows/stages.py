@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Literal
 from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
+from graphstore.search import as_neo4j
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
+    from graphstore.neo4j_search import IndexReport
     from graphstore.samples import SampleReport
     from graphstore.sampling import Engine, NeighborExplanation, SamplerSettings
+    from graphstore.search import FoundItems, SimilarItems
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
@@ -42,6 +45,22 @@ class IngestOutcome:
     @property
     def changed(self) -> bool:
         return self.ingest.changed or self.load.changed
+
+
+@dataclass(frozen=True)
+class EmbedOutcome:
+    """What was embedded, and what a Neo4j store's index of vectors got of it; None for an embedded store."""
+
+    embed: EmbedReport
+    index: IndexReport | None
+
+    @property
+    def encoder(self) -> str:
+        return self.embed.encoder
+
+    @property
+    def changed(self) -> bool:
+        return self.embed.changed or (self.index is not None and self.index.changed)
 
 
 @dataclass(frozen=True)
@@ -135,7 +154,12 @@ def withdrawn_items(settings: Settings) -> set[str]:
 def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
     with settings.open_store() as store:
-        return load_source(store, DataRoot(settings.data), source, prune=prune)
+        report = load_source(store, DataRoot(settings.data), source, prune=prune)
+        if (neo4j := as_neo4j(store)) is not None:
+            from graphstore.neo4j_search import ensure_title_index
+
+            ensure_title_index(neo4j)
+        return report
 
 
 def embed(
@@ -145,18 +169,47 @@ def embed(
     device: str | None = None,
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 256,
-) -> EmbedReport:
-    """Embed the pictures and texts that have no vector yet."""
+) -> EmbedOutcome:
+    """Embed the pictures and texts that have no vector yet; bring the pictures' vectors to a Neo4j store."""
     from ingest.encoders.embed import embed as embed_dataset
 
-    return embed_dataset(
-        DataRoot(settings.data),
+    data = DataRoot(settings.data)
+    report = embed_dataset(
+        data,
         encoder=encoder,
         device=device,
         precision=precision,
         batch_size=batch_size,
         withdrawn=withdrawn_items(settings),
     )
+    if settings.store_url.startswith("ladybug:"):  # which is not even opened for writing
+        return EmbedOutcome(report, None)
+    from graphstore.neo4j_search import index_embeddings
+
+    with settings.open_store() as store:
+        neo4j = as_neo4j(store)
+        return EmbedOutcome(report, index_embeddings(neo4j, data, report.encoder) if neo4j is not None else None)
+
+
+def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label: str | None) -> SimilarItems:
+    """Find the items whose pictures are most similar to an item's.
+
+    `encoder` is by default the one whose vectors the store has, else the newest.
+    """
+    from graphstore import search
+
+    data = DataRoot(settings.data)
+    with settings.open_store(read_only=True) as store:
+        encoder = encoder or search.indexed_encoder(store) or newest(data, "encoders")
+        return search.similar(store, data, item_id, encoder=encoder, k=k, label=label)
+
+
+def search(settings: Settings, text: str, k: int, label: str | None) -> FoundItems:
+    """Find the items whose titles have words of `text`."""
+    from graphstore.search import search as search_titles
+
+    with settings.open_store(read_only=True) as store:
+        return search_titles(store, text, k=k, label=label)
 
 
 def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
-    from flows.stages import GenerateOutcome, IngestOutcome
+    from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
     from graphstore.samples import SampleReport
     from graphstore.sampling import NeighborExplanation
-    from ingest.encoders.embed import EmbedReport
+    from graphstore.search import FoundItems, SimilarItems
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport
     from model.train import TrainReport
@@ -59,7 +59,8 @@ def exported(report: ExportReport) -> str:
     )
 
 
-def embedded(report: EmbedReport) -> str:
+def embedded(outcome: EmbedOutcome) -> str:
+    report, index = outcome.embed, outcome.index
     if report.changed:
         done = (
             f"{count(report.images_new, 'picture')} and {count(report.texts_new, 'text')} embedded with "
@@ -76,7 +77,29 @@ def embedded(report: EmbedReport) -> str:
             f"\n{count(report.images_unreadable, 'picture')} could not be read (unreadable/{report.encoder} has all), "
             f"such as {report.unreadable[0]}"
         )
+    if index is not None:
+        done += f"\nThe store has the vectors of {count(index.items, 'item')}: " + (
+            f"{index.written:,} written, {index.removed:,} removed." if index.changed else "unchanged."
+        )
     return done
+
+
+def similar(report: SimilarItems) -> str:
+    head = f"{report.item_id}: {shortened(report.title)}"
+    if not report.items:
+        return f"{head}\nNo other item has a picture to compare."
+    return f"{head}  (pictures compared with {report.encoder})"
+
+
+def found(report: FoundItems) -> str:
+    words = shortened(" ".join(report.words))
+    return f"Titles with: {words}" if report.items else f"No title has any of the words: {words}"
+
+
+def shortened(title: str | None) -> str:
+    """A title that fits on a line or two."""
+    title = " ".join((title or "")[:1000].split())
+    return title if len(title) <= 120 else f"{title[:119]}…"
 
 
 def sampled(report: SampleReport) -> str:
