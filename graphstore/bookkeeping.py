@@ -37,10 +37,14 @@ def upsert_record(store: GraphStore, label: str, **properties: Any) -> None:
 
 
 def loaded_sources(store: GraphStore) -> dict[str, dict[str, Any]]:
-    """The `LoadedSource` of every source, by source; its labels are those that the store has."""
-    columns = ", ".join(f"s.{name} AS {name}" for name in SYSTEM_LABELS[LOADED_SOURCE].names)
-    rows = store.read(f"MATCH (s:{LOADED_SOURCE}) RETURN {columns} ORDER BY id").to_pylist()
+    """The `LoadedSource` of every source, by source; its labels are those that the store has.
+
+    A property that a store of an earlier version does not have is None.
+    """
     labels = store.node_labels()
+    names = SYSTEM_LABELS[LOADED_SOURCE].names
+    stored = store.nodes(LOADED_SOURCE, [name for name in names if name in labels[LOADED_SOURCE].names])
+    rows = [dict.fromkeys(names) | row for row in stored.sort_by("id").to_pylist()]
     for row in rows:
         for kind in ("item_labels", "entity_labels"):
             row[kind] = [label for label in row[kind] or () if label in labels]
