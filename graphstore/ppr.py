@@ -10,12 +10,12 @@ FOCS 2006: every node has a score and a residual, at first 1 at the source; push
 `1 - damping_factor` of its residual into score and spreads the rest over its edges. It ends when every residual
 `r[u] < epsilon * d[u]`, `d[u]` being the weight of all edges of `u`. What is notable here:
 
-- The work for one source is at most `max(n / d) / (epsilon * (1 - damping_factor))` edge visits, `n` being the number of
-  a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
+- The work for one source is at most `max(n / d) / (epsilon * (1 - damping_factor))` edge visits, `n` being the number
+  of a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
 - Scores are never above the true ones, and the result states by how much they may be too low (`push` has the proof):
   by `damping_factor * epsilon * d[v]` where weights are symmetric, and by all residuals together if that is less.
-- With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be among
-  the best `k` of the source: the set is proven. Or until the limit; the result says which.
+- With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be
+  among the best `k` of the source: the set is proven. Or until the limit; the result says which.
 - `hubs.hub_vectors`, computed once for a projection, take the hubs out of the work of a source.
 - Nodes are pushed in rounds: all residuals of a round are taken before any is spread. So nodes in the same position
   get the same score, whatever their number. Scores that are equal as float32 are ties, and a hash of the two ids
@@ -38,7 +38,7 @@ from graphstore.projection import Projection
 from graphstore.push import make_buffers, top_k
 from graphstore.walks import Source, as_graph, exact_ppr, flatten
 
-__all__ = ["Source", "TopK", "best_paths", "exact_ppr", "top_k_ppr"]
+__all__ = ["Source", "TopK", "best_paths", "exact_ppr", "implied_edges", "top_k_ppr"]
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
@@ -98,8 +98,8 @@ def top_k_ppr(
     epsilon
         Residual per weight of edges that is left unspread; the smaller, the more exact and the slower.
     max_work
-        If given, `epsilon` is where refining begins, and it ends when the set is proven, or with so many edge visits per
-        source.
+        If given, `epsilon` is where refining begins, and it ends when the set is proven, or before so many edges have
+        been visited for the source.
     tie_tolerance
         Scores tie that are this part of the k-th score apart. Ties need no proof.
     hubs

@@ -1,4 +1,4 @@
-"""Projection and personalized PageRank, against power iteration and against walks on the expanded graph."""
+"""Personalized PageRank, against the linear system and walks on the expanded graph; what is projected and explained."""
 
 from __future__ import annotations
 
@@ -8,120 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import pytest
+from graphs import Array, bipartite_graphs, make_projection, random_graph, solve, weight_matrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 from graphstore.load import load_source
-from graphstore.ppr import best_paths, exact_ppr, top_k_ppr
+from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
 from graphstore.projection import Projection, project
 from graphstore.store import GraphStore
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
-
-Array = npt.NDArray[Any]
-
-
-def make_projection(
-    weights: Array, *, n_items: int | None = None, groups: Array | None = None, guests: tuple[int, ...] = ()
-) -> Projection:
-    """A projection with the edges of the matrix `weights`; its last nodes are entities."""
-    n_nodes = len(weights)
-    n_items = n_nodes if n_items is None else n_items
-    weights = weights.copy()
-    weights[:, list(guests)] = 0
-    starts, targets = np.nonzero(weights)
-    is_neighbor = np.arange(n_nodes) < n_items
-    is_neighbor[list(guests)] = False
-    return Projection(
-        items=pa.table({}),
-        ids=pa.array([f"n{i}" for i in range(n_nodes)]),
-        id_hashes=np.arange(n_nodes, dtype=np.uint32),
-        is_neighbor=is_neighbor,
-        groups=np.where(is_neighbor, np.arange(n_nodes), -1).astype(np.int32) if groups is None else groups,
-        offsets=np.searchsorted(starts, np.arange(n_nodes + 1)).astype(np.int64),
-        targets=targets.astype(np.int32),
-        weights=weights[starts, targets],
-        types=np.zeros(len(starts), np.int16),
-        type_names=("R",),
-        degrees=weights.sum(axis=1),
-    )
-
-
-@st.composite
-def weight_matrices(draw: st.DrawFn, unit: bool = False) -> Array:
-    """Symmetric, sparse, with isolated nodes and several components."""
-    n = draw(st.integers(2, 12))
-    matrix = np.zeros((n, n))
-    value = st.just(1.0) if unit else st.floats(0.01, 100)
-    node = st.integers(0, n - 1)
-    for i, j, w in draw(st.lists(st.tuples(node, node, value), max_size=3 * n)):
-        if i != j:
-            matrix[i, j] = matrix[j, i] = w
-    return matrix
-
-
-def _solve(weights: Array, source: int, damping_factor: float) -> Array:
-    """PPR by the linear system p = (1 - d) e + d Pᵀ p; a node without edges has a loop."""
-    n = len(weights)
-    loops = np.diag((weights.sum(axis=1) == 0).astype(float))
-    walk = (weights + loops) / (weights + loops).sum(axis=1, keepdims=True)
-    return np.linalg.solve(np.eye(n) - damping_factor * walk.T, (1 - damping_factor) * np.eye(n)[source])
-
-
-def _all_scores(projection: Projection, source: int, **options: Any) -> tuple[Array, float]:
-    """Scores of all nodes but the source by `top_k_ppr`, and the error it states."""
-    top = top_k_ppr(projection, [source], k=len(projection.ids), **options)
-    scores = np.zeros(len(projection.ids))
-    found = top.nodes[0] >= 0
-    scores[top.nodes[0][found]] = top.scores[0][found]
-    return scores, float(top.errors[0])
 
 
 @settings(deadline=None)
 @given(weight_matrices(), st.floats(0.05, 0.95), st.data())
 def test_exact_ppr_solves_the_linear_system(weights: Array, damping_factor: float, data: st.DataObject) -> None:
     source = data.draw(st.integers(0, len(weights) - 1))
-    scores = exact_ppr(make_projection(weights), source, damping_factor=damping_factor)
-    np.testing.assert_allclose(scores, _solve(weights, source, damping_factor), atol=1e-11)
+    scores = exact_ppr(make_projection(weights), [source], damping_factor=damping_factor)[0]
+    np.testing.assert_allclose(scores, solve(weights, source, damping_factor), atol=1e-11)
     assert abs(scores.sum() - 1) < 1e-11
-
-
-@settings(deadline=None)
-@given(weight_matrices(unit=True), st.floats(0.1, 0.95), st.sampled_from([0.1, 1e-2, 1e-4]), st.data())
-def test_push_is_within_epsilon_times_degree(
-    weights: Array, damping_factor: float, epsilon: float, data: st.DataObject
-) -> None:
-    source = data.draw(st.integers(0, len(weights) - 1))
-    projection = make_projection(weights)
-    scores, error = _all_scores(projection, source, damping_factor=damping_factor, epsilon=epsilon)
-    exact = _solve(weights, source, damping_factor)
-    exact[source] = 0
-    assert np.all(scores <= exact + 1e-12)
-    assert np.all(exact - scores <= epsilon * projection.degrees + 1e-12)
-    assert np.all(exact - scores <= error + 1e-12)
-
-
-@settings(deadline=None)
-@given(weight_matrices(), st.floats(0.1, 0.95), st.sampled_from([0.1, 1e-3, 1e-5]), st.data())
-def test_push_with_weights_keeps_its_bounds(
-    weights: Array, damping_factor: float, epsilon: float, data: st.DataObject
-) -> None:
-    source = data.draw(st.integers(0, len(weights) - 1))
-    projection = make_projection(weights)
-    scores, error = _all_scores(projection, source, damping_factor=damping_factor, epsilon=epsilon)
-    exact = _solve(weights, source, damping_factor)
-    with_edges = projection.degrees > 0
-    ratio = (np.diff(projection.offsets)[with_edges] / projection.degrees[with_edges]).max(initial=0.0)
-    missing = np.delete(exact - scores, source)
-    assert np.all(missing >= -1e-12)
-    assert np.all(missing <= np.delete(epsilon * projection.degrees * ratio, source) + 1e-12)
-    # Mass is conserved: what the other nodes and the source lack together is the stated error.
-    assert missing.sum() <= error + 1e-12
-    assert error <= epsilon * np.diff(projection.offsets).clip(1).sum() * damping_factor + 1e-12
 
 
 @settings(deadline=None)
@@ -129,7 +36,7 @@ def test_push_with_weights_keeps_its_bounds(
 def test_top_k_is_the_order_of_the_exact_scores(weights: Array, k: int, data: st.DataObject) -> None:
     source = data.draw(st.integers(0, len(weights) - 1))
     top = top_k_ppr(make_projection(weights), [source], k=k, epsilon=1e-10)
-    exact = exact_ppr(make_projection(weights), source)
+    exact = exact_ppr(make_projection(weights), [source])[0]
     exact[source] = 0
     found = top.nodes[0][top.nodes[0] >= 0]
     np.testing.assert_allclose(top.scores[0][: len(found)], np.sort(exact)[::-1][: len(found)], atol=1e-7)
@@ -138,14 +45,24 @@ def test_top_k_is_the_order_of_the_exact_scores(weights: Array, k: int, data: st
     assert len(set(found.tolist())) == len(found)
 
 
-def _random_graph(n: int = 400, seed: int = 0) -> Array:
-    rng = np.random.default_rng(seed)
-    weights = np.triu(np.where(rng.random((n, n)) < 0.02, rng.random((n, n)), 0), 1)
-    return weights + weights.T
+@settings(deadline=None)
+@given(weight_matrices(), st.data())
+def test_several_sources_are_the_weighted_mean_of_each(weights: Array, data: st.DataObject) -> None:
+    node = st.integers(0, len(weights) - 1)
+    seeds = data.draw(st.dictionaries(node, st.floats(0.1, 10), min_size=1, max_size=3))
+    projection = make_projection(weights)
+    mean = sum(weight * solve(weights, seed, 0.85) for seed, weight in seeds.items()) / sum(seeds.values())
+    np.testing.assert_allclose(exact_ppr(projection, [seeds])[0], mean, atol=1e-11)
+    top = top_k_ppr(projection, [seeds, 0], k=len(weights), epsilon=1e-12)
+    found = top.nodes[0][top.nodes[0] >= 0]
+    assert not set(found.tolist()) & seeds.keys()
+    np.testing.assert_allclose(top.scores[0][: len(found)], mean[found], atol=1e-9)
+    assert len(found) == int((np.delete(mean, list(seeds)) > 0).sum())
+    assert top.nodes[1].tolist() == top_k_ppr(projection, [0], k=len(weights), epsilon=1e-12).nodes[0].tolist()
 
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
-    projection = make_projection(_random_graph(), n_items=300)
+    projection = make_projection(random_graph(), n_items=300)
     sources = np.arange(300)
     one = top_k_ppr(projection, sources, k=20, threads=1)
     for threads in (2, 3, 7):
@@ -157,7 +74,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 
 
 def test_only_neighbors_outside_the_group_are_returned() -> None:
-    weights = _random_graph(60)
+    weights = random_graph(60)
     groups = (np.arange(60) // 3).astype(np.int32)
     groups[50:] = -1
     projection = make_projection(weights, n_items=50, groups=groups, guests=(3, 4))
@@ -179,7 +96,7 @@ def test_a_guest_can_be_a_source_but_is_never_passed_through() -> None:
     top = top_k_ppr(projection, [1], k=3)
     assert sorted(top.nodes[0].tolist()) == [-1, 0, 2]
     np.testing.assert_allclose(top.scores[0][:2], 0.425)
-    np.testing.assert_allclose(exact_ppr(projection, 1), [0.425, 0.15, 0.425], atol=1e-12)
+    np.testing.assert_allclose(exact_ppr(projection, [1])[0], [0.425, 0.15, 0.425], atol=1e-12)
 
 
 def test_ties_favor_nobody() -> None:
@@ -191,14 +108,6 @@ def test_ties_favor_nobody() -> None:
     assert np.unique(top.scores.astype(np.float32)).size == 1
     chosen = np.bincount(top.nodes.ravel(), minlength=n)
     assert chosen.max() < 25
-
-
-@st.composite
-def bipartite_graphs(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]]]:
-    """Items, and their (item, relation type, entity) without repetition."""
-    n = draw(st.integers(2, 8))
-    links = draw(st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, 1), st.integers(0, 3)), max_size=20))
-    return n, sorted(links)
 
 
 @settings(deadline=None)
@@ -223,10 +132,45 @@ def test_exponent_1_is_the_walk_on_the_expanded_graph(
     for a, type_, entity_ in links:
         e = n + 4 * type_ + entity_
         weights[a, e] = weights[e, a] = type_weights[type_] * sizes[type_, entity_]
-    # Two steps through an entity are one step in the expanded graph, so its damping factor is the square.
-    scores = exact_ppr(make_projection(weights, n_items=n), source, damping_factor=damping_factor)[:n]
-    expanded = _solve(pairs, source, damping_factor**2)
-    np.testing.assert_allclose(scores / scores.sum(), expanded, atol=1e-9)
+    expanded = solve(pairs, source, damping_factor)
+    projection = make_projection(weights, n_items=n)
+    # Every second step is the way through an entity, and half a step of the expanded walk.
+    half = np.sqrt(damping_factor)
+    scores = (1 + half) * exact_ppr(projection, [source], damping_factor=half)[0, :n]
+    if any(a == source for a, _, _ in links):
+        np.testing.assert_allclose(scores, expanded, atol=1e-9)
+    top = top_k_ppr(projection, [source], k=n, damping_factor=damping_factor, epsilon=1e-14, expanded=True)
+    found = top.nodes[0][top.nodes[0] >= 0]
+    np.testing.assert_allclose(top.scores[0][: len(found)], expanded[found], atol=1e-9)
+    assert set(found.tolist()) == set(np.flatnonzero(expanded > 0).tolist()) - {source}
+
+
+def test_the_expanded_walk_needs_items_and_entities_only() -> None:
+    with pytest.raises(ValueError, match="between an item and an entity"):
+        top_k_ppr(make_projection(np.ones((3, 3)) - np.eye(3)), [0], k=1, expanded=True)
+
+
+def test_implied_edges_are_the_pairs_that_share_an_entity() -> None:
+    weights = np.zeros((9, 9))
+    for item_, entity_ in [(0, 7), (1, 7), (2, 7), (2, 8), (3, 8), (4, 8), (5, 8)]:
+        weights[item_, entity_] = weights[entity_, item_] = 1.0
+    assert implied_edges(make_projection(weights, n_items=7)) == {"R": 3 + 6}
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ([3], "not one of the 3 nodes"),
+        ([-1], "not one of the 3 nodes"),
+        ([{0: float("nan")}], "finite"),
+        ([{0: 2.0, 1: -1.0}], "not negative"),
+        ([{0: 0.0}], "above 0"),
+        ([0, {}], "above 0"),
+    ],
+)
+def test_sources_that_are_none(sources: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        top_k_ppr(make_projection(np.ones((3, 3)) - np.eye(3)), sources, k=1)
 
 
 def _load_art(store: GraphStore, data: DataRoot) -> None:
@@ -299,7 +243,7 @@ def test_an_empty_store_and_a_graph_without_relations(store: GraphStore, data: D
     load_source(store, data, "art")
     projection = project(store)
     assert top_k_ppr(projection, [0, 1], k=2).nodes.tolist() == [[-1, -1], [-1, -1]]
-    np.testing.assert_array_equal(exact_ppr(projection, 0), [1.0, 0.0])
+    np.testing.assert_array_equal(exact_ppr(projection, [0])[0], [1.0, 0.0])
 
 
 def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) -> None:
@@ -322,7 +266,7 @@ def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) ->
     projection = project(store, entity_exponent=0.0)
     assert best_paths(projection, [0, 2], [[1, 2, 3, 4], [3, -1, -1, -1]]) == [
         [f"CREATED_BY {MONET}", f"IN_GENRE {LANDSCAPE}", "SIMILAR_TO", "SIMILAR_TO art:4"],
-        ["indirect"],
+        [f"IN_GENRE {LANDSCAPE} > IN_GENRE art:1"],
     ]
 
 
@@ -330,9 +274,10 @@ def test_a_new_process_does_not_compile_again() -> None:
     top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)
     code = (
         "import time, numpy as np\n"
-        "from graphstore.ppr import top_k_ppr, _top_k\n"
-        "from test_ppr import make_projection\n"
+        "from graphstore.ppr import top_k_ppr\n"
+        "from graphstore.push import top_k\n"
+        "from graphs import make_projection\n"
         "top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)\n"
-        "assert _top_k.stats.cache_hits and not _top_k.stats.cache_misses, _top_k.stats\n"
+        "assert top_k.stats.cache_hits and not top_k.stats.cache_misses, top_k.stats\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
