@@ -325,6 +325,9 @@ class LadybugStore(GraphStore):
         else:
             self._execute(f"ALTER TABLE `{type_}` ADD IF NOT EXISTS FROM `{from_label}` TO `{to_label}`")
 
+    def check_nodes(self, label: str, nodes: pa.Table) -> None:
+        """Its tables hold all values of their columns' types."""
+
     def upsert_nodes(self, label: str, nodes: pa.Table) -> None:
         nodes = conform(nodes, self._properties(label), label)
         if self._bulk:

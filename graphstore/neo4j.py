@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.cypher import check_calls_on_neo4j, check_parameters, check_reads_only, with_row_limit
-from graphstore.neo4j_driver import MemoryLimitError, ReadOnlyError, connect, explain_errors, explain_lack_of_memory
+from graphstore.neo4j_driver import MemoryLimitError, ReadOnlyError, connect, explain_errors, run_again
 from graphstore.neo4j_lock import WriteLock
 from graphstore.neo4j_values import batches, check_storable, to_table, typed
 from graphstore.schema import (
@@ -68,7 +68,10 @@ class Neo4jStore(GraphStore):
         self.url = url
         self._read_only = read_only
         self._driver, self._address = connect(url, access)
-        self._session = self._driver.session(database=self._address.database)
+        self._session = self._driver.session(
+            database=self._address.database,
+            default_access_mode=neo4j.READ_ACCESS if read_only else neo4j.WRITE_ACCESS,
+        )
         self._transaction: neo4j.Transaction | None = None
         self._lock: WriteLock | None = None
         self._bulk = False
@@ -284,17 +287,14 @@ class Neo4jStore(GraphStore):
     def _execute(self, work: Any, *arguments: Any) -> Any:
         """Run `work(transaction, …)` in the transaction that is open, or in one of its own that is tried again."""
 
-        def attempt(transaction: neo4j.Transaction | neo4j.ManagedTransaction) -> Any:
+        def attempt(transaction: neo4j.Transaction) -> Any:
             self._check_lock()
-            with explain_lack_of_memory(self._address):
-                return work(transaction, *arguments)
+            return work(transaction, *arguments)
 
         with explain_errors(self._address):
             if self._transaction is not None:
                 return attempt(self._transaction)
-            if self._read_only:
-                return self._session.execute_read(attempt)
-            return self._session.execute_write(attempt)
+            return run_again(self._session, self._address, attempt)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -416,7 +416,7 @@ class Neo4jStore(GraphStore):
             parameters = {"rows": batch.to_pylist()}
         attempts = iter((cypher,))
 
-        def work(transaction: neo4j.ManagedTransaction) -> None:
+        def work(transaction: neo4j.Transaction) -> None:
             _run(transaction, next(attempts, again), parameters)
 
         try:
@@ -443,19 +443,17 @@ class Neo4jStore(GraphStore):
             self.define_relation(type_, from_label, to_label, pa.schema([]))
 
 
-def _run(transaction: neo4j.Transaction | neo4j.ManagedTransaction, cypher: str, parameters: dict[str, Any]) -> None:
+def _run(transaction: neo4j.Transaction, cypher: str, parameters: dict[str, Any]) -> None:
     transaction.run(cypher, parameters).consume()
 
 
-def _read_table(
-    transaction: neo4j.Transaction | neo4j.ManagedTransaction, cypher: str, parameters: dict[str, Any]
-) -> pa.Table:
+def _read_table(transaction: neo4j.Transaction, cypher: str, parameters: dict[str, Any]) -> pa.Table:
     result = transaction.run(cypher, parameters)
     return to_table(result.keys(), (record.values() for record in result))
 
 
 def _read_chunks(
-    transaction: neo4j.Transaction | neo4j.ManagedTransaction,
+    transaction: neo4j.Transaction,
     cypher: str,
     parameters: dict[str, Any],
     schema: pa.Schema,

@@ -6,13 +6,15 @@ import atexit
 import hashlib
 import logging
 import os
+import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
@@ -29,14 +31,14 @@ from graphstore.store import Access
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
-# They would log the text of users' queries, and every lost connection; what is to be known of that is raised, and
-# `neo4j.session` warns of what is tried again.
+_Answer = TypeVar("_Answer")
+# They would log the text of users' queries, and every lost connection; what is to be known of that is raised.
 for _name in ("neo4j.notifications", "neo4j.io", "neo4j.pool"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 #: The oldest server that has all the Cypher used here; `CALL (x) { … }` came last.
 OLDEST_VERSION = (5, 26)
-#: How long the driver tries a managed transaction again after a lost connection or a deadlock.
+#: How long a transaction is tried again after a lost connection or a deadlock.
 RETRY_S = 60.0
 
 _PASSWORD_VARIABLE = "GRAPH2IMAGE_NEO4J_PASSWORD"  # noqa: S105
@@ -296,7 +298,7 @@ def _explained(error: Neo4jError, address: Address) -> Graph2ImageError:
         )
     if code.endswith("Statement.AccessMode"):
         return ReadOnlyError("the query tried to write: queries only read the graph")
-    if code.endswith(("ForbiddenOnReadOnlyDatabase", "ReadOnlyDatabase")) or "read only" in message.lower():
+    if code.endswith(("OnReadOnlyAccessDatabase", "OnReadOnlyDatabase")):
         return ReadOnlyError(
             f"the database at {address.uri} is read-only: {message}", "Name another one, or make it writable."
         )
@@ -307,22 +309,41 @@ def _explained(error: Neo4jError, address: Address) -> Graph2ImageError:
         )
     if "TransactionTimedOut" in code or code.endswith("LockClientStopped"):
         return TimeLimitError("the query was stopped at its time limit", "Narrow it, or raise the limit.")
+    if code.startswith("Neo.DatabaseError."):
+        return Graph2ImageError(
+            f"{address.uri} failed: {message}",
+            "Its logs say why: a full disk, for one. It may have to be started again.",
+        )
     return Graph2ImageError(f"the graph store says: {message}")
 
 
-def _lacks_memory(error: Neo4jError) -> bool:
-    return "OutOfMemory" in (error.code or "")
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, Neo4jError) and "OutOfMemory" in (error.code or "")
 
 
-@contextmanager
-def explain_lack_of_memory(address: Address) -> Iterator[None]:
-    """For inside of managed transactions, which the driver would try again, in vain, for `RETRY_S`."""
-    try:
-        yield
-    except Neo4jError as error:
-        if _lacks_memory(error):
-            raise _explained(error, address) from error
-        raise
+def run_again(session: neo4j.Session, address: Address, work: Callable[[neo4j.Transaction], _Answer]) -> _Answer:
+    """Run `work` in a transaction and commit it: again for up to `RETRY_S` after what may pass, as a lost connection.
+
+    The driver's managed transactions would also try again, in vain, what the server has too little memory for; and not
+    what was perhaps committed before the connection was lost. `work` is to have the same effect twice as once.
+    """
+    deadline = None
+    pause_s = 0.5
+    while True:
+        try:
+            with session.begin_transaction() as transaction:
+                answer = work(transaction)
+                transaction.commit()
+                return answer
+        except (DriverError, Neo4jError) as error:
+            passes = error.is_retryable() or isinstance(error, ServiceUnavailable)
+            deadline = deadline or time.monotonic() + RETRY_S
+            if not passes or _lacks_memory(error) or time.monotonic() > deadline:
+                raise
+            log.warning("%s: %s; trying again", address.uri, _first_line(error))
+        # Not at the same moment as another that failed for the same reason.
+        time.sleep(pause_s * random.uniform(0.5, 1))
+        pause_s = min(2 * pause_s, 4)
 
 
 def _first_line(error: Exception) -> str:

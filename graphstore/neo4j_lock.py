@@ -90,8 +90,8 @@ class WriteLock:
     def check(self) -> None:
         """Make sure that the lock is held now, if need be by taking it again.
 
-        To be called inside a managed transaction, whose repetition after a driver's error calls it again: what that
-        transaction then commits was written under the lock, as a restart of the server would have ended both.
+        To be called inside a transaction that writes, and again when that is repeated: what it commits was written
+        under the lock, as a restart of the server would have ended both.
 
         Raises
         ------

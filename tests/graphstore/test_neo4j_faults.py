@@ -202,7 +202,7 @@ def test_a_load_whose_server_stays_away_says_so_and_the_next_waits_for_it(
     wait_for_relations(server, load)
     server.kill()
     _, error = load.communicate()
-    assert error.startswith("ServerUnreachableError: neo4j://127.0.0.1:")
+    assert "ServerUnreachableError: neo4j://127.0.0.1:" in error
     with pytest.raises(ServerUnreachableError, match="cannot be reached"):
         open_store(server.url, access=Access(wait_s=0.5))
     with ThreadPoolExecutor(1) as pool:
@@ -376,7 +376,8 @@ def test_a_wrong_password_is_told_and_appears_nowhere(server: Server, tmp_path: 
                 driver.verify_connectivity()
                 break
             except ClientError as refused:
-                assert "RateLimit" in refused.code
+                if "RateLimit" not in refused.code:
+                    raise
                 time.sleep(0.2)
 
 
