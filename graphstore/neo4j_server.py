@@ -1,8 +1,8 @@
 """A local Neo4j with Graph Data Science: a daemon of this user, on the loopback interface, with a password.
 
 Everything that belongs to one server lies in its *home*: data, logs, configuration, the password (mode 0600) and
-`server.json`, which says what runs. A server is recognized by process id *and* start time, so that a process that was
-given the id of a dead server is neither taken for it nor stopped.
+`server.json`, which says what runs. A server is recognized by its process id *and* its command line, so that a process
+that was given the id of a dead server is neither taken for it nor stopped.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> Ser
     log = StartLog(home)
     with log.console.open("w") as console:
         server = subprocess.Popen(
-            [*command, _MAIN, f"--home-dir={home}", f"--config-dir={home / 'conf'}"],
+            [*command, _MAIN, _home_option(home), f"--config-dir={home / 'conf'}"],
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -253,7 +253,6 @@ def _launch(home: Path, command: Sequence[str], port: int, wait_s: float) -> Ser
     try:
         state = {
             "pid": server.pid,
-            "created": psutil.Process(server.pid).create_time(),
             "port": port,
             "version": NEO4J_VERSION,
             "gds_version": GDS_VERSION,
@@ -312,16 +311,26 @@ def _end(pid: int, wait_s: float) -> None:
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.terminate()
-        try:
-            process.wait(wait_s)
-        except psutil.TimeoutExpired:
+        if not _has_ended(process, wait_s):
             _log.warning(
                 "the Neo4j server (process %d) has not ended after %.0f s: killed; the next start recovers its data",
                 pid,
                 wait_s,
             )
             process.kill()
-            process.wait(wait_s)
+            _has_ended(process, wait_s)
+
+
+def _has_ended(process: psutil.Process, wait_s: float) -> bool:
+    """Whether it ends in time; one that another process has started may stay behind as a zombie, which has ended."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        with suppress(psutil.TimeoutExpired):
+            process.wait(0.05)
+            return True
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+    return False
 
 
 # -- which process -----------------------------------------------------------------------------------------------------
@@ -341,12 +350,17 @@ def _running(home: Path) -> ServerInfo | None:
     try:
         state = json.loads((home / _STATE).read_text())
         process = psutil.Process(state["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - state["created"]) > 1:
+        if process.status() == psutil.STATUS_ZOMBIE or _home_option(home) not in process.cmdline():
             return None
         url = f"neo4j://{HOST}:{state['port']}"
         return ServerInfo(url, home, process.pid, password_file(home), state["version"], state["gds_version"])
     except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
+
+
+def _home_option(home: Path) -> str:
+    """The argument by which a server's process is known; its start time is not, since clocks are set."""
+    return f"--home-dir={home}"
 
 
 def _refuse_taken_port(port: int) -> None:
