@@ -49,7 +49,8 @@ class CopyReport:
     nodes, relations
         In the target now, as in the source.
     parts, parts_there
-        Labels, and relation types between two labels; how many of them a copy that was cut off had brought already.
+        Labels, and relation types between two labels, that have anything in them; how many of these were there already,
+        brought by a copy that was cut off, or by the importer.
     version
         The graph version of both stores.
     digest
@@ -116,7 +117,9 @@ def _check_target(target: GraphStore, version: str) -> None:
     loaded = loaded_sources(target).keys()
     if loaded == {copy_mark(version)}:
         return
-    there = ", ".join(f"{count} {label}" for label, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:3])
+    there = ", ".join(
+        f"{count} {label}" for label, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
+    )
     if any(copy_mark("") in name for name in loaded):
         raise Graph2ImageError(
             f"{target.url} has a part of a copy of another graph, or the source has changed since: {there}",
@@ -147,6 +150,7 @@ def _copy_parts(source: GraphStore, target: GraphStore, version: str) -> CopyRep
             if ours.nodes(label).digest == part.digest:
                 there += bool(part.digest)
             else:
+                log.debug("writing %s", label)
                 with target.bulk_load():
                     target.upsert_nodes(label, part.table)
                 _compare(label, part, ours.nodes(label))
@@ -161,11 +165,13 @@ def _copy_parts(source: GraphStore, target: GraphStore, version: str) -> CopyRep
                 there += bool(part.digest)
             else:
                 # A store may take columns by position.
+                log.debug("writing %s", name)
                 columns = [*_ENDS, *target.relation_properties(key[0]).names]
                 with target.bulk_load():
                     target.upsert_relations(*key, part.table.select(columns))
                 _compare(name, part, ours.relations(key))
             bar.update(part.table.num_rows)
+        parts = sum(map(bool, digests.values()))
         part = theirs.nodes(LOADED_SOURCE)
         digests[LOADED_SOURCE] = part.digest
         if source.version() != version or source.schema() != before:
@@ -179,7 +185,7 @@ def _copy_parts(source: GraphStore, target: GraphStore, version: str) -> CopyRep
             if (found := target.version()) != version:
                 raise Graph2ImageError(f"the copy has graph version {found}, and not {version} as {source.url}")
         bar.update(part.table.num_rows)
-    return CopyReport(sum(nodes.values()), sum(relations.values()), len(digests), there, version, _whole(digests))
+    return CopyReport(sum(nodes.values()), sum(relations.values()), parts, there, version, _whole(digests))
 
 
 def _compare(name: str, sent: Part, found: Part) -> None:

@@ -1,12 +1,13 @@
-"""The first copy into a local Neo4j server, by its importer, which writes the store files while the server is stopped.
+"""The first copy into a local Neo4j server, by Neo4j's importer, which writes store files without transactions.
 
-- Only into a database without any data, of a server that `graph2image neo4j` started: a failed import leaves files that
-  cannot be used, and there is nothing to lose then but those. They are removed, so that the server starts empty again.
+- The importer works in a scratch home while the server still runs. Then the server stops, the finished store files take
+  the place of its own, and it starts again: an import that fails or is killed has not touched the server.
+- Only into a database without any data, of a server that `graph2image neo4j` started: what was there is deleted.
 - The importer reads Parquet, written from Arrow tables without a loop over rows. Nodes go by running numbers, which
-  spares it a lookup by text of every relation's ends. It fails on lists, and on nulls among dates and times:
-  properties of these types are written afterwards.
+  spares it a lookup by text of every relation's ends. It fails on lists, and on nulls among dates and times, and
+  takes empty texts for null: these are written afterwards.
 - What was imported is marked as a copy that is not finished. `copy_graph` then finds it there, compares digests and
-  counts, and finishes it; so does the same command after a kill.
+  counts, and finishes it; so does a copy without `--offline` after a kill.
 """
 
 from __future__ import annotations
@@ -31,39 +32,46 @@ from ingest.errors import Graph2ImageError
 log = logging.getLogger(__name__)
 
 _DATABASE = "neo4j"
-#: Where the files of the empty database wait, below the home, until the imported one has started.
-_ASIDE = "before-import"
+_SCRATCH = "graph2image-import-"
 
 
 def copy_offline(source: GraphStore, home: Path) -> CopyReport:
-    """Copy all of `source` into the empty database of the local server of `home`, which is stopped meanwhile.
+    """Copy all of `source` into the empty database of the local server of `home`, which is restarted for it.
 
     Parameters
     ----------
     home
-        As of `graph2image neo4j start`; its server runs, and runs again afterwards, with the same settings.
+        As of `graph2image neo4j start`; its server runs, and runs with the same settings afterwards.
 
     Raises
     ------
     Graph2ImageError
         If the server does not run, its database has anything in it, a load into the source is not finished, the
-        importer fails (the database is empty then, and the server runs), or the copy is not what the source has.
+        importer fails, or the copy is not what the source has.
     """
     server = status(home)
     if server is None:
-        cut_off = "; an import that was cut off has been undone" if _put_back(home) else ""
         raise Graph2ImageError(
-            f"no Neo4j server runs in {home}{cut_off}", f"Start it first: graph2image neo4j start --home {home}"
+            f"no Neo4j server runs in {home}", f"Start it first: graph2image neo4j start --home {home}"
         )
     access = Access(password_file=server.password_file)
     check_complete(source)
-    with open_store(server.url, access=access) as target, target.exclusive():
-        _refuse_data(target)
-    with tempfile.TemporaryDirectory(prefix="graph2image-import-", dir=home) as folder:
-        arguments = _write_files(source, Path(folder))
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=home) as name:
+        scratch = Path(name)
+        with open_store(server.url, access=access) as target, target.exclusive():
+            _refuse_data(target)
+            _remove_leftovers(home, scratch)
+            arguments = _write_files(source, scratch)
+            admin(
+                scratch,
+                *("database", "import", "full", _DATABASE),
+                *("--input-type=parquet", "--id-type=actual", "--path-pattern-style=none"),
+                *arguments,
+            )
         with stopped(home):
-            _import(home, [*arguments, f"--report-file={Path(folder).name}/report"])
-    shutil.rmtree(home / _ASIDE)
+            for kind in ("transactions", "databases"):
+                (home / "data" / kind / _DATABASE).rename(scratch / f"replaced-{kind}")
+                (scratch / "data" / kind / _DATABASE).rename(home / "data" / kind / _DATABASE)
     with open_store(server.url, access=access) as target:
         _write_rest(source, target)
         return copy_graph(source, target)
@@ -79,6 +87,13 @@ def _refuse_data(target: GraphStore) -> None:
             f"the database at {target.url} has {found} nodes: an import would replace it",
             "Import into an empty database, or copy without --offline to continue a copy.",
         )
+
+
+def _remove_leftovers(home: Path, scratch: Path) -> None:
+    """Remove what imports that were killed have left."""
+    for folder in home.glob(f"{_SCRATCH}*"):
+        if folder.name != scratch.name:
+            shutil.rmtree(folder)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -115,66 +130,27 @@ def _write(table: pa.Table, folder: Path, option: str) -> list[str]:
         return []
     # A column without any value would cost the importer as much as one with values.
     table = table.select([name for name in table.column_names if table[name].null_count < table.num_rows])
-    path = folder / f"{len(list(folder.iterdir()))}.parquet"
-    pq.write_table(table, path, compression="none", use_dictionary=False)
-    # Relative to the home, in which the importer runs: a comma in the home's path would end the name.
-    return [f"{option}{folder.name}/{path.name}"]
+    name = f"{len(list(folder.iterdir()))}.parquet"
+    pq.write_table(table, folder / name, compression="none", use_dictionary=False)
+    # Without the folder, in which the importer runs: a comma in its path would end the name.
+    return [f"{option}{name}"]
 
 
 def _write_rest(source: GraphStore, target: GraphStore) -> None:
-    """Write the properties that the importer cannot read."""
+    """Write the values that the importer cannot read, or reads as null."""
     for label, schema in source.node_labels().items():
-        rest = [field.name for field in schema if not _is_importable(field.type)]
-        if label == LOADED_SOURCE or not rest:
+        if label == LOADED_SOURCE:
             continue
-        table = source.nodes(label, ["id", *rest])
         with target.bulk_load():
             target.define_label(label, schema)
-            for name in rest:
-                target.upsert_nodes(label, table.select(["id", name]).filter(table[name].is_valid()))
+            for field in schema:
+                if pa.types.is_string(field.type) and field.name != "id":
+                    table = source.nodes(label, ["id", field.name])
+                    target.upsert_nodes(label, table.filter(pc.equal(table[field.name], "")))
+                elif not _is_importable(field.type):
+                    table = source.nodes(label, ["id", field.name])
+                    target.upsert_nodes(label, table.filter(table[field.name].is_valid()))
 
 
 def _is_importable(type_: pa.DataType) -> bool:
     return not (pa.types.is_list(type_) or pa.types.is_temporal(type_))
-
-
-# -- store files -------------------------------------------------------------------------------------------------------
-
-
-def _import(home: Path, arguments: list[str]) -> None:
-    _put_aside(home)
-    try:
-        admin(
-            home,
-            *("database", "import", "full", _DATABASE),
-            *("--input-type=parquet", "--id-type=actual", "--path-pattern-style=none"),
-            *arguments,
-        )
-    except BaseException:
-        _put_back(home)
-        raise
-
-
-def _put_aside(home: Path) -> None:
-    for part in _store_folders(home):
-        kept = home / _ASIDE / part.relative_to(home / "data")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part.rename(kept)
-
-
-def _put_back(home: Path) -> bool:
-    """Undo an import that failed or was cut off, if there was one."""
-    if not (home / _ASIDE).exists():
-        return False
-    for part in _store_folders(home):
-        kept = home / _ASIDE / part.relative_to(home / "data")
-        if kept.exists():
-            if part.exists():
-                shutil.rmtree(part)
-            kept.rename(part)
-    shutil.rmtree(home / _ASIDE)
-    return True
-
-
-def _store_folders(home: Path) -> list[Path]:
-    return [home / "data" / kind / _DATABASE for kind in ("databases", "transactions")]
