@@ -48,11 +48,11 @@ READ_ONLY = MEMORY | {"server.databases.default_to_read_only": "true"}
 # Small batches, so that a load has many; argv: seconds of retries, store, data, source.
 _LOAD = """
 import sys
-from graphstore import neo4j_driver, neo4j_values
+from graphstore import neo4j_driver, neo4j_lock, neo4j_values
 from graphstore.load import load_source
 from graphstore.store import open_store
 from ingest.datasets import DataRoot
-neo4j_driver.RETRY_S, neo4j_values.BATCH_ROWS = float(sys.argv[1]), 500
+neo4j_driver.RETRY_S, neo4j_lock.LOCK_WAIT_S, neo4j_values.BATCH_ROWS = float(sys.argv[1]), 2.0, 500
 try:
     with open_store(sys.argv[2]) as store:
         load_source(store, DataRoot(sys.argv[3]), sys.argv[4])
@@ -228,6 +228,7 @@ def test_a_killed_load_leaves_no_lock_and_is_completed_by_the_same_load(
 def test_a_second_load_is_refused_in_this_and_in_another_process(
     server: Server, many: DataRoot, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(neo4j_lock, "LOCK_WAIT_S", 2.0)
     publish_art(many)
     first = start_load(server, many)
     wait_for_relations(server, first)
@@ -407,26 +408,6 @@ def test_a_missing_procedure_of_gds_is_told(server: Server, cypher: str) -> None
         driver.execute_query(cypher)
 
 
-def test_a_read_only_database_can_be_read(server: Server, data: DataRoot) -> None:
-    publish_art(data)
-    with open_store(server.url) as store:
-        load_source(store, data, "art")
-    publish(data, "more", [item("more:1")])
-    server.up(READ_ONLY)
-    with open_store(server.url) as store:
-        assert store.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
-        started = time.monotonic()
-        with pytest.raises(ReadOnlyError, match="is read-only") as error:
-            load_source(store, data, "more")
-        assert "writable" in (error.value.hint or "")
-        assert time.monotonic() - started < 30
-        with pytest.raises(ReadOnlyError, match="is read-only"):
-            store.define_label("Tag", pa.schema([("id", pa.string())]))
-        check_complete(store)
-    with open_store(server.url, read_only=True) as store:
-        assert project(store).num_nodes == 8
-
-
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
@@ -453,3 +434,26 @@ def test_a_query_over_the_memory_limit_is_told(writer: GraphStore) -> None:
 def test_a_query_over_the_time_limit_is_told(writer: GraphStore) -> None:
     with pytest.raises(TimeLimitError, match="time limit"):
         writer.query(LONG, timeout_s=0.5)
+
+
+# -- read-only; last, since the server is started again for it -----------------------------------------------------------
+
+
+def test_a_read_only_database_can_be_read(server: Server, data: DataRoot) -> None:
+    publish_art(data)
+    with open_store(server.url) as store:
+        load_source(store, data, "art")
+    publish(data, "more", [item("more:1")])
+    server.up(READ_ONLY)
+    with open_store(server.url) as store:
+        assert store.query("MATCH (a:Artwork) RETURN a.id").num_rows == 5
+        started = time.monotonic()
+        with pytest.raises(ReadOnlyError, match="is read-only") as error:
+            load_source(store, data, "more")
+        assert "writable" in (error.value.hint or "")
+        assert time.monotonic() - started < 30
+        with pytest.raises(ReadOnlyError, match="is read-only"):
+            store.define_label("Tag", pa.schema([("id", pa.string())]))
+        check_complete(store)
+    with open_store(server.url, read_only=True) as store:
+        assert store.nodes("Artist", ["name"]).num_rows == 2
