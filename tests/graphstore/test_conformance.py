@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_sources import SOURCES, ingest_samples, publish_pictures_made
 
+from graphstore.bookkeeping import loaded_sources
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.load import load_source
 from graphstore.ppr import top_k_ppr
 from graphstore.projection import Projection, project
 from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets import REJECT_SCHEMA, DataRoot
 from ingest.sources import ingest_art500k, ingest_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -143,7 +144,11 @@ def test_a_history_of_the_sample_data(stores: list[GraphStore], samples: tuple[D
     assert smaller.node(artist) == -1
     assert_same_projection(stores, via=["CREATED_BY", "CO_VIEWED"], directions={"CO_VIEWED": "forward"})
     assert_same_projection(stores, entity_exponent=0.0, relation_weights={"SIMILAR_TO": 2.5, "ON_SHELF": 0.0})
+    # New files brought nothing but fewer rejects.
+    data.publish("rejects/amazon", [REJECT_SCHEMA.empty_table()], REJECT_SCHEMA)
+    assert same(stores, lambda store: loaded_sources(store)["amazon"]["rejects"]) > 0
     assert not same(stores, lambda store: load_source(store, data, "amazon")).changed
+    assert same(stores, lambda store: loaded_sources(store)["amazon"]["rejects"]) == 0
 
 
 @pytest.mark.skipif("GRAPH2IMAGE_SHARED" not in os.environ, reason="GRAPH2IMAGE_SHARED does not name the data's folder")
