@@ -436,7 +436,7 @@ def test_a_query_over_the_time_limit_is_told(writer: GraphStore) -> None:
         writer.query(LONG, timeout_s=0.5)
 
 
-# -- read-only; last, since the server is started again for it -----------------------------------------------------------
+# -- read-only; last, since the server is started again for it ---------------------------------------------------------
 
 
 def test_a_read_only_database_can_be_read(server: Server, data: DataRoot) -> None:
