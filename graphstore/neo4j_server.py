@@ -325,10 +325,11 @@ def _has_ended(process: psutil.Process, wait_s: float) -> bool:
     """Whether it ends in time; one that another process has started may stay behind as a zombie, which has ended."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
         with suppress(psutil.TimeoutExpired):
-            process.wait(0.05)
+            process.wait(0.05)  # which also takes away our own zombie
             return True
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if is_zombie:
             return True
     return False
 
