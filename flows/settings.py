@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -57,9 +58,15 @@ class Settings(BaseSettings):
         Raises
         ------
         Graph2ImageError
-            If the data root is remote and no store is named: an embedded database needs a local file.
+            If the data root is remote and no store is named: an embedded database needs a local file. If the URL holds
+            a user or a password.
         """
         if self.store is not None:
+            if "@" in urlsplit(self.store).netloc:  # it is shown by several commands
+                raise Graph2ImageError(
+                    "the URL of the graph store holds a user or a password",
+                    "Set GRAPH2IMAGE_NEO4J_USER and GRAPH2IMAGE_NEO4J_PASSWORD_FILE instead.",
+                )
             return self.store
         if "://" in self.data and not self.data.startswith("file://"):
             raise Graph2ImageError(

@@ -74,6 +74,12 @@ def test_an_unknown_setting_names_itself(tmp_path: Path, monkeypatch: pytest.Mon
         load_settings()
 
 
+def test_a_password_in_the_url_is_refused_before_anything_shows_it() -> None:
+    with pytest.raises(Graph2ImageError, match="holds a user or a password") as error:
+        _ = load_settings(store="neo4j://me:secret@host").store_url
+    assert "secret" not in str(error.value)
+
+
 def test_a_remote_data_root_needs_a_named_store() -> None:
     with pytest.raises(Graph2ImageError, match="remote"):
         _ = load_settings(data="memory://root").store_url
