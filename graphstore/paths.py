@@ -150,9 +150,9 @@ def _search(
             work = _look_back(graph, end, damping_factor, max_work, work, best, back)
             # Forward as far as the node that the way back begins at.
             at = end
-            for edge in back:
-                if edge >= 0:
-                    at = targets[edge]
+            for edge_back in back:
+                if edge_back >= 0:
+                    at = targets[edge_back]
             length, u = 0, at
             while u != source and best[at] > 0.0:
                 u = last[u]

@@ -142,8 +142,10 @@ def top_k_ppr(
         for first in chunks:
             part = slice(first, first + _CHUNK)
             own = offsets[first : first + _CHUNK + 1]
-            limits = (step_factor, epsilon, max_work or 0, tie_tolerance)
-            top_k(graph, arrays, buffers, seeds, weights, own, *limits, *(array[part] for array in top))
+            top_k(
+                *(graph, arrays, buffers, seeds, weights, own, step_factor, epsilon, max_work or 0, tie_tolerance),
+                *(top.nodes[part], top.scores[part], top.errors[part], top.proven[part], top.work[part]),
+            )
 
     workers = min(threads or len(os.sched_getaffinity(0)), max(1, -(-n_sources // _CHUNK)))
     with ThreadPoolExecutor(workers) as pool:

@@ -136,7 +136,7 @@ def push(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def tie_order(source_hash: int, node_hash: int) -> Any:
+def tie_order(source_hash: Any, node_hash: Any) -> Any:
     """A hash of both (the finalizer of splitmix64), uint64."""
     x = (np.uint64(source_hash) << np.uint64(32)) + np.uint64(node_hash) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
