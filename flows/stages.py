@@ -16,6 +16,7 @@ from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
 from graphstore.search import as_neo4j
+from graphstore.store import GraphStore
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
 
@@ -155,11 +156,16 @@ def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
     with settings.open_store() as store:
         report = load_source(store, DataRoot(settings.data), source, prune=prune)
-        if (neo4j := as_neo4j(store)) is not None:
-            from graphstore.neo4j_search import ensure_title_index
-
-            ensure_title_index(neo4j)
+        index_titles(store)
         return report
+
+
+def index_titles(store: GraphStore) -> None:
+    """Bring the title index up to date, on a store that has one."""
+    if (neo4j := as_neo4j(store)) is not None:
+        from graphstore.neo4j_search import ensure_title_index
+
+        ensure_title_index(neo4j)
 
 
 def embed(
