@@ -31,12 +31,10 @@ import pyarrow.compute as pc
 
 from graphstore.cypher import check_calls_on_ladybug, check_parameters, check_reads_only, with_row_limit
 from graphstore.schema import (
+    ARROW_TYPES,
     SYSTEM_LABELS,
     SYSTEM_RELATIONS,
     TYPE_NAMES,
-    GraphSchema,
-    LabelInfo,
-    RelationInfo,
     check_identifier,
     conform,
     new_properties,
@@ -48,8 +46,6 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINT_WAIT_S = 10.0
 _ENDS = ["from_id", "to_id"]
-
-_ARROW_TYPES = {name: arrow_type for arrow_type, name in TYPE_NAMES.items()}
 
 
 @dataclass
@@ -244,33 +240,13 @@ class LadybugStore(GraphStore):
     def relation_properties(self, type_: str) -> pa.Schema:
         return self._properties(check_identifier(type_, "relation type"))
 
-    def schema(self) -> GraphSchema:
-        kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}
-        labels = tuple(
-            LabelInfo(
-                name,
-                kinds.get(name, "system"),
-                self._count(f"MATCH (n:`{name}`) RETURN count(n) AS count"),
-                {field.name: TYPE_NAMES[field.type] for field in properties},
-            )
-            for name, properties in sorted(self.node_labels().items())
-        )
-        relations = tuple(
-            RelationInfo(type_, start, end, self._count(_count_of(type_, start, end)))
-            for type_, start, end in self.relation_types()
-        )
-        return GraphSchema(labels, relations)
-
-    def _count(self, cypher: str) -> int:
-        return int(self.read(cypher).column("count")[0].as_py())
-
     def _tables(self, kind: str) -> list[str]:
         tables = self.read("CALL show_tables() RETURN name, type").to_pylist()
         return sorted(row["name"] for row in tables if row["type"] == kind)
 
     def _properties(self, table: str) -> pa.Schema:
         rows = self.read(f"CALL table_info('{table}') RETURN *").to_pylist()
-        return pa.schema([(row["name"], _ARROW_TYPES[row["type"]]) for row in rows])
+        return pa.schema([(row["name"], ARROW_TYPES[row["type"]]) for row in rows])
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -375,10 +351,6 @@ class LadybugStore(GraphStore):
                 self.define_label(label, properties)
             for type_, (from_label, to_label) in SYSTEM_RELATIONS.items():
                 self.define_relation(type_, from_label, to_label, pa.schema([]))
-
-
-def _count_of(type_: str, from_label: str, to_label: str) -> str:
-    return f"MATCH (:`{from_label}`)-[r:`{type_}`]->(:`{to_label}`) RETURN count(r) AS count"
 
 
 def _set(variable: str, rows: pa.Table) -> str:

@@ -29,17 +29,15 @@ import pyarrow.compute as pc
 from graphstore.cypher import check_calls_on_neo4j, check_parameters, check_reads_only, with_row_limit
 from graphstore.neo4j_driver import MemoryLimitError, ReadOnlyError, connect, explain_errors, run_again
 from graphstore.neo4j_lock import WriteLock
-from graphstore.neo4j_values import batches, check_storable, to_table, typed
+from graphstore.neo4j_values import batches, check_storable, read_chunks, read_table, to_table
 from graphstore.schema import (
+    ARROW_TYPES,
     GRAPH_SCHEMA,
     RELATION_PROPERTY_TYPES,
     SYSTEM_LABELS,
     SYSTEM_RELATIONS,
     TYPE_NAMES,
     WRITE_LOCK,
-    GraphSchema,
-    LabelInfo,
-    RelationInfo,
     check_identifier,
     conform,
     new_properties,
@@ -55,8 +53,6 @@ _EACH = "UNWIND range(0, size($c0) - 1) AS i"
 #: Nodes whose properties, or relations, come in one record.
 _CHUNK_NODES = 5_000
 _UNKNOWN_NAMES = {"01N50": "label", "01N51": "relation type", "01N52": "property"}
-
-_ARROW_TYPES = {name: arrow_type for arrow_type, name in TYPE_NAMES.items()}
 
 
 class Neo4jStore(GraphStore):
@@ -130,7 +126,7 @@ class Neo4jStore(GraphStore):
                 )
 
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        return self._execute(_read_table, cypher, dict(parameters or {}))
+        return self._execute(read_table, cypher, dict(parameters or {}))
 
     def nodes(self, label: str, properties: Sequence[str]) -> pa.Table:
         schema = self.node_labels().get(check_identifier(label, "label"))
@@ -143,7 +139,7 @@ class Neo4jStore(GraphStore):
             f"RETURN {columns}"
         )
         wanted = pa.schema([schema.field(name) for name in properties])
-        return self._execute(_read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
+        return self._execute(read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
 
     def relations(self, type_: str, from_label: str, to_label: str, properties: Sequence[str] = ()) -> pa.Table:
         for name in (type_, from_label, to_label, *properties):
@@ -163,7 +159,7 @@ class Neo4jStore(GraphStore):
                 *((name, RELATION_PROPERTY_TYPES[name]) for name in properties),
             ]
         )
-        table = self._execute(_read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
+        table = self._execute(read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
         ends = []
         for column, label in (("from_", from_label), ("to_", to_label)):
             ids, numbers = self._numbered(label)
@@ -179,7 +175,7 @@ class Neo4jStore(GraphStore):
                 "RETURN [n IN part | n.id] AS ids, [n IN part | id(n)] AS numbers"
             )
             wanted = pa.schema([("ids", pa.string()), ("numbers", pa.int64())])
-            table = self._execute(_read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted).combine_chunks()
+            table = self._execute(read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted).combine_chunks()
             numbered = table["ids"].combine_chunks(), table["numbers"].combine_chunks()
             if self._lock is None:
                 return numbered
@@ -193,7 +189,7 @@ class Neo4jStore(GraphStore):
         ).to_pylist()
         return {
             row["name"]: pa.schema(
-                [(name, _ARROW_TYPES[type_]) for name, type_ in zip(row["properties"], row["types"], strict=True)]
+                [(name, ARROW_TYPES[type_]) for name, type_ in zip(row["properties"], row["types"], strict=True)]
             )
             for row in rows
         }
@@ -212,26 +208,6 @@ class Neo4jStore(GraphStore):
         )
         names = dict.fromkeys(name for properties in rows["properties"].to_pylist() for name in properties)
         return pa.schema([(name, RELATION_PROPERTY_TYPES[name]) for name in names])
-
-    def schema(self) -> GraphSchema:
-        kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}
-        labels = tuple(
-            LabelInfo(
-                name,
-                kinds.get(name, "system"),
-                self._count(f"MATCH (n:`{name}`) RETURN count(n) AS count"),
-                {field.name: TYPE_NAMES[field.type] for field in properties},
-            )
-            for name, properties in self.node_labels().items()
-        )
-        relations = tuple(
-            RelationInfo(*key, self._count("MATCH (:`{1}`)-[r:`{0}`]->(:`{2}`) RETURN count(r) AS count".format(*key)))
-            for key in self.relation_types()
-        )
-        return GraphSchema(labels, relations)
-
-    def _count(self, cypher: str) -> int:
-        return int(self.read(cypher)["count"][0].as_py())
 
     def _is_there(self) -> bool:
         return bool(self.read(f"MATCH (s:{GRAPH_SCHEMA}) RETURN s.id AS id LIMIT 1").num_rows)
@@ -445,27 +421,6 @@ class Neo4jStore(GraphStore):
 
 def _run(transaction: neo4j.Transaction, cypher: str, parameters: dict[str, Any]) -> None:
     transaction.run(cypher, parameters).consume()
-
-
-def _read_table(transaction: neo4j.Transaction, cypher: str, parameters: dict[str, Any]) -> pa.Table:
-    result = transaction.run(cypher, parameters)
-    return to_table(result.keys(), (record.values() for record in result))
-
-
-def _read_chunks(
-    transaction: neo4j.Transaction,
-    cypher: str,
-    parameters: dict[str, Any],
-    schema: pa.Schema,
-) -> pa.Table:
-    """A table of which each record is a part: a list of values per column."""
-    parts = [
-        pa.record_batch(
-            [typed(values, field.type) for values, field in zip(record, schema, strict=True)], schema=schema
-        )
-        for record in transaction.run(cypher, parameters)
-    ]
-    return pa.Table.from_batches(parts, schema)
 
 
 def _values(names: Sequence[str], first: int = 0) -> str:

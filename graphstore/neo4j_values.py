@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import neo4j
 import neo4j.graph
 import neo4j.time
 import pyarrow as pa
@@ -56,11 +57,33 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def typed(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
+def _typed(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
     """Values of one property, or lists of them, in the type that the schema gives it."""
     if pa.types.is_temporal(type_) or (pa.types.is_list(type_) and pa.types.is_temporal(type_.value_type)):
         values = [_plain(value) for value in values]
     return pa.array(values, type_)
+
+
+def read_table(transaction: neo4j.Transaction, cypher: str, parameters: dict[str, Any]) -> pa.Table:
+    """What a query answers, as `to_table` has it."""
+    result = transaction.run(cypher, parameters)
+    return to_table(result.keys(), (record.values() for record in result))
+
+
+def read_chunks(
+    transaction: neo4j.Transaction,
+    cypher: str,
+    parameters: dict[str, Any],
+    schema: pa.Schema,
+) -> pa.Table:
+    """A table of which each record is a part: a list of values per column."""
+    parts = [
+        pa.record_batch(
+            [_typed(values, field.type) for values, field in zip(record, schema, strict=True)], schema=schema
+        )
+        for record in transaction.run(cypher, parameters)
+    ]
+    return pa.Table.from_batches(parts, schema)
 
 
 def batches(rows: pa.Table) -> Iterator[pa.Table]:

@@ -127,6 +127,7 @@ TYPE_NAMES: dict[pa.DataType, str] = {
     _TIMESTAMP: "TIMESTAMP",
 }
 TYPE_NAMES |= {pa.list_(arrow_type): f"{name}[]" for arrow_type, name in TYPE_NAMES.items()}
+ARROW_TYPES = {name: arrow_type for arrow_type, name in TYPE_NAMES.items()}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
-from graphstore.schema import LOADED_SOURCE, OPT_OUT, GraphSchema
+from graphstore.schema import LOADED_SOURCE, OPT_OUT, TYPE_NAMES, GraphSchema, LabelInfo, RelationInfo
 from ingest.datasets import digest
 from ingest.errors import Graph2ImageError
 
@@ -136,6 +136,24 @@ class GraphStore(Protocol):
 
     def schema(self) -> GraphSchema:
         """Labels with counts and properties, relation types with end points and counts."""
+        kinds = {label: kind for kind in ("item", "entity") for label in self.labels_of_kind(kind)}
+        labels = tuple(
+            LabelInfo(
+                name,
+                kinds.get(name, "system"),
+                self._count(f"MATCH (n:`{name}`) RETURN count(n) AS count"),
+                {field.name: TYPE_NAMES[field.type] for field in properties},
+            )
+            for name, properties in sorted(self.node_labels().items())
+        )
+        relations = tuple(
+            RelationInfo(*key, self._count("MATCH (:`{1}`)-[r:`{0}`]->(:`{2}`) RETURN count(r) AS count".format(*key)))
+            for key in self.relation_types()
+        )
+        return GraphSchema(labels, relations)
+
+    def _count(self, cypher: str) -> int:
+        return int(self.read(cypher)["count"][0].as_py())
 
     def close(self) -> None:
         """Release the database; the store cannot be used after that."""
