@@ -27,7 +27,8 @@ import numpy.typing as npt
 from numba import njit
 
 from graphstore.projection import Projection
-from graphstore.push import FANOUT, Graph, Hubs
+from graphstore.push import Graph, Hubs
+from graphstore.selection import FANOUT
 from graphstore.walks import COLUMNS, as_graph, spread
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -121,7 +122,9 @@ def hub_vectors(
     padded[: len(items)] = items[order]
     place_of = np.full(len(edges), -1, np.int32)
     place_of[items[order]] = np.arange(len(items))
-    vectors = np.zeros((n_groups * FANOUT, len(nodes), FANOUT), np.float32)
+    # Not np.zeros: numpy asks for huge pages for the one only, and these are read here and there.
+    vectors = np.empty((n_groups * FANOUT, len(nodes), FANOUT), np.float32)
+    vectors[:] = 0.0
     for block in range(n_groups * FANOUT):
         part = order[block * FANOUT : (block + 1) * FANOUT]
         vectors[block, :, : len(part)] = (through @ stops[:, part]) * (1.0 - 2.0**-23)

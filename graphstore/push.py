@@ -1,19 +1,11 @@
-"""The compiled part of `ppr`: forward push from one personalization, refined until its best k are proven.
+"""The push of `ppr`: what its kernels work on, and the spreading of residuals.
 
 `state[v]` has all that a visit needs side by side, in half a cache line: the residual; the degree, infinite for a node
 that is never pushed (a hub of `hubs`, or a node without edges); the score; and the degree again, -1 for a node that is
 no item or may not be a neighbor. A node has been touched if its residual or its score is not 0.
 
-What is left in the residuals `r` is worth `sum_u r[u] ppr_u(v)` to node `v`, `ppr_u` being the scores of a walk from
-`u`. The first term of that walk, stopping right away, is added to the score. So what a score lacks at most is, `a`
-being the damping factor:
-
-- `a * sum_u r[u]`, because all that goes on is at most everything, and
-- `a * d[v] * max_u r[u] / d[u]`, if weights are symmetric: the walk is reversible then, for every number `t` of steps
-  `d[u] P^t(u, v) = d[v] P^t(v, u)`, and so `sum_u r[u] P^t(u, v) = d[v] sum_u (r[u] / d[u]) P^t(v, u)`, a mean of the
-  ratios. A guest has edges that do not lead back, but no residual after its first push: nothing leads to it.
-
-A hub's residual `q[h]` is worth `q[h] * ppr_h(v)`, which `hubs` has computed before, but for its stated error.
+`selection.top_k` has this compiled in, and numba looks at that file only to tell whether what it has kept is current:
+after a change here, save that file too.
 """
 
 from __future__ import annotations
@@ -27,14 +19,6 @@ from numba import njit
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
-
-#: Each refinement goes down to this part of the residual per degree.
-_REFINEMENT = 1 / 16
-#: A residual of this much in all is rounding: it is refined no further.
-_DUST = 1e-13
-_FLOAT32 = 2.0**-22
-#: Items in a block, and blocks in a group: as float32, one cache line.
-FANOUT = 16
 
 
 class Graph(NamedTuple):
@@ -65,13 +49,15 @@ class Hubs(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What one thread works in: `state` [n_nodes, 4], residuals and scores zero between sources; others [n_nodes]."""
+    """What one thread works in: `state` [n_nodes, 4], residuals and scores zero between sources; the others scratch."""
 
     state: _Floats
     taken: _Floats
     value: _Floats
     touched: _Indices
     frontiers: _Indices
+    blocks: _Floats
+    groups: _Floats
 
 
 def make_buffers(graph: Graph, hubs: Hubs) -> Buffers:
@@ -81,7 +67,9 @@ def make_buffers(graph: Graph, hubs: Hubs) -> Buffers:
     state[:, 1] = np.where((graph.degrees == 0) | (hubs.number_of >= 0), np.inf, graph.degrees)
     state[:, 3] = np.where(graph.is_neighbor, graph.degrees, -1.0)
     taken, value = np.empty(n_nodes), np.empty(n_nodes)
-    return Buffers(state, taken, value, np.empty(n_nodes, np.int32), np.empty((2, n_nodes), np.int32))
+    blocks, groups = np.empty((3, len(hubs.vectors))), np.empty((3, len(hubs.block_max)))
+    touched, frontiers = np.empty(n_nodes, np.int32), np.empty((2, n_nodes), np.int32)
+    return Buffers(state, taken, value, touched, frontiers, blocks, groups)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -99,7 +87,7 @@ def push(
     In rounds: all residuals of a round are taken before any is spread, so nodes in the same position fare the same.
     """
     offsets, targets, weights, degrees = graph[:4]
-    state, taken, _, touched, frontiers = buffers
+    state, taken, _, touched, frontiers = buffers[:5]
     work, side = 0, 0
     while n_frontier > 0:
         frontier, coming = frontiers[side], frontiers[1 - side]
@@ -133,316 +121,3 @@ def push(
                     n_coming += 1
         n_frontier, side = n_coming, 1 - side
     return n_touched, work, True
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def tie_order(source_hash: Any, node_hash: Any) -> Any:
-    """A hash of both (the finalizer of splitmix64), uint64."""
-    x = (np.uint64(source_hash) << np.uint64(32)) + np.uint64(node_hash) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _is_excluded(groups: _Indices, seeds: _Indices, v: int) -> bool:
-    for seed in seeds:  # noqa: SIM110
-        if v == seed or groups[v] == groups[seed]:
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _insert(
-    v: int, value: float, tie: Any, found: int, nodes: _Indices, scores: _Floats, ties: npt.NDArray[np.uint64]
-) -> int:
-    """Insert into the best so far, which are sorted; returns the node that does not stay (-1 if all do)."""
-    k = len(nodes)
-    rounded, place = np.float32(value), found
-    while place > 0 and (
-        rounded > np.float32(scores[place - 1]) or (rounded == np.float32(scores[place - 1]) and tie < ties[place - 1])
-    ):
-        place -= 1
-    if place == k:
-        return v
-    out = nodes[k - 1] if found == k else -1
-    for j in range(min(found, k - 1), place, -1):
-        nodes[j], scores[j], ties[j] = nodes[j - 1], scores[j - 1], ties[j - 1]
-    nodes[place], scores[place], ties[place] = v, value, tie
-    return out
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _drop_small(hubs: Hubs, state: _Floats, hub_nodes: _Indices, n_hubs: int, part: float) -> tuple[int, float]:
-    """Keep the hubs that matter, most worth first; returns how many, and what any item can have of the others."""
-    worth = np.empty(n_hubs)
-    for j in range(n_hubs):
-        worth[j] = state[hub_nodes[j], 0] * hubs.max[hubs.number_of[hub_nodes[j]]]
-    for j in range(1, n_hubs):
-        moved, node, place = worth[j], hub_nodes[j], j
-        while place > 0 and worth[place - 1] < moved:
-            worth[place], hub_nodes[place] = worth[place - 1], hub_nodes[place - 1]
-            place -= 1
-        worth[place], hub_nodes[place] = moved, node
-    dropped, kept = 0.0, n_hubs
-    while kept > 0 and dropped + worth[kept - 1] <= part * worth[0]:
-        kept -= 1
-        dropped += worth[kept]
-    return kept, dropped
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _mix(hubs: Hubs, state: _Floats, hub_nodes: _Indices, rows: npt.NDArray[np.float32], out: _Floats) -> None:
-    """The mixture of 16 values by the hubs' residuals: `rows` is [n_hubs, 16]."""
-    out[:] = 0.0
-    for h in hub_nodes:
-        residual, row = state[h, 0], rows[hubs.number_of[h]]
-        for i in range(FANOUT):
-            out[i] += residual * row[i]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _select_mixed(
-    graph: Graph,
-    hubs: Hubs,
-    buffers: Buffers,
-    n_touched: int,
-    n_hubs: int,
-    seeds: _Indices,
-    source_hash: Any,
-    flat: float,
-    slope: float,
-    nodes: _Indices,
-    scores: _Floats,
-    ties: npt.NDArray[np.uint64],
-) -> tuple[int, float]:
-    """Add what the hubs are worth: write the best of all items, of which `scores` has the best without the hubs.
-
-    Returns how many there are, and what any other can have at most, but for what items that are not touched may lack.
-    """
-    state, _, value, touched, frontiers = buffers
-    hub_nodes, k, degrees = frontiers[0, :n_hubs], len(nodes), graph.degrees
-    n_blocks, n_groups = len(hubs.vectors), len(hubs.block_max)
-    # Of the touched items in each block and in each group of blocks: the largest value, and the largest lack.
-    block_value, block_lack = np.zeros(n_blocks), np.zeros(n_blocks)
-    group_value, group_lack = np.zeros(n_groups), np.zeros(n_groups)
-    for i in range(n_touched):
-        v = touched[i]
-        if state[v, 3] >= 0.0:
-            block = hubs.place_of[v] // FANOUT
-            block_value[block] = max(block_value[block], value[v])
-            block_lack[block] = max(block_lack[block], min(flat, slope * degrees[v]))
-            group = block // FANOUT
-            group_value[group] = max(group_value[group], block_value[block])
-            group_lack[group] = max(group_lack[group], block_lack[block])
-    bounds = group_value.copy()
-    for h in hub_nodes:
-        residual, row_of_h = state[h, 0], hubs.group_max[hubs.number_of[h]]
-        for group in range(n_groups):
-            bounds[group] += residual * row_of_h[group]
-
-    floor = np.float32(scores[k - 1] * (1.0 - _FLOAT32))
-    nodes[:], scores[:] = -1, 0.0
-    found, other, level = 0, 0.0, 0.0
-    for group in range(n_groups):
-        level = max(level, bounds[group])
-    block_bounds, row = np.empty(FANOUT), np.empty(FANOUT)
-    # From the most promising groups down, until none that is left can have one of the best.
-    while level > 0.0:
-        level = level * 0.7 if np.float32(level) >= floor and level > _DUST else 0.0
-        for group in range(n_groups):
-            if bounds[group] <= max(level, 0.0) or np.float32(bounds[group]) < floor:
-                continue
-            bounds[group] = -1.0
-            _mix(hubs, state, hub_nodes, hubs.block_max[group], block_bounds)
-            for block in range(group * FANOUT, min(n_blocks, (group + 1) * FANOUT)):
-                bound = block_bounds[block % FANOUT] + block_value[block]
-                if bound <= 0.0 or np.float32(bound) < floor:
-                    other = max(other, bound + block_lack[block])
-                    continue
-                _mix(hubs, state, hub_nodes, hubs.vectors[block], row)
-                for place in range(block * FANOUT, (block + 1) * FANOUT):
-                    v = hubs.nodes[place]
-                    if v < 0:
-                        continue
-                    worth, lack = row[place % FANOUT], 0.0
-                    if state[v, 0] > 0.0 or state[v, 2] > 0.0:
-                        worth += value[v]
-                        lack = min(flat, slope * degrees[v])
-                    if worth <= 0.0 or np.float32(worth) < floor:
-                        other = max(other, worth + lack)
-                        continue
-                    if _is_excluded(graph.groups, seeds, v):
-                        continue
-                    value[v] = worth
-                    out = _insert(v, worth, tie_order(source_hash, graph.id_hashes[v]), found, nodes, scores, ties)
-                    if out < 0:
-                        found += 1
-                    else:
-                        other = max(other, value[out] + min(flat, slope * degrees[out]))
-            if found == k:
-                floor = max(floor, np.float32(scores[k - 1]))
-    for group in range(n_groups):
-        if bounds[group] > 0.0:
-            other = max(other, bounds[group] + group_lack[group])
-    return found, other
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _select(
-    graph: Graph,
-    hubs: Hubs,
-    buffers: Buffers,
-    n_touched: int,
-    seeds: _Indices,
-    damping_factor: float,
-    tie_tolerance: float,
-    nodes: _Indices,
-    scores: _Floats,
-    ties: npt.NDArray[np.uint64],
-) -> tuple[float, float, bool]:
-    """Write the best so far; returns how much a score may lack, the residual left, and whether the set is proven."""
-    degrees = graph.degrees
-    state, _, value, touched, frontiers = buffers
-    k = len(nodes)
-    # What is left: in ordinary nodes, and in hubs, whose numbers go into a frontier that is not in use.
-    left, ratio, in_hubs, n_hubs, is_closed = 0.0, 0.0, 0.0, 0, True
-    hub_nodes = frontiers[0]
-    for i in range(n_touched):
-        u = touched[i]
-        if state[u, 0] > 0.0:
-            if state[u, 1] < np.inf:
-                left += state[u, 0]
-                ratio = max(ratio, state[u, 0] / state[u, 1])
-                is_closed = is_closed and state[u, 2] > 0.0
-            elif degrees[u] > 0.0:
-                in_hubs += state[u, 0]
-                hub_nodes[n_hubs] = u
-                n_hubs += 1
-    is_closed = is_closed and n_hubs == 0
-    source_hash, is_reversible = np.uint64(0), graph.is_symmetric
-    for seed in seeds:
-        source_hash = source_hash ^ np.uint64(graph.id_hashes[seed])
-        # A guest that was not pushed, because of the limit of work.
-        is_reversible = is_reversible and (state[seed, 2] > 0.0 or state[seed, 1] == np.inf)
-    # The error of any node is at most `flat`, and at most `slope` times its degree; and what hubs add.
-    flat = damping_factor * left
-    slope = damping_factor * ratio if is_reversible else np.inf
-    from_hubs = in_hubs * hubs.error
-    if n_hubs > 0:
-        n_hubs, dropped = _drop_small(hubs, state, hub_nodes, n_hubs, 0.01 * tie_tolerance)
-        from_hubs += dropped
-
-    nodes[:], scores[:] = -1, 0.0
-    found, other, floor = 0, 0.0, np.float32(0.0)
-    # What is known of each without the hubs; the k-th of these is a floor that the best of all cannot be below.
-    for i in range(n_touched):
-        v = touched[i]
-        worth = state[v, 2]
-        if state[v, 1] < np.inf:
-            worth += (1.0 - damping_factor) * state[v, 0]
-        elif degrees[v] == 0.0:
-            worth += state[v, 0]
-        value[v] = worth
-        if state[v, 3] < 0.0:
-            continue
-        # Most are passed over here: a call with this many arrays costs more than the rest.
-        if np.float32(worth) < floor:
-            other = max(other, worth + min(flat, slope * state[v, 3]))
-            continue
-        if _is_excluded(graph.groups, seeds, v):
-            continue
-        out = _insert(v, worth, tie_order(source_hash, graph.id_hashes[v]), found, nodes, scores, ties)
-        if out < 0:
-            found += 1
-        else:
-            other = max(other, value[out] + min(flat, slope * degrees[out]))
-        if found == k:
-            floor = np.float32(scores[k - 1])
-
-    if n_hubs > 0:
-        found, other = _select_mixed(
-            graph, hubs, buffers, n_touched, n_hubs, seeds, source_hash, flat, slope, nodes, scores, ties
-        )
-    # Items that nothing has touched: the one with the largest degree lacks most.
-    unseen = 0.0
-    if not is_closed:
-        unseen = flat
-        if is_reversible:
-            for v in graph.by_degree:
-                if state[v, 0] == 0.0 and state[v, 2] == 0.0:
-                    unseen = min(flat, slope * degrees[v])
-                    break
-    largest = 0.0
-    for i in range(found):
-        largest = max(largest, degrees[nodes[i]])
-    error = min(flat, slope * largest) if found > 0 else unseen
-    if n_hubs > 0:
-        # The vectors of the hubs are rounded down to float32.
-        error += from_hubs + _FLOAT32 * scores[0]
-        other = (other + unseen) * (1.0 + _FLOAT32) + from_hubs
-    # With fewer than k, all that has any score is there, if what lies beneath the precision counts as none.
-    threshold = scores[k - 1] * (1.0 + tie_tolerance) if found == k else from_hubs + unseen * (left < _DUST)
-    return error, left, max(other, unseen) <= threshold
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def top_k(
-    graph: Graph,
-    hubs: Hubs,
-    buffers: Buffers,
-    seeds: _Indices,
-    seed_weights: _Floats,
-    seed_offsets: npt.NDArray[np.int64],
-    damping_factor: float,
-    epsilon: float,
-    max_work: int,
-    tie_tolerance: float,
-    nodes: _Indices,
-    scores: _Floats,
-    errors: _Floats,
-    proven: _Bools,
-    work: npt.NDArray[np.int64],
-) -> None:
-    """For each row, the best of the personalization `seed_offsets[row]:seed_offsets[row + 1]`.
-
-    With `max_work` 0 the push ends at `epsilon`; else it is refined until the set is proven or has cost that much.
-    """
-    state, _, _, touched, frontiers = buffers
-    ties = np.empty(nodes.shape[1], np.uint64)
-    limit = max_work if max_work > 0 else np.int64(2) ** 62
-    for row in range(len(nodes)):
-        own = seeds[seed_offsets[row] : seed_offsets[row + 1]]
-        n_touched, n_frontier = 0, 0
-        for i in range(len(own)):
-            u = own[i]
-            state[u, 0] = seed_weights[seed_offsets[row] + i]
-            touched[n_touched] = u
-            n_touched += 1
-            if state[u, 1] < np.inf:
-                frontiers[0, n_frontier] = u
-                n_frontier += 1
-        level = epsilon
-        while True:
-            n_touched, visited, is_done = push(
-                graph, buffers, n_touched, n_frontier, damping_factor, level, limit - work[row]
-            )
-            work[row] += visited
-            errors[row], left, proven[row] = _select(
-                graph, hubs, buffers, n_touched, own, damping_factor, tie_tolerance, nodes[row], scores[row], ties
-            )
-            if proven[row] or max_work == 0 or not is_done or left < _DUST:
-                break
-            # With an error that is a tie, no other item is better: there is no need to go beyond.
-            enough = tie_tolerance * scores[row, -1] / errors[row] if errors[row] > 0.0 else 1.0
-            n_frontier = 0
-            while n_frontier == 0:
-                level *= max(_REFINEMENT, min(enough, 0.5))
-                for i in range(n_touched):
-                    u = touched[i]
-                    if state[u, 0] > 0.0 and state[u, 0] >= level * state[u, 1]:
-                        frontiers[0, n_frontier] = u
-                        n_frontier += 1
-        for i in range(n_touched):
-            u = touched[i]
-            state[u, 0] = state[u, 2] = 0.0

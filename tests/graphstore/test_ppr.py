@@ -275,7 +275,7 @@ def test_a_new_process_does_not_compile_again() -> None:
     code = (
         "import time, numpy as np\n"
         "from graphstore.ppr import top_k_ppr\n"
-        "from graphstore.push import top_k\n"
+        "from graphstore.selection import top_k\n"
         "from graphs import make_projection\n"
         "top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)\n"
         "assert top_k.stats.cache_hits and not top_k.stats.cache_misses, top_k.stats\n"
