@@ -12,8 +12,8 @@ FOCS 2006: every node has a score and a residual, at first 1 at the source; push
 
 - The work for one source is at most `max(n / d) / (epsilon * (1 - damping_factor))` edge visits, `n` being the number
   of a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
-- Scores are never above the true ones, and the result states by how much they may be too low (proof in
-  `selection`): by `damping_factor * epsilon * d[v]` where weights are symmetric, and by all residuals together if that is less.
+- Scores are never above the true ones, and the result states by how much they may be too low (proof in `selection`): by
+  `damping_factor * epsilon * d[v]` where weights are symmetric, and by all residuals together if that is less.
 - With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be
   among the best `k` of the source: the set is proven. Or until the limit; the result says which.
 - `hubs.hub_vectors`, computed once for a projection, take the hubs out of the work of a source.
