@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ingest.datasets import DataRoot, digest
+from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
 from model import taef2
 from model.config import AutoencoderConfig
@@ -137,7 +138,7 @@ def train_autoencoder(squares: npt.NDArray[np.uint8], config: AutoencoderConfig,
         mirrored = draw.random(config.batch_size) < 0.5
         batch[mirrored] = batch[mirrored, :, ::-1]
         pixels = to_pixels(batch).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_autocast():
             decoded = model.decoder(model.encoder(pixels))
         loss = F.mse_loss(decoded.float(), pixels)
         optimizer.zero_grad()

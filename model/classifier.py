@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ingest.datasets import DataRoot, digest
+from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
 from model.latents import load_squares
 
@@ -208,7 +209,7 @@ def _train(
         left, top = torch.randint(0, 9, (2,), generator=generator).tolist()
         padded = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
         pictures = padded[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with bf16_autocast():
             outputs = model(pictures.contiguous(memory_format=torch.channels_last))
         losses = [
             F.cross_entropy(output.float(), classes[batch, index], label_smoothing=0.1)

@@ -93,7 +93,7 @@ class OptimizationConfig(_Section):
 
     `text_dropout`, `graph_dropout` and `joint_dropout` are the shares of samples that are trained without text, without
     graph, and without either, so that every branch of the guidance formula is learned. A checkpoint to resume from is
-    kept every `checkpoint_every` steps.
+    kept every `checkpoint_every` steps. A processor without bf16 of its own computes in fp32 whatever `precision` says.
     """
 
     steps: int = Field(ge=1)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ingest.datasets import DataRoot
+from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
 from model.config import OptimizationConfig
 from model.dataset import TrainingArrays, TrainingItems
@@ -130,7 +131,7 @@ class Trainer:
         v_prediction = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(batch.latents, noise, timesteps) if v_prediction else noise
 
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+        with bf16_autocast(enabled=config.precision == "bf16"):
             graph = self.graph_encoder(batch.input_ids, batch.neighbor_embeds, batch.neighbor_mask)
             condition = torch.cat([batch.text_hidden, graph], dim=1)
             noisy = noisy.contiguous(memory_format=torch.channels_last)

@@ -31,6 +31,7 @@ from ingest.encoders.checkpoint import publish_encoder
 from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
 from ingest.encoders.pictures import try_pictures
 from ingest.encoders.pixels import PixelGeometry
+from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
             order = torch.randperm(len(texts), generator=generator)
         batch, order = order[:batch_size], order[batch_size:]
         views = torch.cat([_random_view(images[batch], config.smallest_crop, generator) for _ in range(2)])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with bf16_autocast():
             image_features = model.encode_image(views.contiguous(memory_format=torch.channels_last))
             # A text that several items of the batch have is encoded once.
             distinct, position = torch.unique(text_ids[batch], return_inverse=True)

@@ -22,6 +22,7 @@ from ingest.datasets import DataRoot, embedding_schema
 from ingest.encoders.checkpoint import Encoder
 from ingest.encoders.identity import Precision
 from ingest.encoders.pictures import try_pictures
+from ingest.encoders.precision import cpu_has_bf16
 from ingest.errors import Graph2ImageError
 
 #: Rows per file: what a killed run loses, beside a shard that is just being written.
@@ -59,8 +60,7 @@ def choose_precision(device: torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
-        instructions = torch.cpu.get_capabilities()
-        return "bf16" if instructions.get("avx512_bf16") or instructions.get("amx_bf16") else "fp32"
+        return "bf16" if cpu_has_bf16() else "fp32"
     return "fp32"
 
 
