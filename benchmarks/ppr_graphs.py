@@ -52,7 +52,7 @@ def art(n: int = 310_000, seed: int = 0) -> Projection:
     """
     rng = np.random.default_rng(seed)
     parts, first = [], n
-    for entities, exponent, links in ((35_000, 0.9, 1), (60, 0.95, 1), (180, 1.0, 1), (40, 1.0, 1), (9_000, 1.0, 2)):
+    for entities, exponent, links in ((35_000, 0.9, 1), (60, 0.95, 1), (180, 1.0, 1), (18, 1.0, 1), (9_000, 1.0, 2)):
         popularity = (np.arange(entities) + 2.0) ** -exponent
         drawn = rng.choice(entities, n * links, p=popularity / popularity.sum())
         pairs = np.unique(np.repeat(np.arange(n), links) * entities + drawn)
