@@ -145,7 +145,7 @@ def _explain_errors() -> Iterator[None]:
             raise Graph2ImageError(
                 "the query was stopped at its time limit", "Narrow it, or raise the limit."
             ) from error
-        if "read-only transaction" in message or "read-only mode" in message.lower():
+        if re.search("read-only (transaction|mode|database)", message, re.IGNORECASE):
             raise Graph2ImageError("the query tried to write: queries only read the graph") from error
         if "No space left" in message:
             raise Graph2ImageError(
