@@ -87,7 +87,8 @@ def test_guidance_is_the_formula(prediction_type: str, scales: tuple[float, list
     expected = guided_by_the_formula(
         pipeline, text_scale, list(zip(neighbor_sets()[:count], MASKS[:count], graph_scales, strict=True))
     )
-    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=1e-4)
+    # Batched otherwise, and guidance enlarges rounding.
+    torch.testing.assert_close(latents, expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
