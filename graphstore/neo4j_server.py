@@ -24,18 +24,17 @@ from pathlib import Path
 
 import psutil
 
+from graphstore.neo4j_config import HOST, configuration, write_configuration
 from graphstore.neo4j_jars import GDS_VERSION, NEO4J_VERSION, jar_folder, java
 from graphstore.neo4j_log import StartLog
 from ingest.errors import Graph2ImageError
 
-HOST = "127.0.0.1"
 DEFAULT_PORT = 7687
 USER = "neo4j"
 
 _STATE = "server.json"
 _MAIN = "org.neo4j.server.Neo4jCommunity"
 _SIZE = re.compile(r"\d+[kmgKMG]")
-_SETTING = re.compile(r"[a-z][A-Za-z0-9_.]*")
 
 _JVM_FLAGS = (
     "-XX:+UseG1GC",
@@ -148,12 +147,12 @@ def start(
     with _locked(home):
         if running := _running(home):
             return running
-        configuration = _configuration(jars, port, page_cache, settings or {})
+        settled = configuration(jars, port, page_cache, settings or {})
         command = _command(binary, jars, heap, java_flags)
         if end_with_parent and (launcher := shutil.which("setpriv")):
             command = [launcher, "--pdeathsig", "TERM", *command]
         _refuse_taken_port(port)
-        _write_configuration(home, configuration)
+        write_configuration(home, settled)
         _set_password(home, binary, jars)
         return _launch(home, command, port, wait_s)
 
@@ -235,7 +234,7 @@ def admin(home: Path, *arguments: str, heap: str | None = None) -> str:
                 f"Stop it first: graph2image neo4j stop --home {home}",
             )
         if not (home / "conf" / "neo4j.conf").exists():
-            _write_configuration(home, _configuration(jars, DEFAULT_PORT, default_page_cache(), {}))
+            write_configuration(home, configuration(jars, DEFAULT_PORT, default_page_cache(), {}))
         return _admin(home, binary, jars, heap, arguments)
 
 
@@ -396,40 +395,6 @@ def _size(what: str, value: str) -> str:
     if not _SIZE.fullmatch(value):
         raise Graph2ImageError(f"{what} {value!r} is not a size", "Such as 2g or 512m.")
     return value
-
-
-def _configuration(jars: Path, port: int, page_cache: str, settings: Mapping[str, str]) -> dict[str, str]:
-    private = {
-        "server.default_listen_address": HOST,
-        "server.bolt.listen_address": f"{HOST}:{port}",
-        "server.bolt.advertised_address": f"{HOST}:{port}",
-        "server.http.enabled": "false",
-        "server.https.enabled": "false",
-        "server.directories.plugins": str(jars / "plugins"),
-        "dbms.security.auth_enabled": "true",
-        "dbms.security.allow_csv_import_from_file_urls": "false",
-        "dbms.usage_report.enabled": "false",
-    }
-    defaults = {
-        "server.memory.pagecache.size": page_cache,
-        "dbms.security.procedures.unrestricted": "gds.*",
-        "db.logs.query.enabled": "OFF",
-        "db.tx_log.preallocate": "false",
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",
-    }
-    for key, value in settings.items():
-        if key in private:
-            raise Graph2ImageError(f"setting {key} is not to be changed", "It keeps the server private to you.")
-        if not _SETTING.fullmatch(key) or not value.isprintable():
-            raise Graph2ImageError(f"{key}={value} is not a Neo4j setting", "Such as db.checkpoint.interval.time=5m.")
-    return private | defaults | dict(settings)
-
-
-def _write_configuration(home: Path, configuration: Mapping[str, str]) -> None:
-    for name in ("conf", "import"):
-        (home / name).mkdir(exist_ok=True)
-    lines = ["{}={}\n".format(key, value.replace("\\", "\\\\")) for key, value in configuration.items()]
-    (home / "conf" / "neo4j.conf").write_text("".join(lines))
 
 
 def _set_password(home: Path, binary: Path, jars: Path) -> None:

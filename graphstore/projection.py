@@ -17,7 +17,7 @@ factors counts it. So a test item can be a source, and no walk ever reaches or p
 
 What does not depend on the weights is a `BaseGraph`, which `projectioncache` keeps; a projection of it with other
 weights, types or directions costs a few passes over its edges. Memory: an edge takes 9 bytes (target, type, weight); a
-node takes 25, and its id. `docs/sampling.md` has what the peak was measured at.
+node takes 25, and its id.
 """
 
 from __future__ import annotations
