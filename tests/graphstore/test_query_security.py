@@ -56,8 +56,11 @@ def _password(server: ServerInfo) -> str:
 
 
 def _state(store: GraphStore) -> list[object]:
-    counts = "MATCH (n) RETURN count(n) AS count UNION ALL MATCH ()-[r]->() RETURN count(r) AS count"
-    return [*store.read(counts)["count"].to_pylist(), *sorted(store.nodes("Artist", ["name"])["name"].to_pylist())]
+    counts = ("MATCH (n) RETURN count(n) AS count", "MATCH ()-[r]->() RETURN count(r) AS count")
+    return [
+        *(store.read(count)["count"][0].as_py() for count in counts),
+        *sorted(store.nodes("Artist", ["name"])["name"].to_pylist()),
+    ]
 
 
 WRITES = [
