@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ingest.datasets import DataRoot, digest
 from ingest.errors import Graph2ImageError
 from model.latents import read_latents
-from model.text import encode_texts
+from model.text import TextEncoders
 
 logger = logging.getLogger(__name__)
 
@@ -185,12 +185,12 @@ def build_arrays(
 
     texts = dict.fromkeys(["", *items.texts])
     position = {text: index for index, text in enumerate(texts)}
-    input_ids, text_hidden = encode_texts(text_encoder, tokenizer, list(texts))
+    encoded = TextEncoders(text_encoder, tokenizer).encode(list(texts))
     return TrainingArrays(
         read_latents(data, latents, items.image_hashes),
         torch.tensor([position[text] for text in items.texts]),
-        input_ids.cpu(),
-        text_hidden.half().cpu(),
+        encoded.input_ids.cpu(),
+        encoded.hidden.half().cpu(),
         neighbor_index,
         torch.cat([embeddings, embeddings.new_zeros(1, embeddings.shape[1])]),
     )

@@ -4,9 +4,15 @@ Each neighbor embedding becomes `tokens_per_neighbor` tokens. A CLIP-text-like t
 causal self-attention in every layer and, in every `cross_attention_freq`-th one, cross-attention to the neighbor
 tokens. Its layers carry a CLIP text model's weights at the start, so the queries mean something from the first step.
 The output has one graph token per prompt token; the UNet sees them beside the text tokens.
+
+Beyond the paper, and off unless asked for: neighbors known by their texts too, or by their texts only; neighbors that
+weigh more than others; and, for heterogeneous graphs, an embedding of the relation that a neighbor was reached by.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +42,10 @@ class NeighborProjection(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
 
     def forward(self, neighbor_embeds: Tensor) -> Tensor:
-        """Map `(batch, neighbors, neighbor_dim)` to `(batch, neighbors * tokens_per_neighbor, hidden_size)`."""
-        tokens: Tensor = self.proj(neighbor_embeds)
-        batch, neighbors, _ = tokens.shape
-        tokens = self.norm(tokens.view(batch, neighbors, -1, self.norm.normalized_shape[0]))
-        return tokens.flatten(1, 2)
+        """Map `(batch, neighbors, neighbor_dim)` to `(batch, neighbors, tokens_per_neighbor, hidden_size)`."""
+        split = self.proj(neighbor_embeds).unflatten(-1, (-1, self.norm.normalized_shape[0]))
+        tokens: Tensor = self.norm(split)
+        return tokens
 
 
 class Attention(nn.Module):
@@ -112,7 +117,7 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Parameters
     ----------
     neighbor_dim
-        Size of a neighbor embedding.
+        Size of a neighbor's image embedding; None if the model does not look at images.
     tokens_per_neighbor
         Tokens that each neighbor embedding becomes.
     cross_attention_freq
@@ -123,12 +128,21 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Activation of the MLPs, by its `transformers` name.
     layer_norm_eps
         Epsilon of the transformer's layer norms.
+    neighbor_text_dim
+        Size of a neighbor's text embedding; None, the paper's model, if it does not look at texts.
+    relation_types
+        Names of relation types, of which a neighbor may have one. Each has an embedding that is added to the
+        neighbor's tokens, zero at the start.
+    output_dim
+        Size of a graph token; None for `hidden_size`. Another size costs a linear map after the last layer.
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        neighbor_dim: int = 768,
+        neighbor_dim: int | None = 768,
         tokens_per_neighbor: int = 4,
         cross_attention_freq: int = 2,
         vocab_size: int = 49408,
@@ -139,9 +153,23 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         num_attention_heads: int = 12,
         hidden_act: str = "quick_gelu",
         layer_norm_eps: float = 1e-5,
+        neighbor_text_dim: int | None = None,
+        relation_types: Sequence[str] = (),
+        output_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.neighbor_projection = NeighborProjection(neighbor_dim, hidden_size, tokens_per_neighbor)
+        if neighbor_dim is None and neighbor_text_dim is None:
+            raise ValueError("neighbor_dim and neighbor_text_dim are both None: neighbors have no embedding at all")
+        if min(tokens_per_neighbor, cross_attention_freq) < 1:
+            raise ValueError("tokens_per_neighbor and cross_attention_freq must be at least 1")
+        self.neighbor_projection, self.neighbor_text_projection = (
+            None if dim is None else NeighborProjection(dim, hidden_size, tokens_per_neighbor)
+            for dim in (neighbor_dim, neighbor_text_dim)
+        )
+        self.relation_embedding = None
+        if relation_types:  # row 0 is "of no known type"
+            self.relation_embedding = nn.Embedding(len(relation_types) + 1, hidden_size)
+            nn.init.zeros_(self.relation_embedding.weight)
         self.token_embedding = nn.Embedding(vocab_size, hidden_size)
         self.position_embedding = nn.Embedding(max_position_embeddings, hidden_size)
         self.layers = nn.ModuleList(
@@ -156,25 +184,31 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             for index in range(num_hidden_layers)
         )
         self.final_layer_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.output_projection = None if output_dim in (None, hidden_size) else nn.Linear(hidden_size, output_dim)
+        self.gradient_checkpointing = False
+
+    @property
+    def token_size(self) -> int:
+        """Size of a graph token."""
+        return int(self.config.output_dim or self.config.hidden_size)
 
     @classmethod
     def from_text_encoder(
         cls,
         text_encoder: CLIPTextModel,
-        neighbor_dim: int,
-        tokens_per_neighbor: int = 4,
-        cross_attention_freq: int = 2,
+        neighbor_dim: int | None,
+        *,
         num_hidden_layers: int | None = None,
+        **options: Any,
     ) -> GraphQFormer:
         """Build one whose embeddings, layers and final norm start as copies of `text_encoder`'s.
 
-        Neighbor projection and cross-attention are new. With `num_hidden_layers` only the first layers are taken.
+        Projections and cross-attention are new. With `num_hidden_layers` only the first layers are taken; the other
+        `options` are those of the class that are not sizes of the transformer.
         """
         config = text_encoder.config
         model: GraphQFormer = cls(
             neighbor_dim=neighbor_dim,
-            tokens_per_neighbor=tokens_per_neighbor,
-            cross_attention_freq=cross_attention_freq,
             vocab_size=config.vocab_size,
             max_position_embeddings=config.max_position_embeddings,
             hidden_size=config.hidden_size,
@@ -183,6 +217,7 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             num_attention_heads=config.num_attention_heads,
             hidden_act=config.hidden_act,
             layer_norm_eps=config.layer_norm_eps,
+            **options,
         )
         with torch.no_grad():
             model.token_embedding.weight.copy_(text_encoder.embeddings.token_embedding.weight)
@@ -194,7 +229,16 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
                     raise ValueError(f"not a CLIP text layer: {missing} missing, {unexpected} unknown")
         return model
 
-    def forward(self, input_ids: Tensor, neighbor_embeds: Tensor, neighbor_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        neighbor_embeds: Tensor | None = None,
+        neighbor_mask: Tensor | None = None,
+        *,
+        neighbor_text_embeds: Tensor | None = None,
+        neighbor_weights: Tensor | None = None,
+        neighbor_types: Tensor | None = None,
+    ) -> Tensor:
         """Encode.
 
         Parameters
@@ -202,32 +246,77 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         input_ids
             `(batch, length)` int64, the prompt's tokens as the text encoder sees them.
         neighbor_embeds
-            `(batch, neighbors, neighbor_dim)`.
+            `(batch, neighbors, neighbor_dim)`, of the neighbors' images; for a model that looks at them.
         neighbor_mask
             `(batch, neighbors)`, nonzero where there is a neighbor; None means everywhere.
+        neighbor_text_embeds
+            `(batch, neighbors, neighbor_text_dim)`, of the neighbors' texts; for a model that looks at them.
+        neighbor_weights
+            `(batch, neighbors)`, not negative: a neighbor's tokens get attention in proportion to its weight; 0 is
+            as if it were not there. None means all weigh the same.
+        neighbor_types
+            `(batch, neighbors)` int64, places in `relation_types` counted from 1; 0 means none of them.
 
         Returns
         -------
         torch.Tensor
-            Graph tokens `(batch, length, hidden_size)`. They are zero for a sample without neighbors, which is what
+            Graph tokens `(batch, length, output_dim)`. They are zero for a sample without neighbors, which is what
             the model is trained to read as "no graph".
-        """
-        batch, neighbors, _ = neighbor_embeds.shape
-        if neighbors == 0:
-            return neighbor_embeds.new_zeros(batch, input_ids.shape[1], self.config.hidden_size)
-        if neighbor_mask is None:
-            neighbor_mask = torch.ones(batch, neighbors, dtype=torch.bool, device=neighbor_embeds.device)
-        neighbor_mask = neighbor_mask.bool()
-        present = neighbor_mask.any(dim=1)
-        # A softmax over nothing is undefined: a sample without neighbors attends to all, and is zeroed below.
-        attended = neighbor_mask | ~present[:, None]
-        token_mask = attended.repeat_interleave(self.config.tokens_per_neighbor, dim=1)[:, None, None, :]
 
-        neighbor_tokens = self.neighbor_projection(neighbor_embeds)
+        Raises
+        ------
+        ValueError
+            If the model's kind of embeddings is missing, or another kind is given.
+        """
+        tokens = self._neighbor_tokens(neighbor_embeds, neighbor_text_embeds, neighbor_types)
+        batch, _, neighbors, _, _ = tokens.shape
+        if neighbors == 0:
+            return tokens.new_zeros(batch, input_ids.shape[1], self.token_size)
+        mask = torch.ones(batch, neighbors, dtype=torch.bool, device=tokens.device)
+        if neighbor_mask is not None:
+            mask = neighbor_mask.bool()
+        if neighbor_weights is not None:
+            mask = mask & (neighbor_weights > 0)
+        present = mask.any(dim=1)
+        # A softmax over nothing is undefined: a sample without neighbors attends to all, and is zeroed below.
+        attended = mask | ~present[:, None]
+        if neighbor_weights is not None:
+            logs = neighbor_weights.to(tokens.dtype).where(mask, 1.0).log()
+            attended = logs.masked_fill(~attended, -torch.inf)
+        contents, per_neighbor = tokens.shape[1], tokens.shape[3]
+        token_mask = attended[:, None, :, None].expand(-1, contents, -1, per_neighbor).flatten(1)[:, None, None, :]
+
+        neighbor_tokens = tokens.flatten(1, 3)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         x: Tensor = self.token_embedding(input_ids) + self.position_embedding(positions)
         for layer in self.layers:
-            x = layer(x, neighbor_tokens, token_mask)
-        return torch.where(
-            present[:, None, None], self.final_layer_norm(x), torch.zeros((), dtype=x.dtype, device=x.device)
-        )
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = self._gradient_checkpointing_func(layer, x, neighbor_tokens, token_mask)
+            else:
+                x = layer(x, neighbor_tokens, token_mask)
+        x = self.final_layer_norm(x)
+        if self.output_projection is not None:
+            x = self.output_projection(x)
+        return torch.where(present[:, None, None], x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+    def _neighbor_tokens(self, images: Tensor | None, texts: Tensor | None, types: Tensor | None) -> Tensor:
+        """Tokens `(batch, contents, neighbors, tokens_per_neighbor, hidden_size)`; contents are images and texts."""
+        contents = []
+        for name, embeds, projection in (
+            ("neighbor_embeds", images, self.neighbor_projection),
+            ("neighbor_text_embeds", texts, self.neighbor_text_projection),
+        ):
+            if (embeds is None) != (projection is None):
+                raise ValueError(
+                    f"this model takes no {name}"
+                    if projection is None
+                    else f"this model needs {name}, which are not given"
+                )
+            if embeds is not None and projection is not None:
+                contents.append(projection(embeds))
+        tokens = torch.stack(contents, dim=1)
+        if types is not None:
+            if self.relation_embedding is None:
+                raise ValueError("this model takes no neighbor_types: it was made without relation_types")
+            tokens = tokens + self.relation_embedding(types)[:, None, :, None, :]
+        return tokens

@@ -1,55 +1,45 @@
 """The diffusers pipeline that makes an image from a text and one or several sets of graph neighbors.
 
-The UNet's cross-attention sees `[text tokens ; graph tokens]`. Guidance combines up to `2 + sets` predictions:
-
-    e(0, 0) + s_T [e(0, c_T) - e(0, 0)] + sum_k s_G^k [e(c_G^k, c_T) - e(0, c_T)]
-
-where an absent graph is a block of zero tokens and an absent text is the empty prompt (InstructG2I, Jin et al. 2024).
-It is linear in the predictions, so it holds for noise and for v-prediction alike. Scale 1 means "conditioned, not
-amplified", 0 means "without"; only the predictions whose weight is not zero are computed.
+The network's cross-attention sees `[text tokens ; graph tokens]` (InstructG2I, Jin et al. 2024); `model.guidance` has
+the formula that combines its predictions. One class serves the structure of Stable Diffusion 1.5, that of Stable
+Diffusion XL, which has a second text encoder, and transformers over patches; see `model.backbones`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DConditionModel
+from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
 # Named in a saved pipeline's `model_index.json`; diffusers loads only classes of modules that are imported already.
 import model.autoencoder
 import model.taef2  # noqa: F401
+from model.backbones import Backbone, Condition, predict
 from model.graph_qformer import GraphQFormer
+from model.guidance import Branch, combine, conditioned_weights, guidance_weights, rescale
+from model.image_encoder import OpenClipImageEncoder
 from model.latents import denormalize_latents, spatial_factor
-from model.text import encode_texts
+from model.neighbor_sets import NeighborSet, PerSet, neighbor_sets, pad
+from model.text import EncodedTexts, TextEncoders
 
-
-@dataclass(frozen=True)
-class Branch:
-    """One prediction in the guidance formula: its weight, whether it sees the text, and which neighbor set it sees."""
-
-    weight: float
-    text: bool
-    neighbor_set: int | None
-
-
-def guidance_branches(guidance_scale: float, graph_guidance_scales: Sequence[float]) -> list[Branch]:
-    """Predictions with a non-zero weight in the guidance formula; the weights sum to 1."""
-    branches = [
-        Branch(1.0 - guidance_scale, text=False, neighbor_set=None),
-        Branch(guidance_scale - sum(graph_guidance_scales), text=True, neighbor_set=None),
-        *(Branch(scale, text=True, neighbor_set=index) for index, scale in enumerate(graph_guidance_scales)),
-    ]
-    return [branch for branch in branches if branch.weight != 0.0]
+#: Images of one prompt's neighbors, or of each prompt's.
+NeighborImages = Sequence[Image.Image] | Sequence[Sequence[Image.Image]]
 
 
 class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -60,16 +50,26 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     vae
         Autoencoder between images in [-1, 1] and latents: `MiniAutoencoder`, `TAEF2`, or one of diffusers.
     text_encoder, tokenizer
-        CLIP text model, whose last hidden states condition the UNet, and its tokenizer.
+        CLIP text model, whose last hidden states condition the network, and its tokenizer.
     unet
-        Predicts noise or v, as `scheduler.config.prediction_type` says.
+        A network of `model.backbones`; predicts noise or v, as `scheduler.config.prediction_type` says.
     scheduler
         Any diffusers scheduler.
     graph_encoder
         Makes graph tokens from the prompt and the neighbor embeddings.
+    text_encoder_2, tokenizer_2
+        Stable Diffusion XL's second pair; see `model.text.TextEncoders`.
+    image_encoder, feature_extractor
+        What neighbors given as images are embedded with; an `OpenClipImageEncoder` needs no extractor. Without an
+        encoder the pipeline takes embeddings only.
+    max_neighbors
+        Only so many neighbors of a set, the first, are looked at; None means all.
+    force_zeros_for_empty_prompt
+        Whether an empty text is all zeros to the network, as in Stable Diffusion XL.
     """
 
-    model_cpu_offload_seq = "text_encoder->graph_encoder->unet->vae"
+    model_cpu_offload_seq = "image_encoder->text_encoder->text_encoder_2->graph_encoder->unet->vae"
+    _optional_components: ClassVar[list[str]] = ["text_encoder_2", "tokenizer_2", "image_encoder", "feature_extractor"]
     _callback_tensor_inputs = ("latents",)
 
     def __init__(
@@ -77,9 +77,15 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         vae: ModelMixin,
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
-        unet: UNet2DConditionModel,
+        unet: Backbone,
         scheduler: SchedulerMixin,
         graph_encoder: GraphQFormer,
+        text_encoder_2: CLIPTextModelWithProjection | None = None,
+        tokenizer_2: CLIPTokenizer | None = None,
+        image_encoder: OpenClipImageEncoder | CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        max_neighbors: int | None = None,
+        force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -89,29 +95,83 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             unet=unet,
             scheduler=scheduler,
             graph_encoder=graph_encoder,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
         )
+        self.register_to_config(max_neighbors=max_neighbors, force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         self.image_processor = VaeImageProcessor(vae_scale_factor=spatial_factor(vae))
+        self._interrupt = False
 
-    def encode_prompt(self, prompt: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids `(batch, length)` and text hidden states `(batch, length, hidden_size)`."""
-        return encode_texts(self.text_encoder, self.tokenizer, prompt)
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has asked, by setting `_interrupt`, to leave out the remaining steps."""
+        return self._interrupt
 
-    def encode_graph(self, input_ids: Tensor, neighbor_embeds: Tensor, neighbor_mask: Tensor | None = None) -> Tensor:
-        """Graph tokens `(batch, length, hidden_size)`; see `GraphQFormer.forward`."""
-        tokens: Tensor = self.graph_encoder(input_ids, neighbor_embeds, neighbor_mask)
+    def encode_prompt(self, prompt: Sequence[str]) -> EncodedTexts:
+        """Texts as the network is conditioned on them."""
+        encoders = TextEncoders(
+            self.text_encoder,
+            self.tokenizer,
+            self.text_encoder_2,
+            self.tokenizer_2,
+            self.config.force_zeros_for_empty_prompt,
+        )
+        return encoders.encode(prompt)
+
+    def encode_graph(
+        self,
+        input_ids: Tensor,
+        neighbor_embeds: Tensor | None = None,
+        neighbor_mask: Tensor | None = None,
+        **more: Tensor,
+    ) -> Tensor:
+        """Graph tokens `(batch, length, hidden_size)`; the arguments are those of `GraphQFormer.forward`."""
+        tokens: Tensor = self.graph_encoder(input_ids, neighbor_embeds, neighbor_mask, **more)
         return tokens
+
+    @torch.no_grad()
+    def encode_neighbors(self, images: Sequence[Image.Image]) -> Tensor:
+        """Embeddings `(images, neighbor_dim)` of neighbors' images.
+
+        Raises
+        ------
+        ValueError
+            If the pipeline has no image encoder.
+        """
+        if self.image_encoder is None:
+            raise ValueError("this pipeline has no image encoder: give neighbor_embeds instead of neighbors")
+        if self.feature_extractor is not None:
+            pixels = self.feature_extractor(
+                [image.convert("RGB") for image in images], return_tensors="pt"
+            ).pixel_values
+        else:
+            pixels = self.image_encoder.preprocess(images)
+        embeds: Tensor = self.image_encoder(pixels.to(self._execution_device, self.image_encoder.dtype)).image_embeds
+        return embeds
 
     @torch.no_grad()
     def __call__(
         self,
         prompt: str | Sequence[str],
-        neighbor_embeds: Tensor | Sequence[Tensor] | None = None,
-        neighbor_mask: Tensor | Sequence[Tensor] | None = None,
+        neighbors: NeighborImages | Sequence[NeighborImages] | None = None,
+        *,
+        neighbor_embeds: PerSet = None,
+        neighbor_mask: PerSet = None,
+        neighbor_text_embeds: PerSet = None,
+        neighbor_weights: PerSet = None,
+        neighbor_types: PerSet = None,
+        negative_prompt: str | Sequence[str] | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 7.5,
         graph_guidance_scale: float | Sequence[float] = 1.5,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        guidance_rescale: float = 0.0,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
@@ -119,30 +179,44 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         callback_on_step_end: Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> ImagePipelineOutput | tuple[Any]:
-        """Generate one image per prompt.
+        """Generate images.
+
+        Several neighbor sets are mixed when `graph_guidance_scale` is a list: 70% of one and 30% of another are
+        `neighbors=[these, those], graph_guidance_scale=[0.7 * 1.5, 0.3 * 1.5]`. The same holds for `neighbor_embeds`
+        and the arguments beside it, lists of tensors then.
 
         Parameters
         ----------
         prompt
             One or several texts; the empty text means "no text".
+        neighbors
+            Images of the prompt's neighbors, best first; of several prompts, one list of images for each. For a model
+            that looks at the neighbors' images only.
         neighbor_embeds
-            Embeddings of each prompt's neighbors, `(batch, neighbors, neighbor_dim)`; a list of such tensors mixes
-            several neighbor sets. None: text only.
-        neighbor_mask
-            `(batch, neighbors)`, nonzero where there is a neighbor, one per set; None means all are there.
+            Instead of `neighbors`: embeddings `(batch, neighbors, neighbor_dim)`. Neither of them: text only.
+        neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types
+            See `GraphQFormer.forward`.
+        negative_prompt
+            What the unconditional prediction sees instead of the empty text; one, or one per prompt.
         height, width
-            Size of the images in pixels; by default what the UNet was trained for.
+            Size of the images in pixels; by default what the network was trained for.
         num_inference_steps
             Denoising steps.
-        guidance_scale
-            Text scale `s_T`.
-        graph_guidance_scale
-            Graph scale `s_G`, one number per neighbor set (a single number serves all sets).
+        guidance_scale, graph_guidance_scale
+            Scale of the text and of each neighbor set: 0 means "without", 1 "conditioned, not amplified".
+        guidance_interval
+            Share of the steps, from and to, in which guidance amplifies; in the others the network is conditioned and
+            nothing more, which costs fewer predictions (Kynkäänniemi et al. 2024).
+        guidance_rescale
+            How far guidance's growth of the prediction's standard deviation is taken back, 0 to 1 (Lin et al. 2024).
+        num_images_per_prompt
+            Images of each prompt; they follow each other.
+        eta
+            Noise that DDIM adds, 0 to 1; schedulers without it ignore it.
         generator
-            Source of the start noise (and of a stochastic scheduler's noise); a list holds one per prompt, so that an
-            image does not depend on the batch it is made in.
+            Source of the start noise and of a scheduler's own; a list has one per image.
         latents
-            Start noise `(batch, channels, height, width)` in latent pixels, instead of drawing it.
+            Start noise, `(images, channels, h, w)`, instead of drawing it.
         output_type
             `"pil"`, `"np"`, `"pt"`, or `"latent"` for the normalized latents.
         return_dict
@@ -155,113 +229,169 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If the arguments' lengths or shapes do not fit together.
+            If the arguments' lengths or shapes do not fit together, or a number is out of its range.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        sets, masks, scales = _neighbor_sets(neighbor_embeds, neighbor_mask, graph_guidance_scale)
-        self._check_inputs(prompts, sets, masks, num_inference_steps, callback_on_step_end_tensor_inputs)
-        device, batch = self._execution_device, len(prompts)
-
-        branches = guidance_branches(guidance_scale, scales)
-        condition = self._encode_branches(branches, prompts, sets, masks)
-        weights = torch.tensor([branch.weight for branch in branches], device=device, dtype=condition.dtype)
-
-        factor = self.image_processor.config.vae_scale_factor
-        sample_size = self.unet.config.sample_size
-        shape = (
-            batch,
-            self.unet.config.in_channels,
-            height // factor if height else sample_size,
-            width // factor if width else sample_size,
+        negatives = _per_prompt(negative_prompt or "", len(prompts))
+        if neighbors is not None:
+            if neighbor_embeds is not None or neighbor_mask is not None:
+                raise ValueError("give neighbors, or neighbor_embeds and neighbor_mask, not both")
+            several = isinstance(graph_guidance_scale, Sequence)
+            image_sets = list(neighbors) if several else [neighbors]
+            encoded = [self._encode_images(images, isinstance(prompt, str), len(prompts)) for images in image_sets]
+            neighbor_embeds, neighbor_mask = [embeds for embeds, _ in encoded], [mask for _, mask in encoded]
+        sets, scales = neighbor_sets(
+            neighbor_embeds, neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types, graph_guidance_scale
         )
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=condition.dtype)
-        elif tuple(latents.shape) != shape:
-            raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")
-        else:
-            latents = latents.to(device=device, dtype=condition.dtype)
+        _check_numbers(
+            num_inference_steps,
+            num_images_per_prompt,
+            guidance_interval,
+            guidance_rescale,
+            self.image_processor,
+            height,
+            width,
+        )
+        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
+            raise ValueError(f"callbacks get {self._callback_tensor_inputs}, not {sorted(unknown)}")
+        for neighbor_set in sets:
+            neighbor_set.check(self.graph_encoder, len(prompts))
+
+        device, count = self._execution_device, len(prompts) * num_images_per_prompt
+        guided, conditioned = guidance_weights(guidance_scale, scales), conditioned_weights(guidance_scale, scales)
+        conditions = self._encode_branches(
+            dict.fromkeys((*guided, *conditioned)), prompts, negatives, sets, num_images_per_prompt
+        )
+        latents = self._start(latents, count, height, width, generator)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         latents = latents * self.scheduler.init_noise_sigma
 
-        step_arguments = self._step_arguments(generator)
-        for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(branches)), timestep)
-            predictions = self.unet(model_input, timestep, encoder_hidden_states=condition).sample
-            prediction = torch.einsum("k,kbchw->bchw", weights, predictions.unflatten(0, (len(branches), batch)))
+        self._interrupt = False
+        step_arguments = self._step_arguments(generator, eta)
+        timesteps = self.scheduler.timesteps
+        first, last = (round(share * len(timesteps)) for share in guidance_interval)
+        for index, timestep in enumerate(self.progress_bar(timesteps)):
+            if self.interrupt:
+                continue
+            weights, rescaled = (guided, guidance_rescale) if first <= index < last else (conditioned, 0.0)
+            predictions = self._predict(
+                latents, timestep, conditions, dict.fromkeys((*weights, *(conditioned if rescaled else ())))
+            )
+            prediction = combine(predictions, weights)
+            if rescaled:
+                prediction = rescale(prediction, combine(predictions, conditioned), rescaled)
             latents = self.scheduler.step(prediction, timestep, latents, **step_arguments).prev_sample
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
 
-        images: Any = latents
-        if output_type != "latent":
-            decoded = self.vae.decode(denormalize_latents(self.vae, latents)).sample
-            images = self.image_processor.postprocess(decoded, output_type=output_type)
+        images: Any = latents if output_type == "latent" else self._decode(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _check_inputs(
-        self,
-        prompts: list[str],
-        sets: list[Tensor],
-        masks: list[Tensor | None],
-        num_inference_steps: int,
-        callback_inputs: Sequence[str],
-    ) -> None:
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}, it must be at least 1")
-        unknown = set(callback_inputs) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(f"callbacks get {self._callback_tensor_inputs}, not {sorted(unknown)}")
-        dim = self.graph_encoder.config.neighbor_dim
-        for embeds, mask in zip(sets, masks, strict=True):
-            if embeds.ndim != 3 or embeds.shape[0] != len(prompts) or embeds.shape[2] != dim:
-                raise ValueError(
-                    f"neighbor_embeds are {tuple(embeds.shape)}, expected ({len(prompts)}, neighbors, {dim}): "
-                    "one row per prompt, embedded by the encoder that the model was trained with"
-                )
-            if mask is not None and mask.shape != embeds.shape[:2]:
-                raise ValueError(f"neighbor_mask is {tuple(mask.shape)}, expected {tuple(embeds.shape[:2])}")
+    def _encode_images(self, images: Any, one_prompt: bool, prompts: int) -> tuple[Tensor, Tensor]:
+        """Embeddings and mask of one neighbor set, given as images of the only prompt or of each."""
+        rows = [list(images)] if one_prompt else [list(row) for row in images]
+        if len(rows) != prompts:
+            raise ValueError(f"neighbors are of {len(rows)} prompts, there are {prompts}")
+        rows = [row[: self.config.max_neighbors] for row in rows]
+        distinct = {id(image): image for row in rows for image in row}
+        if not distinct:
+            return torch.zeros(prompts, 0, self.graph_encoder.config.neighbor_dim), torch.zeros(prompts, 0)
+        embeds = dict(zip(distinct, self.encode_neighbors(list(distinct.values())), strict=True))
+        empty = next(iter(embeds.values())).new_zeros(0, self.graph_encoder.config.neighbor_dim)
+        return pad([torch.stack([embeds[id(image)] for image in row]) if row else empty for row in rows])
 
     def _encode_branches(
-        self, branches: list[Branch], prompts: list[str], sets: list[Tensor], masks: list[Tensor | None]
-    ) -> Tensor:
-        """Each branch's `[text tokens ; graph tokens]`, stacked: `(branches * batch, 2 * length, hidden_size)`."""
+        self, branches: Iterable[Branch], prompts: list[str], negatives: list[str], sets: list[NeighborSet], times: int
+    ) -> dict[Branch, Condition]:
+        """What each branch sees, `times` rows per prompt."""
         device, dtype = self._execution_device, self.unet.dtype
-        input_ids, text = self.encode_prompt(prompts)
-        empty = None if all(branch.text for branch in branches) else self.encode_prompt([""])[1].expand_as(text)
-        conditions = []
+        text = self.encode_prompt(prompts)
+        conditions = {}
         for branch in branches:
-            graph = torch.zeros_like(text)
-            if branch.neighbor_set is not None:
-                embeds, mask = (
-                    sets[branch.neighbor_set].to(device, self.graph_encoder.dtype),
-                    masks[branch.neighbor_set],
-                )
-                graph = self.encode_graph(input_ids, embeds, None if mask is None else mask.to(device))
-            conditions.append(torch.cat([text if branch.text or empty is None else empty, graph], dim=1))
-        return torch.cat(conditions).to(dtype)
+            seen = text if branch.text else self.encode_prompt(negatives)
+            if branch.neighbor_set is None:
+                shape = (len(prompts), text.input_ids.shape[1], seen.hidden.shape[2])
+                graph = torch.zeros(shape, dtype=dtype, device=device)
+            else:
+                neighbor_set = sets[branch.neighbor_set].best(self.config.max_neighbors).to(self.graph_encoder, device)
+                graph = self.encode_graph(text.input_ids, **neighbor_set.tensors()).to(dtype)
+            tokens = torch.cat([seen.hidden.to(dtype), graph], dim=1).repeat_interleave(times, 0)
+            pooled = None if seen.pooled is None else seen.pooled.to(dtype).repeat_interleave(times, 0)
+            conditions[branch] = Condition(tokens, pooled)
+        return conditions
 
-    def _step_arguments(self, generator: torch.Generator | list[torch.Generator] | None) -> dict[str, Any]:
-        """Pass the generator on to schedulers that draw noise themselves."""
-        accepted = inspect.signature(self.scheduler.step).parameters
-        return {"generator": generator} if "generator" in accepted else {}
-
-
-def _neighbor_sets(
-    embeds: Tensor | Sequence[Tensor] | None,
-    masks: Tensor | Sequence[Tensor] | None,
-    scales: float | Sequence[float],
-) -> tuple[list[Tensor], list[Tensor | None], list[float]]:
-    """The three arguments as lists of one length: one entry per neighbor set."""
-    sets = [] if embeds is None else [embeds] if isinstance(embeds, Tensor) else list(embeds)
-    if masks is None:
-        mask_list: list[Tensor | None] = [None] * len(sets)
-    else:
-        mask_list = [masks] if isinstance(masks, Tensor) else list(masks)
-    scale_list = list(scales) if isinstance(scales, Sequence) else [scales] * len(sets)
-    if not len(sets) == len(mask_list) == len(scale_list):
-        raise ValueError(
-            f"{len(sets)} neighbor sets, {len(mask_list)} masks and {len(scale_list)} graph guidance scales "
-            "do not fit together"
+    def _predict(
+        self, latents: Tensor, timestep: Tensor, conditions: dict[Branch, Condition], branches: Iterable[Branch]
+    ) -> dict[Branch, Tensor]:
+        """The predictions of some branches, in one pass."""
+        chosen = {branch: conditions[branch] for branch in branches}
+        pooled = [condition.pooled for condition in chosen.values() if condition.pooled is not None]
+        condition = Condition(
+            torch.cat([condition.tokens for condition in chosen.values()]), torch.cat(pooled) if pooled else None
         )
-    return sets, mask_list, scale_list
+        model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(chosen)), timestep)
+        predictions = predict(self.unet, model_input.to(condition.tokens.dtype), timestep, condition)
+        return dict(zip(chosen, predictions.chunk(len(chosen)), strict=True))
+
+    def _start(
+        self,
+        latents: Tensor | None,
+        count: int,
+        height: int | None,
+        width: int | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> Tensor:
+        """Start noise of `count` images, drawn unless it is given."""
+        factor, size = self.image_processor.config.vae_scale_factor, self.unet.config.sample_size
+        shape = (
+            count,
+            self.unet.config.in_channels,
+            height // factor if height else size,
+            width // factor if width else size,
+        )
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
+        elif tuple(latents.shape) != shape:
+            raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")
+        return latents.to(device=self._execution_device, dtype=self.unet.dtype)
+
+    def _decode(self, latents: Tensor, output_type: str) -> Any:
+        if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
+            self.vae.to(torch.float32)  # its activations are too large for float16
+        decoded = self.vae.decode(denormalize_latents(self.vae, latents.to(self.vae.dtype))).sample
+        return self.image_processor.postprocess(decoded, output_type=output_type)
+
+    def _step_arguments(self, generator: torch.Generator | list[torch.Generator] | None, eta: float) -> dict[str, Any]:
+        """What the scheduler's step accepts of these."""
+        accepted = inspect.signature(self.scheduler.step).parameters
+        return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in accepted}
+
+
+def _per_prompt(texts: str | Sequence[str], count: int) -> list[str]:
+    rows = [texts] * count if isinstance(texts, str) else list(texts)
+    if len(rows) != count:
+        raise ValueError(f"{len(rows)} negative prompts for {count} prompts")
+    return rows
+
+
+def _check_numbers(
+    steps: int,
+    images: int,
+    interval: tuple[float, float],
+    rescaled: float,
+    processor: VaeImageProcessor,
+    height: int | None,
+    width: int | None,
+) -> None:
+    for name, value in (("num_inference_steps", steps), ("num_images_per_prompt", images)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, it must be at least 1")
+    if not 0.0 <= interval[0] <= interval[1] <= 1.0:
+        raise ValueError(f"guidance_interval is {tuple(interval)}, not two shares of the steps in order")
+    if not 0.0 <= rescaled <= 1.0:
+        raise ValueError(f"guidance_rescale is {rescaled}, it must be between 0 and 1")
+    factor = processor.config.vae_scale_factor
+    for name, side in (("height", height), ("width", width)):
+        if side is not None and (side < factor or side % factor):
+            raise ValueError(f"{name} is {side}, it must be a multiple of {factor}")

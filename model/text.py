@@ -7,13 +7,14 @@ open_clip, whose checkpoints lay out the same numbers differently; the conversio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
@@ -132,13 +133,85 @@ def build_tokenizer(context_length: int) -> CLIPTokenizer:
     return tokenizer
 
 
-@torch.no_grad()
-def encode_texts(
-    text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: Sequence[str], batch_size: int = 256
-) -> tuple[Tensor, Tensor]:
-    """Token ids `(texts, length)` int64, and last hidden states `(texts, length, hidden_size)` in the model's dtype."""
-    input_ids = tokenizer(
-        list(texts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
-    ).input_ids.to(text_encoder.device)
-    hidden = [text_encoder(batch).last_hidden_state for batch in input_ids.split(batch_size)]
-    return input_ids, torch.cat(hidden)
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Texts as the network is conditioned on them.
+
+    Parameters
+    ----------
+    input_ids
+        `(texts, length)` int64, of the first tokenizer.
+    hidden
+        `(texts, length, hidden_size)` token states, in the model's dtype; of two encoders, theirs side by side.
+    pooled
+        `(texts, pooled_size)` projected embedding of the second encoder; None if there is one encoder.
+    summary
+        `(texts, first encoder's hidden_size)`: its state at the end token.
+    """
+
+    input_ids: Tensor
+    hidden: Tensor
+    pooled: Tensor | None
+    summary: Tensor
+
+    def __getitem__(self, rows: slice | Tensor) -> EncodedTexts:
+        pooled = None if self.pooled is None else self.pooled[rows]
+        return EncodedTexts(self.input_ids[rows], self.hidden[rows], pooled, self.summary[rows])
+
+
+@dataclass(frozen=True)
+class TextEncoders:
+    """The text side of a model: a CLIP text model and its tokenizer, and a second pair for Stable Diffusion XL.
+
+    With one encoder the network sees its last hidden states. With two it sees the second to last ones of both, before
+    the final norm, and the second encoder's projected embedding, as Stable Diffusion XL was trained (Podell et al.
+    2023). `zero_empty` makes all of an empty text zero, as that model expects it of an absent prompt.
+    """
+
+    encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    encoder_2: CLIPTextModelWithProjection | None = None
+    tokenizer_2: CLIPTokenizer | None = None
+    zero_empty: bool = False
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 256) -> EncodedTexts:
+        """Encode texts, each cut at the models' length."""
+        parts = [self._encode(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return EncodedTexts(
+            torch.cat([part.input_ids for part in parts]),
+            torch.cat([part.hidden for part in parts]),
+            torch.cat(pooled) if pooled else None,
+            torch.cat([part.summary for part in parts]),
+        )
+
+    def _encode(self, texts: Sequence[str]) -> EncodedTexts:
+        input_ids = _tokenize(self.tokenizer, texts).to(self.encoder.device)
+        first = self.encoder(input_ids, output_hidden_states=self.encoder_2 is not None)
+        if self.encoder_2 is None or self.tokenizer_2 is None:
+            hidden, pooled = first.last_hidden_state, None
+        else:
+            second = self.encoder_2(
+                _tokenize(self.tokenizer_2, texts).to(self.encoder_2.device), output_hidden_states=True
+            )
+            hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+            pooled = second.text_embeds
+        if self.zero_empty:
+            kept = torch.tensor([bool(text) for text in texts], device=hidden.device)
+            hidden = hidden * kept[:, None, None]
+            pooled = None if pooled is None else pooled * kept[:, None]
+        return EncodedTexts(input_ids, hidden, pooled, first.pooler_output)
+
+    @property
+    def hidden_size(self) -> int:
+        """Size of a text token as the network sees it."""
+        return int(self.encoder.config.hidden_size + (self.encoder_2.config.hidden_size if self.encoder_2 else 0))
+
+
+def _tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+    length = tokenizer.model_max_length
+    ids: Tensor = tokenizer(
+        list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    ).input_ids
+    return ids

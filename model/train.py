@@ -90,9 +90,9 @@ def train(
     graph_encoder = GraphQFormer.from_text_encoder(
         text_encoder,
         arrays.embeddings.shape[1],
-        config.graph_encoder.tokens_per_neighbor,
-        config.graph_encoder.cross_attention_freq,
-        min(config.graph_encoder.num_hidden_layers, text_encoder.config.num_hidden_layers),
+        num_hidden_layers=min(config.graph_encoder.num_hidden_layers, text_encoder.config.num_hidden_layers),
+        tokens_per_neighbor=config.graph_encoder.tokens_per_neighbor,
+        cross_attention_freq=config.graph_encoder.cross_attention_freq,
     )
     unet = build_unet(config, vae, text_encoder.config.hidden_size)
     scheduler = build_scheduler(config.diffusion)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny_data import DIM, tiny_pipeline
 from torch import Tensor
 
-from model.pipeline import Graph2ImagePipeline, guidance_branches
+from model.guidance import guidance_weights
+from model.pipeline import Graph2ImagePipeline
 
 PROMPTS = ["a red thing", "something blue"]
 MASKS = torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 1], [1, 1]])
@@ -43,8 +44,9 @@ def guided_by_the_formula(
     pipeline: Graph2ImagePipeline, text_scale: float, sets: list[tuple[Tensor, Tensor, float]]
 ) -> Tensor:
     """The formula written out, one UNet call per term."""
-    ids, text = pipeline.encode_prompt(PROMPTS)
-    _, empty = pipeline.encode_prompt(["", ""])
+    encoded = pipeline.encode_prompt(PROMPTS)
+    ids, text = encoded.input_ids, encoded.hidden
+    empty = pipeline.encode_prompt(["", ""]).hidden
     no_graph = torch.zeros_like(text)
     latents = noise()
     pipeline.scheduler.set_timesteps(STEPS)
@@ -66,9 +68,9 @@ def guided_by_the_formula(
 
 @given(st.floats(0, 10), st.lists(st.floats(0, 4), max_size=3))
 def test_branch_weights_sum_to_one(text_scale: float, graph_scales: list[float]) -> None:
-    branches = guidance_branches(text_scale, graph_scales)
-    assert sum(branch.weight for branch in branches) == pytest.approx(1.0)
-    assert all(branch.weight for branch in branches)
+    weights = guidance_weights(text_scale, graph_scales)
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert all(weights.values())
 
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])

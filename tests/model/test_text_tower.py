@@ -9,7 +9,7 @@ from tiny_data import ENCODER, TinyData, tiny_clip
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ingest.errors import Graph2ImageError
-from model.text import build_tokenizer, convert_text_tower, encode_texts, load_text_encoder
+from model.text import TextEncoders, build_tokenizer, convert_text_tower, load_text_encoder
 
 TEXTS = ["", "a red shoe", "Sunset over the sea, ca. 1890", "it's 3 o'clock — café", "word " * 40]
 
@@ -49,13 +49,15 @@ def test_tokenizer_equals_open_clips() -> None:
 
 def test_both_survive_saving(shared_tiny: TinyData, tmp_path: Path) -> None:
     text_encoder, tokenizer = load_text_encoder(shared_tiny.root, ENCODER)
-    ids, hidden = encode_texts(text_encoder, tokenizer, TEXTS, batch_size=2)
-    assert hidden.shape == (len(TEXTS), 12, 32)
+    encoded = TextEncoders(text_encoder, tokenizer).encode(TEXTS, batch_size=2)
+    assert encoded.hidden.shape == (len(TEXTS), 12, 32)
     text_encoder.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    loaded = encode_texts(CLIPTextModel.from_pretrained(tmp_path), CLIPTokenizer.from_pretrained(tmp_path), TEXTS)
-    assert torch.equal(loaded[0], ids)
-    torch.testing.assert_close(loaded[1], hidden)
+    loaded = TextEncoders(CLIPTextModel.from_pretrained(tmp_path), CLIPTokenizer.from_pretrained(tmp_path)).encode(
+        TEXTS
+    )
+    assert torch.equal(loaded.input_ids, encoded.input_ids)
+    torch.testing.assert_close(loaded.hidden, encoded.hidden)
 
 
 def test_another_architecture_is_refused() -> None:

@@ -1,0 +1,69 @@
+"""The denoising networks a pipeline and a trainer can use, behind one call.
+
+`UNet2DConditionModel` (Stable Diffusion 1.5 and XL, and the small ones of the presets) and `PixArtTransformer2DModel`,
+a transformer over patches of the latents. Both read `[text tokens ; graph tokens]` through their cross-attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from diffusers import PixArtTransformer2DModel, UNet2DConditionModel
+from torch import Tensor
+
+Backbone: TypeAlias = UNet2DConditionModel | PixArtTransformer2DModel
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a prediction is conditioned on.
+
+    Parameters
+    ----------
+    tokens
+        `(batch, length, hidden_size)`: text tokens, then graph tokens.
+    pooled
+        `(batch, pooled_size)` text embedding that Stable Diffusion XL adds to its time embedding; None for the others.
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+
+def predict(backbone: Backbone, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    """The network's prediction for noisy `latents` `(batch, channels, h, w)`, in the same shape.
+
+    `timesteps` is `(batch,)` or a scalar. A predicted variance, which some checkpoints add, is dropped.
+    """
+    prediction: Tensor
+    if isinstance(backbone, PixArtTransformer2DModel):
+        prediction = backbone(
+            latents,
+            encoder_hidden_states=condition.tokens,
+            timestep=timesteps.expand(latents.shape[0]),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+        ).sample
+        return prediction[:, : latents.shape[1]]
+    added = None
+    if condition.pooled is not None:
+        added = {"text_embeds": condition.pooled, "time_ids": _time_ids(latents)}
+    prediction = backbone(latents, timesteps, encoder_hidden_states=condition.tokens, added_cond_kwargs=added).sample
+    return prediction
+
+
+def _time_ids(latents: Tensor) -> Tensor:
+    """Stable Diffusion XL's size conditions: original size, crop (none), target size, in pixels."""
+    height, width = (8 * side for side in latents.shape[-2:])
+    ids = torch.tensor([height, width, 0, 0, height, width], dtype=latents.dtype, device=latents.device)
+    return ids.expand(latents.shape[0], -1)
+
+
+def cross_attention_dim(backbone: Backbone) -> int:
+    """Size of the tokens that the network's cross-attention reads."""
+    if isinstance(backbone, PixArtTransformer2DModel):
+        dim = backbone.config.caption_channels
+    else:
+        dim = backbone.config.cross_attention_dim
+    return int(dim[0] if isinstance(dim, (list, tuple)) else dim)

@@ -1,0 +1,123 @@
+"""Sets of neighbors as the pipeline's caller gives them: one or several, each with embeddings for every prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from model.graph_qformer import GraphQFormer
+
+#: An argument of the pipeline that has one entry per neighbor set: that of the only set may stand alone.
+PerSet = Tensor | Sequence[Tensor] | None
+
+
+@dataclass(frozen=True)
+class NeighborSet:
+    """Neighbors of each prompt, padded to one number; the fields are the arguments of `GraphQFormer.forward`."""
+
+    neighbor_embeds: Tensor | None = None
+    neighbor_mask: Tensor | None = None
+    neighbor_text_embeds: Tensor | None = None
+    neighbor_weights: Tensor | None = None
+    neighbor_types: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are given, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def best(self, count: int | None) -> NeighborSet:
+        """The first `count` neighbors of each prompt; None means all."""
+        return replace(self, **{name: value[:, :count] for name, value in self.tensors().items()})
+
+    def repeat(self, times: int) -> NeighborSet:
+        """Each prompt's neighbors `times` times, one after the other."""
+        return replace(self, **{name: value.repeat_interleave(times, 0) for name, value in self.tensors().items()})
+
+    def to(self, encoder: GraphQFormer, device: torch.device) -> NeighborSet:
+        """On `device`; embeddings and weights in the encoder's dtype."""
+        return replace(
+            self,
+            **{
+                name: value.to(device, encoder.dtype if value.is_floating_point() else None)
+                for name, value in self.tensors().items()
+            },
+        )
+
+    def check(self, encoder: GraphQFormer, prompts: int) -> None:
+        """Check shapes against the model and the number of prompts.
+
+        Raises
+        ------
+        ValueError
+            If one does not fit.
+        """
+        given = self.tensors()
+        leading = None
+        for name, dim in (
+            ("neighbor_embeds", encoder.config.neighbor_dim),
+            ("neighbor_text_embeds", encoder.config.neighbor_text_dim),
+        ):
+            if (embeds := given.get(name)) is None:
+                if dim is not None:
+                    raise ValueError(f"this model needs {name}, which are not given")
+                continue
+            if dim is None:
+                raise ValueError(f"this model takes no {name}")
+            if embeds.ndim != 3 or embeds.shape[0] != prompts or embeds.shape[2] != dim:
+                raise ValueError(
+                    f"{name} are {tuple(embeds.shape)}, expected ({prompts}, neighbors, {dim}): "
+                    "one row per prompt, embedded by the encoder that the model was trained with"
+                )
+            leading = leading or tuple(embeds.shape[:2])
+        for name, value in given.items():
+            if tuple(value.shape[:2]) != leading or (not name.endswith("embeds") and value.ndim != 2):
+                raise ValueError(f"{name} is {tuple(value.shape)}, expected {leading}")
+        if self.neighbor_types is not None:
+            known = len(encoder.config.relation_types)
+            if (
+                self.neighbor_types.numel()
+                and not 0 <= int(self.neighbor_types.min()) <= int(self.neighbor_types.max()) <= known
+            ):
+                raise ValueError(f"neighbor_types are not all between 0 and {known}, the model's relation types")
+        if self.neighbor_weights is not None and not bool((self.neighbor_weights >= 0).all()):
+            raise ValueError("neighbor_weights has negative weights or NaN")
+
+
+def neighbor_sets(
+    embeds: PerSet, masks: PerSet, text_embeds: PerSet, weights: PerSet, types: PerSet, scales: float | Sequence[float]
+) -> tuple[list[NeighborSet], list[float]]:
+    """One `NeighborSet` and one scale per set.
+
+    Raises
+    ------
+    ValueError
+        If the arguments are of different numbers of sets.
+    """
+    columns = [_per_set(argument) for argument in (embeds, masks, text_embeds, weights, types)]
+    count = max((len(column) for column in (columns[0], columns[2]) if column is not None), default=0)
+    scale_list = list(scales) if isinstance(scales, Sequence) else [float(scales)] * count
+    lengths = {len(column) for column in columns if column is not None} | {len(scale_list), count}
+    if lengths != {count}:
+        raise ValueError(
+            f"{count} neighbor sets and {len(scale_list)} graph guidance scales, with masks, weights and types for "
+            f"{sorted({len(column) for column in columns if column is not None})} sets, do not fit together"
+        )
+    rows = zip(*([None] * count if column is None else column for column in columns), strict=True)
+    return [NeighborSet(*row) for row in rows], scale_list
+
+
+def _per_set(argument: PerSet) -> list[Tensor] | None:
+    if argument is None:
+        return None
+    return [argument] if isinstance(argument, Tensor) else list(argument)
+
+
+def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows `(neighbors of one prompt, dim)` as `(prompts, most neighbors, dim)`, and their mask; zero where padded."""
+    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    counts = torch.tensor([len(row) for row in rows], device=padded.device)
+    return padded, torch.arange(padded.shape[1], device=padded.device) < counts[:, None]
