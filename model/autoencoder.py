@@ -22,6 +22,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -108,15 +109,23 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.PixelShuffle(patch_size),
         )
 
+    @apply_forward_hook  # type: ignore[untyped-decorator]
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderTinyOutput | tuple[Tensor]:
         """Encode images `(batch, 3, h, w)` in [-1, 1] to latents `(batch, latent_channels, h / 8, w / 8)`."""
         latents = self.encoder(x)
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
 
+    @apply_forward_hook  # type: ignore[untyped-decorator]
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode latents to images, about [-1, 1]."""
         sample = self.decoder(z)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+
+#: The autoencoders that a model can have, by class name.
+AUTOENCODERS = {
+    cls.__name__: cls for cls in (MiniAutoencoder, taef2.TAEF2, diffusers.AutoencoderKL, diffusers.AutoencoderTiny)
+}
 
 
 def train_autoencoder(squares: npt.NDArray[np.uint8], config: AutoencoderConfig, seed: int) -> MiniAutoencoder:
@@ -242,17 +251,11 @@ def _class_name(folder: Path) -> str:
 
 
 def _load_autoencoder(folder: Path) -> ModelMixin:
-    known = {
-        "MiniAutoencoder": MiniAutoencoder,
-        "TAEF2": taef2.TAEF2,
-        "AutoencoderKL": diffusers.AutoencoderKL,
-        "AutoencoderTiny": diffusers.AutoencoderTiny,
-    }
     name = _class_name(folder)
-    if name not in known:
-        raise Graph2ImageError(f"cannot use the autoencoder in {folder}: {name} is none of {', '.join(known)}")
+    if name not in AUTOENCODERS:
+        raise Graph2ImageError(f"cannot use the autoencoder in {folder}: {name} is none of {', '.join(AUTOENCODERS)}")
     try:
-        vae = known[name].from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+        vae = AUTOENCODERS[name].from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise Graph2ImageError(f"cannot load the autoencoder in {folder}: {error}") from error
     return vae.requires_grad_(False).eval()

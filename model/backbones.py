@@ -39,31 +39,35 @@ def predict(backbone: Backbone, latents: Tensor, timesteps: Tensor, condition: C
     """
     prediction: Tensor
     if isinstance(backbone, PixArtTransformer2DModel):
+        sizes = _pixel_size(latents).expand(latents.shape[0], -1) if backbone.use_additional_conditions else None
         prediction = backbone(
             latents,
             encoder_hidden_states=condition.tokens,
             timestep=timesteps.expand(latents.shape[0]),
-            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            added_cond_kwargs={
+                "resolution": sizes,
+                "aspect_ratio": None if sizes is None else sizes[:, :1] / sizes[:, 1:],
+            },
         ).sample
         return prediction[:, : latents.shape[1]]
     added = None
     if condition.pooled is not None:
-        added = {"text_embeds": condition.pooled, "time_ids": _time_ids(latents)}
+        size = _pixel_size(latents)  # original size, crop (none), target size
+        time_ids = torch.cat([size, torch.zeros_like(size), size]).expand(latents.shape[0], -1)
+        added = {"text_embeds": condition.pooled, "time_ids": time_ids}
     prediction = backbone(latents, timesteps, encoder_hidden_states=condition.tokens, added_cond_kwargs=added).sample
     return prediction
 
 
-def _time_ids(latents: Tensor) -> Tensor:
-    """Stable Diffusion XL's size conditions: original size, crop (none), target size, in pixels."""
-    height, width = (8 * side for side in latents.shape[-2:])
-    ids = torch.tensor([height, width, 0, 0, height, width], dtype=latents.dtype, device=latents.device)
-    return ids.expand(latents.shape[0], -1)
+def _pixel_size(latents: Tensor) -> Tensor:
+    """Height and width of the images, `(2,)`; the networks that are conditioned on it have 8 pixels to a latent's."""
+    return torch.tensor([8 * side for side in latents.shape[-2:]], dtype=latents.dtype, device=latents.device)
 
 
 def cross_attention_dim(backbone: Backbone) -> int:
     """Size of the tokens that the network's cross-attention reads."""
     if isinstance(backbone, PixArtTransformer2DModel):
-        dim = backbone.config.caption_channels
+        dim = backbone.config.caption_channels or backbone.config.cross_attention_dim
     else:
         dim = backbone.config.cross_attention_dim
     return int(dim[0] if isinstance(dim, (list, tuple)) else dim)

@@ -132,7 +132,7 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Size of a neighbor's text embedding; None, the paper's model, if it does not look at texts.
     relation_types
         Names of relation types, of which a neighbor may have one. Each has an embedding that is added to the
-        neighbor's tokens, zero at the start.
+        neighbor's tokens, zero at the start; a neighbor of none of them gets nothing added.
     output_dim
         Size of a graph token; None for `hidden_size`. Another size costs a linear map after the last layer.
     """
@@ -167,8 +167,8 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             for dim in (neighbor_dim, neighbor_text_dim)
         )
         self.relation_embedding = None
-        if relation_types:  # row 0 is "of no known type"
-            self.relation_embedding = nn.Embedding(len(relation_types) + 1, hidden_size)
+        if relation_types:  # row 0 is "of none of them", and stays zero
+            self.relation_embedding = nn.Embedding(len(relation_types) + 1, hidden_size, padding_idx=0)
             nn.init.zeros_(self.relation_embedding.weight)
         self.token_embedding = nn.Embedding(vocab_size, hidden_size)
         self.position_embedding = nn.Embedding(max_position_embeddings, hidden_size)
@@ -205,8 +205,17 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Projections and cross-attention are new. With `num_hidden_layers` only the first layers are taken; the other
         `options` are those of the class that are not sizes of the transformer.
+
+        Raises
+        ------
+        ValueError
+            If `text_encoder` has not that many layers, or layers of another kind than CLIP's.
         """
         config = text_encoder.config
+        if (num_hidden_layers or 0) > config.num_hidden_layers:
+            raise ValueError(
+                f"num_hidden_layers is {num_hidden_layers}, the text encoder has {config.num_hidden_layers}"
+            )
         model: GraphQFormer = cls(
             neighbor_dim=neighbor_dim,
             vocab_size=config.vocab_size,
@@ -281,8 +290,8 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # A softmax over nothing is undefined: a sample without neighbors attends to all, and is zeroed below.
         attended = mask | ~present[:, None]
         if neighbor_weights is not None:
-            logs = neighbor_weights.to(tokens.dtype).where(mask, 1.0).log()
-            attended = logs.masked_fill(~attended, -torch.inf)
+            logs = neighbor_weights.where(mask, 1.0).log()  # in its own dtype, where a positive weight is not zero
+            attended = logs.to(tokens.dtype).masked_fill(~attended, -torch.inf)
         contents, per_neighbor = tokens.shape[1], tokens.shape[3]
         token_mask = attended[:, None, :, None].expand(-1, contents, -1, per_neighbor).flatten(1)[:, None, None, :]
 

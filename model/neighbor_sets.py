@@ -38,11 +38,11 @@ class NeighborSet:
         return replace(self, **{name: value.repeat_interleave(times, 0) for name, value in self.tensors().items()})
 
     def to(self, encoder: GraphQFormer, device: torch.device) -> NeighborSet:
-        """On `device`; embeddings and weights in the encoder's dtype."""
+        """On `device`; embeddings in the encoder's dtype, weights in their own."""
         return replace(
             self,
             **{
-                name: value.to(device, encoder.dtype if value.is_floating_point() else None)
+                name: value.to(device, encoder.dtype if name.endswith("embeds") else None)
                 for name, value in self.tensors().items()
             },
         )
@@ -83,8 +83,9 @@ class NeighborSet:
                 and not 0 <= int(self.neighbor_types.min()) <= int(self.neighbor_types.max()) <= known
             ):
                 raise ValueError(f"neighbor_types are not all between 0 and {known}, the model's relation types")
-        if self.neighbor_weights is not None and not bool((self.neighbor_weights >= 0).all()):
-            raise ValueError("neighbor_weights has negative weights or NaN")
+        weights = self.neighbor_weights
+        if weights is not None and not bool((weights.isfinite() & (weights >= 0)).all()):
+            raise ValueError("neighbor_weights has weights that are negative, infinite or NaN")
 
 
 def neighbor_sets(

@@ -38,6 +38,8 @@ from model.latents import denormalize_latents, spatial_factor
 from model.neighbor_sets import NeighborSet, PerSet, neighbor_sets, pad
 from model.text import EncodedTexts, TextEncoders
 
+_OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
 #: Images of one prompt's neighbors, or of each prompt's.
 NeighborImages = Sequence[Image.Image] | Sequence[Sequence[Image.Image]]
 
@@ -70,6 +72,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     model_cpu_offload_seq = "image_encoder->text_encoder->text_encoder_2->graph_encoder->unet->vae"
     _optional_components: ClassVar[list[str]] = ["text_encoder_2", "tokenizer_2", "image_encoder", "feature_extractor"]
+    #: Attention of open_clip's towers reads its parts' weights past their hooks.
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["image_encoder"]
     _callback_tensor_inputs = ("latents",)
 
     def __init__(
@@ -88,6 +92,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
+        if max_neighbors is not None and max_neighbors < 1:
+            raise ValueError(f"max_neighbors is {max_neighbors}, it must be at least 1, or None")
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -103,11 +109,17 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_to_config(max_neighbors=max_neighbors, force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         self.image_processor = VaeImageProcessor(vae_scale_factor=spatial_factor(vae))
         self._interrupt = False
+        self._num_timesteps = 0
 
     @property
     def interrupt(self) -> bool:
         """Whether a callback has asked, by setting `_interrupt`, to leave out the remaining steps."""
         return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the current or last call, for callbacks; some schedulers take more than they are asked for."""
+        return self._num_timesteps
 
     def encode_prompt(self, prompt: Sequence[str]) -> EncodedTexts:
         """Texts as the network is conditioned on them."""
@@ -118,7 +130,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             self.tokenizer_2,
             self.config.force_zeros_for_empty_prompt,
         )
-        return encoders.encode(prompt)
+        return encoders.encode(prompt, device=self._execution_device)
 
     def encode_graph(
         self,
@@ -127,8 +139,10 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         neighbor_mask: Tensor | None = None,
         **more: Tensor,
     ) -> Tensor:
-        """Graph tokens `(batch, length, hidden_size)`; the arguments are those of `GraphQFormer.forward`."""
-        tokens: Tensor = self.graph_encoder(input_ids, neighbor_embeds, neighbor_mask, **more)
+        """Graph tokens `(batch, length, token_size)`; the arguments are those of `GraphQFormer.forward`."""
+        device = self._execution_device
+        neighbor_set = NeighborSet(neighbor_embeds, neighbor_mask, **more).to(self.graph_encoder, device)
+        tokens: Tensor = self.graph_encoder(input_ids.to(device), **neighbor_set.tensors())
         return tokens
 
     @torch.no_grad()
@@ -233,12 +247,16 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         negatives = _per_prompt(negative_prompt or "", len(prompts))
+        if not prompts or not all(isinstance(text, str) for text in (*prompts, *negatives)):
+            raise ValueError("prompt and negative_prompt are texts, one at least")
+        if output_type not in _OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}, expected one of {', '.join(_OUTPUT_TYPES)}")
         if neighbors is not None:
             if neighbor_embeds is not None or neighbor_mask is not None:
                 raise ValueError("give neighbors, or neighbor_embeds and neighbor_mask, not both")
             several = isinstance(graph_guidance_scale, Sequence)
             image_sets = list(neighbors) if several else [neighbors]
-            encoded = [self._encode_images(images, isinstance(prompt, str), len(prompts)) for images in image_sets]
+            encoded = [self._encode_images(_image_rows(images, len(prompts))) for images in image_sets]
             neighbor_embeds, neighbor_mask = [embeds for embeds, _ in encoded], [mask for _, mask in encoded]
         sets, scales = neighbor_sets(
             neighbor_embeds, neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types, graph_guidance_scale
@@ -248,9 +266,6 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             num_images_per_prompt,
             guidance_interval,
             guidance_rescale,
-            self.image_processor,
-            height,
-            width,
         )
         if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise ValueError(f"callbacks get {self._callback_tensor_inputs}, not {sorted(unknown)}")
@@ -262,13 +277,14 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         conditions = self._encode_branches(
             dict.fromkeys((*guided, *conditioned)), prompts, negatives, sets, num_images_per_prompt
         )
-        latents = self._start(latents, count, height, width, generator)
+        latents = self._start(latents, (count, *self._latent_shape(height, width)), generator)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         latents = latents * self.scheduler.init_noise_sigma
 
         self._interrupt = False
         step_arguments = self._step_arguments(generator, eta)
         timesteps = self.scheduler.timesteps
+        self._num_timesteps = len(timesteps)
         first, last = (round(share * len(timesteps)) for share in guidance_interval)
         for index, timestep in enumerate(self.progress_bar(timesteps)):
             if self.interrupt:
@@ -288,33 +304,39 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _encode_images(self, images: Any, one_prompt: bool, prompts: int) -> tuple[Tensor, Tensor]:
-        """Embeddings and mask of one neighbor set, given as images of the only prompt or of each."""
-        rows = [list(images)] if one_prompt else [list(row) for row in images]
-        if len(rows) != prompts:
-            raise ValueError(f"neighbors are of {len(rows)} prompts, there are {prompts}")
-        rows = [row[: self.config.max_neighbors] for row in rows]
-        distinct = {id(image): image for row in rows for image in row}
-        if not distinct:
-            return torch.zeros(prompts, 0, self.graph_encoder.config.neighbor_dim), torch.zeros(prompts, 0)
-        embeds = dict(zip(distinct, self.encode_neighbors(list(distinct.values())), strict=True))
-        empty = next(iter(embeds.values())).new_zeros(0, self.graph_encoder.config.neighbor_dim)
-        return pad([torch.stack([embeds[id(image)] for image in row]) if row else empty for row in rows])
+    def _encode_images(self, rows: list[list[Image.Image]]) -> tuple[Tensor, Tensor]:
+        """Embeddings and mask of one neighbor set, given as each prompt's images."""
+        dim = self.graph_encoder.config.neighbor_dim
+        if dim is None:
+            raise ValueError("this model does not look at neighbors' images")
+        # What is not looked at is not encoded, and counts as an embedding: weights and the like are given for it.
+        seen = {id(image): image for row in rows for image in row[: self.config.max_neighbors]}
+        if not seen:
+            return torch.zeros(len(rows), 0, dim), torch.zeros(len(rows), 0)
+        embeds = dict(zip(seen, self.encode_neighbors(list(seen.values())), strict=True))
+        unseen = torch.zeros_like(next(iter(embeds.values())))
+        return pad(
+            [torch.stack([embeds.get(id(image), unseen) for image in row] or [unseen])[: len(row)] for row in rows]
+        )
 
     def _encode_branches(
         self, branches: Iterable[Branch], prompts: list[str], negatives: list[str], sets: list[NeighborSet], times: int
     ) -> dict[Branch, Condition]:
         """What each branch sees, `times` rows per prompt."""
-        device, dtype = self._execution_device, self.unet.dtype
-        text = self.encode_prompt(prompts)
+        dtype = self.unet.dtype
+        distinct = list(dict.fromkeys((*prompts, *negatives)))
+        encoded = self.encode_prompt(distinct)
+        text, no_text = (
+            encoded[torch.tensor([distinct.index(one) for one in texts], device=encoded.input_ids.device)]
+            for texts in (prompts, negatives)
+        )
         conditions = {}
         for branch in branches:
-            seen = text if branch.text else self.encode_prompt(negatives)
+            seen = text if branch.text else no_text
             if branch.neighbor_set is None:
-                shape = (len(prompts), text.input_ids.shape[1], seen.hidden.shape[2])
-                graph = torch.zeros(shape, dtype=dtype, device=device)
+                graph = torch.zeros_like(seen.hidden, dtype=dtype)
             else:
-                neighbor_set = sets[branch.neighbor_set].best(self.config.max_neighbors).to(self.graph_encoder, device)
+                neighbor_set = sets[branch.neighbor_set].best(self.config.max_neighbors)
                 graph = self.encode_graph(text.input_ids, **neighbor_set.tensors()).to(dtype)
             tokens = torch.cat([seen.hidden.to(dtype), graph], dim=1).repeat_interleave(times, 0)
             pooled = None if seen.pooled is None else seen.pooled.to(dtype).repeat_interleave(times, 0)
@@ -334,22 +356,29 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         predictions = predict(self.unet, model_input.to(condition.tokens.dtype), timestep, condition)
         return dict(zip(chosen, predictions.chunk(len(chosen)), strict=True))
 
+    def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of images of so many pixels, or of the network's own size."""
+        factor, size = self.image_processor.config.vae_scale_factor, self.unet.config.sample_size
+        sides = list(size) if isinstance(size, Sequence) else [size, size]
+        multiple = factor * getattr(self.unet.config, "patch_size", 1)
+        for index, (name, pixels) in enumerate((("height", height), ("width", width))):
+            if pixels is not None:
+                if pixels < multiple or pixels % multiple:
+                    raise ValueError(f"{name} is {pixels}, it must be a multiple of {multiple}")
+                sides[index] = pixels // factor
+        if None in sides:
+            raise ValueError("this model's network has no size of its own: give height and width")
+        return self.unet.config.in_channels, sides[0], sides[1]
+
     def _start(
         self,
         latents: Tensor | None,
-        count: int,
-        height: int | None,
-        width: int | None,
+        shape: tuple[int, int, int, int],
         generator: torch.Generator | list[torch.Generator] | None,
     ) -> Tensor:
-        """Start noise of `count` images, drawn unless it is given."""
-        factor, size = self.image_processor.config.vae_scale_factor, self.unet.config.sample_size
-        shape = (
-            count,
-            self.unet.config.in_channels,
-            height // factor if height else size,
-            width // factor if width else size,
-        )
+        """Start noise, drawn unless it is given."""
+        if isinstance(generator, list) and len(generator) != shape[0]:
+            raise ValueError(f"{len(generator)} generators for {shape[0]} images: give one, or one per image")
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         elif tuple(latents.shape) != shape:
@@ -357,9 +386,12 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         return latents.to(device=self._execution_device, dtype=self.unet.dtype)
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
-        if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
+        upcast = self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False)
+        if upcast:
             self.vae.to(torch.float32)  # its activations are too large for float16
         decoded = self.vae.decode(denormalize_latents(self.vae, latents.to(self.vae.dtype))).sample
+        if upcast:
+            self.vae.to(torch.float16)
         return self.image_processor.postprocess(decoded, output_type=output_type)
 
     def _step_arguments(self, generator: torch.Generator | list[torch.Generator] | None, eta: float) -> dict[str, Any]:
@@ -375,15 +407,25 @@ def _per_prompt(texts: str | Sequence[str], count: int) -> list[str]:
     return rows
 
 
-def _check_numbers(
-    steps: int,
-    images: int,
-    interval: tuple[float, float],
-    rescaled: float,
-    processor: VaeImageProcessor,
-    height: int | None,
-    width: int | None,
-) -> None:
+def _image_rows(images: Any, prompts: int) -> list[list[Image.Image]]:
+    """Each prompt's images of one neighbor set; those of the only prompt may stand alone."""
+    alone = prompts == 1 and _are_images(images)
+    rows = [images] if alone else images
+    if not isinstance(rows, Sequence) or not all(_are_images(row) for row in rows):
+        raise ValueError(
+            "neighbors are lists of PIL images, one list per prompt; of several neighbor sets, with a list of "
+            "graph_guidance_scale, they are a list of those"
+        )
+    if len(rows) != prompts:
+        raise ValueError(f"neighbors are of {len(rows)} prompts, there are {prompts}")
+    return [list(row) for row in rows]
+
+
+def _are_images(images: Any) -> bool:
+    return isinstance(images, Sequence) and all(isinstance(image, Image.Image) for image in images)
+
+
+def _check_numbers(steps: int, images: int, interval: tuple[float, float], rescaled: float) -> None:
     for name, value in (("num_inference_steps", steps), ("num_images_per_prompt", images)):
         if value < 1:
             raise ValueError(f"{name} is {value}, it must be at least 1")
@@ -391,7 +433,3 @@ def _check_numbers(
         raise ValueError(f"guidance_interval is {tuple(interval)}, not two shares of the steps in order")
     if not 0.0 <= rescaled <= 1.0:
         raise ValueError(f"guidance_rescale is {rescaled}, it must be between 0 and 1")
-    factor = processor.config.vae_scale_factor
-    for name, side in (("height", height), ("width", width)):
-        if side is not None and (side < factor or side % factor):
-            raise ValueError(f"{name} is {side}, it must be a multiple of {factor}")

@@ -2,8 +2,8 @@
 
 A folder of Stable Diffusion 1.5's parts (`unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`), the CLIP image
 encoder of the neighbors (`image_encoder/`), and two pickled state dicts: `image_proj_model/ckpt.pt`, the neighbor
-projection, and `gnn/ckpt.pt`, the Graph-QFormer with a CLIP text model's names. Pickles are read with `weights_only`:
-one that holds anything but tensors is refused.
+projection, and `gnn/ckpt.pt`, the Graph-QFormer with a CLIP text model's names. The other parts' weights are in
+safetensors, or pickled as `.bin`. Pickles are read with `weights_only`: one that holds anything but tensors is refused.
 """
 
 from __future__ import annotations
@@ -11,28 +11,36 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import orjson
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
-    CLIPTokenizer,
     CLIPVisionModelWithProjection,
 )
 
 from ingest.errors import Graph2ImageError
+from model.backbones import cross_attention_dim
 from model.graph_qformer import GraphQFormer
+from model.parts import Checkpoint, first_line
 from model.pipeline import Graph2ImagePipeline
 from model.storage import quiet_libraries
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_proj_model", "gnn")
 _PROJECTION_FILE, _QFORMER_FILE = "image_proj_model/ckpt.pt", "gnn/ckpt.pt"
+
+#: What `model_index.json` names; the image encoder and the graph's parts lie beside it unnamed.
+_INDEXED = {
+    "scheduler": "diffusers",
+    "text_encoder": "transformers",
+    "tokenizer": "transformers",
+    "unet": "diffusers",
+    "vae": "diffusers",
+}
 
 #: Parts of names, theirs and ours.
 _RENAMED = (("embeddings.", ""), ("encoder.layers.", "layers."), (".crossattention.", ".cross_attn."))
@@ -63,8 +71,10 @@ def load_reference_checkpoint(
     Raises
     ------
     Graph2ImageError
-        If a part is missing, cannot be read safely, or does not fit the others.
+        If a part is missing, cannot be read safely, or does not fit the others, or a setting contradicts them.
     """
+    if neighbor_num is not None and neighbor_num < 1:
+        raise Graph2ImageError(f"neighbor_num is {neighbor_num}, it must be at least 1, or None for all neighbors")
     folder = Path(path)
     missing = [part for part in _PARTS if not (folder / part).is_dir()]
     if missing:
@@ -72,8 +82,9 @@ def load_reference_checkpoint(
             f"{folder} is no checkpoint of the reference implementation: it has no {', '.join(missing)}",
             "Load a model of graph2image with `Graph2ImagePipeline.from_pretrained`.",
         )
-    text_encoder = _load(CLIPTextModel, folder / "text_encoder", torch_dtype)
-    image_encoder = _load(CLIPVisionModelWithProjection, folder / "image_encoder", torch_dtype)
+    checkpoint = Checkpoint(str(folder), pickles=True)
+    text_encoder = checkpoint.network(CLIPTextModel, "text_encoder", torch_dtype)
+    image_encoder = checkpoint.network(CLIPVisionModelWithProjection, "image_encoder", torch_dtype)
     graph_encoder = _load_graph_encoder(folder, text_encoder, tokens_per_neighbor, cross_attention_freq, torch_dtype)
     if (made := image_encoder.config.projection_dim) != graph_encoder.config.neighbor_dim:
         raise Graph2ImageError(
@@ -81,20 +92,24 @@ def load_reference_checkpoint(
             f"the neighbor projection takes {graph_encoder.config.neighbor_dim}"
         )
     pipeline = Graph2ImagePipeline(
-        vae=_load(AutoencoderKL, folder / "vae", torch_dtype),
+        vae=checkpoint.network(AutoencoderKL, "vae", torch_dtype),
         text_encoder=text_encoder,
-        tokenizer=_load(CLIPTokenizer, folder / "tokenizer"),
-        unet=_load(UNet2DConditionModel, folder / "unet", torch_dtype),
-        scheduler=_load_scheduler(folder / "scheduler"),
+        tokenizer=checkpoint.tokenizer("tokenizer", text_encoder.config.vocab_size),
+        unet=checkpoint.network(UNet2DConditionModel, "unet", torch_dtype),
+        scheduler=checkpoint.scheduler(),
         graph_encoder=graph_encoder,
         image_encoder=image_encoder,
-        feature_extractor=_image_processor(folder, image_encoder.config.image_size),
+        feature_extractor=_image_processor(checkpoint, image_encoder.config.image_size),
         max_neighbors=neighbor_num,
     )
-    if (seen := pipeline.unet.config.cross_attention_dim) != graph_encoder.token_size:
-        raise Graph2ImageError(
-            f"{folder}: the UNet attends to tokens of size {seen}, the graph tokens have {graph_encoder.token_size}"
-        )
+    sizes = {
+        "the UNet": cross_attention_dim(pipeline.unet),
+        "the text encoder": text_encoder.config.hidden_size,
+        "the Graph-QFormer": graph_encoder.token_size,
+    }
+    if len(set(sizes.values())) > 1:
+        words = ", ".join(f"{part} {size}" for part, size in sizes.items())
+        raise Graph2ImageError(f"{folder}: the parts' tokens are of different sizes: {words}")
     return pipeline
 
 
@@ -112,50 +127,31 @@ def save_reference_checkpoint(pipeline: Graph2ImagePipeline, path: str | Path) -
     prefix = "neighbor_projection."
     projection = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     qformer = {_their_name(name): value for name, value in state.items() if not name.startswith(prefix)}
+    # Not through a `StableDiffusionPipeline`: it changes the settings of a scheduler that is given to it.
     with quiet_libraries():
-        StableDiffusionPipeline(
-            vae=pipeline.vae,
-            text_encoder=pipeline.text_encoder,
-            tokenizer=pipeline.tokenizer,
-            unet=pipeline.unet,
-            scheduler=pipeline.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(folder)
-        pipeline.image_encoder.save_pretrained(folder / "image_encoder")
+        for part in (*_INDEXED, "image_encoder"):
+            getattr(pipeline, part).save_pretrained(folder / part)
+        if pipeline.feature_extractor is not None:
+            pipeline.feature_extractor.save_pretrained(folder / "feature_extractor")
+    index = {part: [library, type(getattr(pipeline, part)).__name__] for part, library in _INDEXED.items()}
+    absent = {part: [None, None] for part in ("feature_extractor", "image_encoder", "safety_checker")}
+    content = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "requires_safety_checker": False,
+        **absent,
+        **index,
+    }
+    (folder / "model_index.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     for file, weights in ((_PROJECTION_FILE, projection), (_QFORMER_FILE, qformer)):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         torch.save(weights, folder / file)
 
 
-def _load(cls: Any, folder: Path, torch_dtype: torch.dtype | None = None) -> Any:
-    """One part, from local files alone; without gradients and in evaluation mode where it is a network."""
-    options = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
-    try:
-        with quiet_libraries():
-            part = cls.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # missing files, wrong JSON, wrong shapes, unsafe pickles: one exception type each
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Graph2ImageError(f"cannot load {folder}: {first}") from error
-    return part.eval() if isinstance(part, torch.nn.Module) else part
-
-
-def _load_scheduler(folder: Path) -> Any:
-    try:
-        name = orjson.loads((folder / "scheduler_config.json").read_bytes())["_class_name"]
-    except (OSError, KeyError, orjson.JSONDecodeError) as error:
-        raise Graph2ImageError(f"cannot read {folder}/scheduler_config.json: {error}") from error
-    cls = getattr(diffusers, str(name), None)
-    if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
-        raise Graph2ImageError(f"{folder}/scheduler_config.json names {name!r}, which is no scheduler of diffusers")
-    return _load(cls, folder)
-
-
-def _image_processor(folder: Path, image_size: int) -> CLIPImageProcessor:
+def _image_processor(checkpoint: Checkpoint, image_size: int) -> CLIPImageProcessor:
     """The checkpoint's own, or else CLIP's at the image encoder's size."""
-    if (folder / "feature_extractor").is_dir():
-        return _load(CLIPImageProcessor, folder / "feature_extractor")
+    if (Path(checkpoint.name) / "feature_extractor").is_dir():
+        return checkpoint.load(CLIPImageProcessor, "feature_extractor")
     size = {"height": image_size, "width": image_size}
     return CLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=size)
 
@@ -187,12 +183,10 @@ def _load_graph_encoder(
             layer_norm_eps=text_encoder.config.layer_norm_eps,
         )
         model.load_state_dict(state)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(torch_dtype)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
         reason = f"there is no weight {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise Graph2ImageError(f"{folder}: these are not the weights of a Graph-QFormer: {reason}") from error
-    model.eval()
+    model.to(torch_dtype).eval()
     return model
 
 
@@ -204,12 +198,14 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         raise Graph2ImageError(f"there is no file {file}") from error
     except pickle.UnpicklingError as error:
         raise Graph2ImageError(
-            f"{file} is refused: it holds more than weights, and loading it could run a program",
+            f"{file} is refused: it does not hold weights alone, and loading more could run a program",
             "Save its state dict alone, with torch.save.",
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise Graph2ImageError(f"cannot read {file}: {next(iter(str(error).splitlines()), 'empty')}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise Graph2ImageError(f"cannot read {file}: {first_line(error)}") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise Graph2ImageError(f"{file} is no state dict: names and tensors")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
@@ -245,14 +241,15 @@ def _tokens_per_neighbor(folder: Path, state: dict[str, Tensor], expected: int |
 
 def _cross_attention_freq(folder: Path, state: dict[str, Tensor], expected: int | None) -> int:
     layers, crossed = _layers(state), _layers(state, "cross_attn")
-    found = crossed[1] if len(crossed) > 1 else len(layers)
-    for frequency in (found, expected or found):
-        if crossed != layers[::frequency]:
-            raise Graph2ImageError(
-                f"{folder}: cross_attention_freq is {frequency}, "
-                f"but of {len(layers)} layers those with cross-attention are {crossed}"
-            )
-    return expected or found
+    frequency = expected
+    if frequency is None:
+        frequency = crossed[1] if len(crossed) > 1 else len(layers)
+    if frequency < 1 or crossed != layers[::frequency]:
+        raise Graph2ImageError(
+            f"{folder}: cross_attention_freq is {frequency}, "
+            f"but of {len(layers)} layers those with cross-attention are {crossed}"
+        )
+    return frequency
 
 
 def _check_expressible(pipeline: Graph2ImagePipeline) -> None:

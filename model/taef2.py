@@ -14,6 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ingest.errors import Graph2ImageError
@@ -110,11 +111,13 @@ class TAEF2(ModelMixin, ConfigMixin):  # type: ignore[misc]
         model.requires_grad_(False).eval()
         return model
 
+    @apply_forward_hook  # type: ignore[untyped-decorator]
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderTinyOutput | tuple[Tensor]:
         """Encode images `(batch, 3, height, width)` in [-1, 1] to latents `(batch, 32, height / 8, width / 8)`."""
         latents = self.encoder(x * 0.5 + 0.5)
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
 
+    @apply_forward_hook  # type: ignore[untyped-decorator]
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode latents to images in [-1, 1]."""
         sample = self.decoder(z) * 2 - 1

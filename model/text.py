@@ -175,9 +175,13 @@ class TextEncoders:
     zero_empty: bool = False
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> EncodedTexts:
-        """Encode texts, each cut at the models' length."""
-        parts = [self._encode(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
+    def encode(self, texts: Sequence[str], batch_size: int = 256, device: torch.device | None = None) -> EncodedTexts:
+        """Encode texts, at least one, each cut at the models' length.
+
+        `device` is where the encoders run, if it is not where their weights lie between calls (offloading).
+        """
+        device = device or self.encoder.device
+        parts = [self._encode(texts[start : start + batch_size], device) for start in range(0, len(texts), batch_size)]
         pooled = [part.pooled for part in parts if part.pooled is not None]
         return EncodedTexts(
             torch.cat([part.input_ids for part in parts]),
@@ -186,15 +190,14 @@ class TextEncoders:
             torch.cat([part.summary for part in parts]),
         )
 
-    def _encode(self, texts: Sequence[str]) -> EncodedTexts:
-        input_ids = _tokenize(self.tokenizer, texts).to(self.encoder.device)
+    def _encode(self, texts: Sequence[str], device: torch.device) -> EncodedTexts:
+        input_ids = _tokenize(self.tokenizer, self.encoder, texts).to(device)
         first = self.encoder(input_ids, output_hidden_states=self.encoder_2 is not None)
         if self.encoder_2 is None or self.tokenizer_2 is None:
             hidden, pooled = first.last_hidden_state, None
         else:
-            second = self.encoder_2(
-                _tokenize(self.tokenizer_2, texts).to(self.encoder_2.device), output_hidden_states=True
-            )
+            ids_2 = _tokenize(self.tokenizer_2, self.encoder_2, texts).to(device)
+            second = self.encoder_2(ids_2, output_hidden_states=True)
             hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
             pooled = second.text_embeds
         if self.zero_empty:
@@ -209,8 +212,9 @@ class TextEncoders:
         return int(self.encoder.config.hidden_size + (self.encoder_2.config.hidden_size if self.encoder_2 else 0))
 
 
-def _tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    length = tokenizer.model_max_length
+def _tokenize(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, texts: Sequence[str]) -> Tensor:
+    # A tokenizer that was saved without a length says 10**30.
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     ids: Tensor = tokenizer(
         list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
     ).input_ids

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from model.graph_qformer import GraphQFormer
@@ -86,32 +85,166 @@ def test_save_and_load(qformer: GraphQFormer, tmp_path: Path) -> None:
     assert torch.equal(loaded(ids, neighbors), qformer(ids, neighbors))
 
 
-@pytest.mark.skipif("GRAPH2IMAGE_SHARED" not in os.environ, reason="needs the reference implementation's outputs")
-def test_matches_the_reference_implementation() -> None:
-    folder = Path(os.environ["GRAPH2IMAGE_SHARED"]) / "reference"
-    expected = load_file(folder / "reference.safetensors")
-    theirs = torch.load(folder / "checkpoint/gnn/ckpt.pt", weights_only=True)
-    projection = torch.load(folder / "checkpoint/image_proj_model/ckpt.pt", weights_only=True)
-    renamed = {
-        name.removeprefix("text_model.")
-        .replace("encoder.layers", "layers")
-        .replace("crossattention", "cross_attn")
-        .replace("embeddings.", ""): value
-        for name, value in theirs.items()
-    }
-    qformer = GraphQFormer(
-        neighbor_dim=24,
-        tokens_per_neighbor=4,
-        cross_attention_freq=2,
-        vocab_size=514,
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-    )
-    qformer.load_state_dict(renamed | {f"neighbor_projection.{name}": value for name, value in projection.items()})
-    for suffix in ("", "_b"):
-        tokens = qformer(
-            expected["input_ids"], expected[f"neighbor_embeds{suffix}"], expected[f"neighbor_mask{suffix}"]
-        )
-        torch.testing.assert_close(tokens, expected[f"graph_tokens{suffix}"], atol=1e-4, rtol=0)
+def inputs(neighbors: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(50, (2, 9), generator=generator), torch.randn(2, neighbors, 7, generator=generator)
+
+
+def test_no_mask_means_all(qformer: GraphQFormer) -> None:
+    ids, neighbors = inputs()
+    assert torch.equal(qformer(ids, neighbors), qformer(ids, neighbors, torch.ones(2, 4)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(4)))
+def test_neighbors_have_no_order(qformer: GraphQFormer, order: list[int]) -> None:
+    ids, neighbors = inputs()
+    torch.testing.assert_close(qformer(ids, neighbors[:, order]), qformer(ids, neighbors), atol=1e-5, rtol=1e-5)
+
+
+weights_of_neighbors = st.lists(st.sampled_from([0.0, 1e-30, 0.01, 0.5, 1.0, 2.0]), min_size=4, max_size=4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(weights=st.lists(weights_of_neighbors, min_size=2, max_size=2), factor=st.sampled_from([0.01, 3.0]))
+def test_weights(qformer: GraphQFormer, weights: list[list[float]], factor: float) -> None:
+    """Weight 0 is as if absent, only proportions count, and nothing is ever NaN."""
+    ids, neighbors = inputs()
+    neighbor_weights = torch.tensor(weights, dtype=torch.float64)
+    tokens = qformer(ids, neighbors, neighbor_weights=neighbor_weights)
+    assert tokens.isfinite().all()
+    scaled = qformer(ids, neighbors, neighbor_weights=neighbor_weights * factor)
+    torch.testing.assert_close(tokens, scaled, atol=1e-5, rtol=1e-5)
+    masked = qformer(ids, neighbors, neighbor_weights > 0)
+    if all(weight in (0.0, 1.0) for row in weights for weight in row):
+        torch.testing.assert_close(tokens, masked, atol=1e-5, rtol=1e-5)
+    for sample, row in enumerate(neighbor_weights):
+        kept = row > 0
+        if kept.any():
+            one = slice(sample, sample + 1)
+            alone = qformer(ids[one], neighbors[one, kept], neighbor_weights=row[None, kept])
+            torch.testing.assert_close(tokens[sample], alone[0], atol=1e-5, rtol=1e-5)
+        else:
+            assert not tokens[sample].any()
+
+
+def test_equal_weights_are_none(qformer: GraphQFormer) -> None:
+    ids, neighbors = inputs()
+    for weight in (1, 0.25):
+        tokens = qformer(ids, neighbors, neighbor_weights=torch.full((2, 4), weight))
+        torch.testing.assert_close(tokens, qformer(ids, neighbors), atol=1e-5, rtol=1e-5)
+
+
+def test_a_whole_weight_is_so_many_copies(qformer: GraphQFormer) -> None:
+    ids, neighbors = inputs(2)
+    copies = neighbors[:, [0, 0, 0, 1]]
+    weighted = qformer(ids, neighbors, neighbor_weights=torch.tensor([[3.0, 1.0]] * 2))
+    torch.testing.assert_close(weighted, qformer(ids, copies), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_small_weights_in_short_formats(dtype: torch.dtype) -> None:
+    qformer = GraphQFormer.from_text_encoder(text_encoder(), neighbor_dim=7).eval().to(dtype)
+    ids, neighbors = inputs(2)
+    tokens = qformer(ids, neighbors.to(dtype), neighbor_weights=torch.tensor([[1e-9, 1e-9], [0.0, 0.0]]))
+    assert tokens.dtype == dtype
+    assert tokens[0].isfinite().all()
+    torch.testing.assert_close(tokens[0], qformer(ids, neighbors.to(dtype))[0], atol=2e-2, rtol=2e-2)
+    assert not tokens[1].any()
+
+
+def test_relation_types_start_without_effect_and_learn() -> None:
+    source = text_encoder()
+    torch.manual_seed(2)
+    plain = GraphQFormer.from_text_encoder(source, neighbor_dim=7).eval()
+    typed = GraphQFormer.from_text_encoder(source, neighbor_dim=7, relation_types=["CREATED_BY", "IN_GENRE"]).eval()
+    assert typed.config.relation_types == ["CREATED_BY", "IN_GENRE"]
+    missing, unexpected = typed.load_state_dict(plain.state_dict(), strict=False)
+    assert (missing, unexpected) == (["relation_embedding.weight"], [])
+    ids, neighbors = inputs()
+    types = torch.tensor([[0, 1, 2, 1], [2, 2, 0, 0]])
+    assert torch.equal(typed(ids, neighbors, neighbor_types=types), plain(ids, neighbors))
+
+    optimizer = torch.optim.AdamW(typed.parameters(), lr=0.1)
+    typed(ids, neighbors, neighbor_types=types)[..., 0].square().sum().backward()
+    optimizer.step()
+    assert not typed.relation_embedding.weight[0].any()
+    assert typed.relation_embedding.weight[1:].all(dim=1).all()
+    without = typed(ids, neighbors)
+    assert torch.equal(typed(ids, neighbors, neighbor_types=torch.zeros_like(types)), without)
+    assert not torch.allclose(typed(ids, neighbors, neighbor_types=types), without, atol=1e-3)
+
+
+def test_texts_only_and_images_and_texts() -> None:
+    ids, images = inputs()
+    texts = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0]])
+    by_texts = GraphQFormer.from_text_encoder(text_encoder(), None, neighbor_text_dim=5).eval()
+    assert by_texts.neighbor_projection is None
+    tokens = by_texts(ids, None, mask, neighbor_text_embeds=texts)
+    torch.testing.assert_close(tokens[:1], by_texts(ids[:1], neighbor_text_embeds=texts[:1, :2]), atol=1e-5, rtol=1e-5)
+    assert not tokens[1].any()
+
+    by_both = GraphQFormer.from_text_encoder(text_encoder(), 7, neighbor_text_dim=5).eval()
+    tokens = by_both(ids, images, mask, neighbor_text_embeds=texts)
+    alone = by_both(ids[:1], images[:1, :2], neighbor_text_embeds=texts[:1, :2])
+    torch.testing.assert_close(tokens[:1], alone, atol=1e-5, rtol=1e-5)
+    for changed in ({"images": -images}, {"texts": -texts}):
+        other = by_both(ids, changed.get("images", images), mask, neighbor_text_embeds=changed.get("texts", texts))
+        assert not torch.allclose(other[0], tokens[0], atol=1e-3)
+
+
+def test_graph_tokens_of_another_size() -> None:
+    qformer = GraphQFormer.from_text_encoder(text_encoder(), neighbor_dim=7, output_dim=40)
+    ids, neighbors = inputs()
+    tokens = qformer(ids, neighbors, torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]))
+    assert tokens.shape == (2, 9, 40)
+    assert qformer.token_size == 40
+    assert not tokens[1].any()  # whatever the map's bias is
+    assert qformer(ids, neighbors[:, :0]).shape == (2, 9, 40)
+
+
+def test_the_first_layers_alone() -> None:
+    source = text_encoder()
+    qformer = GraphQFormer.from_text_encoder(source, 7, num_hidden_layers=2, cross_attention_freq=5)
+    assert [layer.cross_attn is not None for layer in qformer.layers] == [True, False]
+    assert torch.equal(qformer.layers[1].mlp.fc1.weight, source.encoder.layers[1].mlp.fc1.weight)
+    with pytest.raises(ValueError, match="num_hidden_layers is 4, the text encoder has 3"):
+        GraphQFormer.from_text_encoder(source, 7, num_hidden_layers=4)
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    ids, neighbors = inputs()
+    gradients = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        qformer = GraphQFormer.from_text_encoder(text_encoder(), neighbor_dim=7)
+        if checkpointed:
+            qformer.enable_gradient_checkpointing()
+        qformer(ids, neighbors).square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in qformer.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"neighbor_dim": None}, "both None"),
+        ({"neighbor_dim": 7, "tokens_per_neighbor": 0}, "at least 1"),
+        ({"neighbor_dim": 7, "cross_attention_freq": 0}, "at least 1"),
+    ],
+)
+def test_settings_that_make_no_model(settings_: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GraphQFormer(**settings_, vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+
+
+def test_inputs_of_another_model(qformer: GraphQFormer) -> None:
+    ids, neighbors = inputs()
+    with pytest.raises(ValueError, match="needs neighbor_embeds"):
+        qformer(ids)
+    with pytest.raises(ValueError, match="takes no neighbor_text_embeds"):
+        qformer(ids, neighbors, neighbor_text_embeds=neighbors)
+    with pytest.raises(ValueError, match="made without relation_types"):
+        qformer(ids, neighbors, neighbor_types=torch.zeros(2, 4, dtype=torch.int64))
