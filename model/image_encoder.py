@@ -31,7 +31,7 @@ class OpenClipImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> None:
         super().__init__()
-        no_text = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 0}
+        no_text = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
         self.visual = CLIP(
             model_cfg["embed_dim"], model_cfg["vision_cfg"], no_text, quick_gelu=model_cfg.get("quick_gelu", False)
         ).visual
