@@ -1,7 +1,8 @@
 """Training configurations: a preset, and what a TOML file changes of it.
 
 Presets are the TOML files in `model/presets`. A configuration file names one (`preset = "mini"`) and gives only what
-differs; tables are merged key by key.
+differs; tables are merged key by key. A file that gives a foundation, or another kind of network, replaces the parts of
+the preset that it excludes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ingest.errors import Graph2ImageError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+#: Tables that build a model from scratch.
+_SCRATCH = ("autoencoder", "unet", "transformer", "diffusion")
 
 
 class _Section(BaseModel):
@@ -58,20 +62,59 @@ class UNetConfig(_Section):
     attention_heads: int = Field(ge=1)
 
 
+class TransformerConfig(_Section):
+    """Sizes of a `PixArtTransformer2DModel` in place of the UNet, by the names of its own configuration.
+
+    Latents are cut into patches of `patch_size` by `patch_size`; a token has `num_attention_heads * attention_head_dim`
+    numbers.
+    """
+
+    patch_size: int = Field(ge=1)
+    num_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    attention_head_dim: int = Field(ge=4, multiple_of=4)
+
+
 class GraphEncoderConfig(_Section):
     """The Graph-QFormer.
 
-    It reads the `max_neighbors` best neighbors; its layers start as the text encoder's first `num_hidden_layers`.
+    Parameters
+    ----------
+    max_neighbors
+        It reads so many neighbors, the best.
+    neighbor_content
+        What it knows of a neighbor: its image, its text, or both.
+    neighbor_weights
+        Whether neighbors that the walk reaches more often get more attention.
+    relation_types
+        Whether it is told the type of the first relation on the way to a neighbor.
+    tokens_per_neighbor, cross_attention_freq
+        Of `GraphQFormer`.
+    num_hidden_layers
+        Its layers start as the text encoder's first so many.
     """
 
     max_neighbors: int = Field(ge=1)
+    neighbor_content: Literal["images", "texts", "both"] = "images"
+    neighbor_weights: bool = False
+    relation_types: bool = False
     tokens_per_neighbor: int = Field(ge=1)
     cross_attention_freq: int = Field(ge=1)
     num_hidden_layers: int = Field(ge=1)
 
+    @property
+    def images(self) -> bool:
+        """Whether the neighbors' images are looked at."""
+        return self.neighbor_content != "texts"
+
+    @property
+    def texts(self) -> bool:
+        """Whether the neighbors' texts are looked at."""
+        return self.neighbor_content != "images"
+
 
 class DiffusionConfig(_Section):
-    """The noise schedule (names of diffusers' schedulers), and the cap of the min-SNR loss weight."""
+    """The noise schedule, by the names of diffusers' schedulers."""
 
     prediction_type: Literal["v_prediction", "epsilon"]
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
@@ -79,7 +122,6 @@ class DiffusionConfig(_Section):
     beta_end: float = Field(gt=0, lt=1)
     rescale_betas_zero_snr: bool
     timestep_spacing: Literal["trailing", "leading", "linspace"]
-    snr_gamma: float = Field(gt=0)
 
     @model_validator(mode="after")
     def _noise_needs_signal(self) -> DiffusionConfig:
@@ -89,25 +131,68 @@ class DiffusionConfig(_Section):
 
 
 class OptimizationConfig(_Section):
-    """The training loop: AdamW, linear warm-up, cosine decay to zero, EMA of the weights.
+    """The training loop.
 
-    `text_dropout`, `graph_dropout` and `joint_dropout` are the shares of samples that are trained without text, without
-    graph, and without either, so that every branch of the guidance formula is learned. A checkpoint to resume from is
-    kept every `checkpoint_every` steps. A processor without bf16 of its own computes in fp32 whatever `precision` says.
+    Parameters
+    ----------
+    trainable
+        `"full"`: the whole network; `"lora"`: low-rank additions to its attention; `"graph"`: nothing of it. The
+        Graph-QFormer and the neighbor projection are trained in any case.
+    lora_rank, lora_alpha
+        Rank and scale of the additions (Hu et al. 2022).
+    steps
+        Optimizer steps.
+    batch_size, gradient_accumulation
+        A step is of `batch_size * gradient_accumulation` samples, of which `batch_size` are computed at a time, by all
+        processes together.
+    optimizer
+        `"adamw-8bit"` keeps its state in 8 bits; it needs the package bitsandbytes.
+    learning_rate, schedule, warmup_steps
+        Linear warm-up, then cosine decay to zero, or constant.
+    weight_decay, max_grad_norm
+        Of AdamW; and the norm that gradients are clipped to.
+    ema_decay
+        Decay of the moving average of the weights, which is what is published; 0 publishes the weights themselves.
+    snr_gamma
+        Cap of the min-SNR loss weight (Hang et al. 2023); 0 is the plain loss.
+    text_dropout, graph_dropout, joint_dropout
+        Shares of samples that are trained without text, without graph, and without either, so that every branch of the
+        guidance formula is learned.
+    precision
+        A processor without bf16 of its own computes in fp32 whatever this says.
+    gradient_checkpointing
+        Computes activations twice instead of keeping them: less memory, more time.
+    checkpoint_every, checkpoints_kept
+        Steps between checkpoints to resume from, and how many of them stay.
+    sample_every
+        Steps between grids of sample pictures; there is one at the end too. 0 makes none.
+    trackers
+        What the loss and the learning rate are logged to, by `accelerate`'s names.
     """
 
+    trainable: Literal["full", "lora", "graph"] = "full"
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=16.0, gt=0)
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
     learning_rate: float = Field(gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
-    ema_decay: Fraction
     max_grad_norm: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1)
+    snr_gamma: float = Field(ge=0)
     text_dropout: Fraction
     graph_dropout: Fraction
     joint_dropout: Fraction
     precision: Literal["bf16", "fp32"]
+    gradient_checkpointing: bool = False
     checkpoint_every: int = Field(ge=1)
+    checkpoints_kept: int = Field(default=2, ge=1)
+    sample_every: int = Field(default=0, ge=0)
+    trackers: tuple[str, ...] = ("tensorboard",)
 
     @model_validator(mode="after")
     def _shares_fit(self) -> OptimizationConfig:
@@ -115,18 +200,52 @@ class OptimizationConfig(_Section):
             raise ValueError("text_dropout, graph_dropout and joint_dropout add up to more than 1")
         return self
 
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of one optimizer step."""
+        return self.batch_size * self.gradient_accumulation
+
 
 class TrainConfig(_Section):
-    """A training run; see the sections."""
+    """A training run; see the sections.
+
+    Parameters
+    ----------
+    foundation
+        A pretrained model to start from: a folder in diffusers' layout, or a name on the hub. Without one everything is
+        trained from scratch, by `autoencoder`, `diffusion`, and `unet` or `transformer`.
+    diffusion
+        With a foundation: a noise schedule to fine-tune it to, by default its own.
+    """
 
     preset: str
     image_size: int = Field(ge=8, multiple_of=8)
     seed: int = Field(ge=0)
-    autoencoder: AutoencoderConfig
-    unet: UNetConfig
+    foundation: str | None = None
+    autoencoder: AutoencoderConfig | None = None
+    unet: UNetConfig | None = None
+    transformer: TransformerConfig | None = None
     graph_encoder: GraphEncoderConfig
-    diffusion: DiffusionConfig
+    diffusion: DiffusionConfig | None = None
     optimization: OptimizationConfig
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TrainConfig:
+        given = [name for name in _SCRATCH if getattr(self, name) is not None]
+        if self.foundation is not None:
+            if wrong := [name for name in given if name != "diffusion"]:
+                raise ValueError(f"a foundation brings its own parts: leave out [{'], ['.join(wrong)}]")
+            return self
+        if (self.unet is None) == (self.transformer is None):
+            raise ValueError("give a foundation, or one of [unet] and [transformer]")
+        if missing := [name for name in ("autoencoder", "diffusion") if name not in given]:
+            raise ValueError(f"without a foundation, [{'] and ['.join(missing)}] must be given")
+        if self.optimization.trainable != "full":
+            raise ValueError(
+                f'optimization.trainable = "{self.optimization.trainable}" needs a foundation: '
+                "a network that starts from nothing has to be trained"
+            )
+        return self
 
 
 def preset_names() -> list[str]:
@@ -163,12 +282,23 @@ def load_train_config(config: str | Path) -> TrainConfig:
         raise Graph2ImageError(
             f"{path}: preset is {preset!r}", f"Write `preset = ...` with one of: {', '.join(preset_names())}."
         )
-    return _validate(str(path), _merge(_read_preset(preset), changes))
+    base = _read_preset(preset)
+    return _validate(str(path), _merge({key: base[key] for key in base if key not in _replaced(changes)}, changes))
 
 
 def _read_preset(name: str) -> dict[str, Any]:
     text = (resources.files("model.presets") / f"{name}.toml").read_text(encoding="utf-8")
     return {"preset": name, **tomllib.loads(text)}
+
+
+def _replaced(changes: dict[str, Any]) -> set[str]:
+    """Keys of a preset that a file excludes by giving what stands in their place."""
+    if "foundation" in changes:
+        return set(_SCRATCH)
+    networks = {"unet", "transformer"} & set(changes)
+    if networks:
+        return {"unet", "transformer", "foundation"} - networks
+    return set()
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,51 +1,108 @@
-"""Training data: the Parquet datasets read once, into compact arrays that a step only indexes."""
+"""The items of a training run and their neighbors, as the Parquet datasets have them.
+
+Items and neighbors are held in Arrow columns, about a kilobyte for an item, so that millions of them fit into memory;
+everything larger (hidden states, latents, embeddings) is left to `model.arrays`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot
+from ingest.encoders.embed import unreadable_pictures
 from ingest.errors import Graph2ImageError
-from model.latents import read_latents
-from model.text import TextEncoders
+from model.config import GraphEncoderConfig
 
 logger = logging.getLogger(__name__)
+
+#: What `via` says of a neighbor that was not found along relations.
+_NO_RELATION = pa.array(["indirect", "semantic", "random"])
+_HASHED_ROWS = 65_536
 
 
 @dataclass(frozen=True)
 class TrainingItems:
-    """The items of the training split, in parallel lists; `neighbor_hashes` are of images, best neighbor first."""
+    """The items of the training split, in the order of their ids, and their neighbors, best first.
 
-    item_ids: list[str]
-    texts: list[str]
-    image_hashes: list[str]
-    neighbor_hashes: list[list[str]]
+    Parameters
+    ----------
+    table
+        A row per item: `item_id`, `source`, `text`, `image_hash`.
+    neighbor_counts
+        `(items,)` neighbors of each item.
+    neighbors
+        A row per neighbor, item by item, with those of the columns `image_hash`, `text`, `ppr` and `relation` that the
+        model looks at; all but `ppr` are dictionaries.
+    left_out
+        Sampled items that take no part, as they have no image, an unreadable one, or were withdrawn.
+    """
+
+    table: pa.Table
+    neighbor_counts: npt.NDArray[np.int64]
+    neighbors: pa.Table
+    left_out: int
 
     def __len__(self) -> int:
-        return len(self.item_ids)
+        return int(self.table.num_rows)
+
+    @property
+    def image_hashes(self) -> list[str]:
+        """The items' images, with repetitions."""
+        hashes: list[str] = self.table["image_hash"].to_pylist()
+        return hashes
+
+    @property
+    def relation_types(self) -> tuple[str, ...]:
+        """Relation types by which neighbors are reached, sorted; empty if the model does not look at them."""
+        if "relation" not in self.neighbors.column_names:
+            return ()
+        return tuple(sorted(self.neighbors["relation"].unique().drop_null().to_pylist()))
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Items of each source."""
+        counts = pc.value_counts(self.table["source"])
+        return {count["values"]: count["counts"] for count in counts.to_pylist()}
+
+    def neighbor_places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Item and rank, counted from 0, of each row of `neighbors`."""
+        items = np.repeat(np.arange(len(self)), self.neighbor_counts)
+        starts = np.cumsum(self.neighbor_counts) - self.neighbor_counts
+        return items, np.arange(len(items)) - starts[items]
 
     def digest(self) -> str:
         """Identifies all that training sees of the items."""
-        return digest(self.item_ids, self.texts, self.image_hashes, self.neighbor_hashes)
+        state = hashlib.sha256(np.ascontiguousarray(self.neighbor_counts).tobytes())
+        for table in (self.table.drop_columns("source"), self.neighbors):
+            for start in range(0, table.num_rows, _HASHED_ROWS):
+                state.update(orjson.dumps(table.slice(start, _HASHED_ROWS).to_pydict()))
+        return state.hexdigest()[:16]
 
 
 def read_training_items(
-    data: DataRoot, neighbors: str, max_neighbors: int, withdrawn: Collection[str] = ()
+    data: DataRoot,
+    neighbors: str,
+    config: GraphEncoderConfig,
+    *,
+    encoder: str | None = None,
+    withdrawn: Collection[str] = (),
 ) -> TrainingItems:
-    """Items of the training split that have an image and a row in `neighbors/<neighbors>`, in the order of their ids.
+    """Items of the training split that have a readable image and a row in `neighbors/<neighbors>`.
 
-    Items whose ids are in `withdrawn` are neither among them nor among their neighbors.
+    Items whose ids are in `withdrawn` are neither among them nor among their neighbors. `encoder` is whose
+    `unreadable/<encoder>` says which images cannot be read.
 
     Raises
     ------
@@ -57,32 +114,179 @@ def read_training_items(
         raise Graph2ImageError(
             f"there is no neighbors dataset {neighbors!r}", "Run `graph2image neighbors --all` first."
         )
-    sampled = data.dataset(name).to_table(columns=["item_id", "neighbors"], filter=pc.field("split") == "train")
-    neighbor_hashes = {
-        item_id: [n["image_hash"] for n in best if n["item_id"] not in withdrawn][:max_neighbors]
-        for item_id, best in zip(sampled["item_id"].to_pylist(), sampled["neighbors"].to_pylist(), strict=True)
-        if item_id not in withdrawn
-    }
-    columns = ["item_id", "text", "image_hash", "opted_out"]
-    items = pa.concat_tables(data.read(source, columns) for source in data.names("items"))
-    kept = sorted(
-        (
-            item
-            for item in items.to_pylist()
-            if item["item_id"] in neighbor_hashes and item["image_hash"] and not item["opted_out"]
-        ),
-        key=lambda item: item["item_id"],
-    )
-    if not kept:
+    gone = pa.array(sorted(withdrawn), pa.string())
+    all_items = _read_items(data)
+    usable = pc.and_(pc.is_valid(all_items["image_hash"]), pc.invert(all_items["opted_out"]))
+    usable = pc.and_(usable, pc.invert(pc.is_in(all_items["item_id"], value_set=gone)))
+    if encoder is not None and (unreadable := unreadable_pictures(data, encoder)):
+        lost = pa.array(unreadable.keys(), pa.string())
+        usable = pc.and_(usable, pc.invert(pc.is_in(all_items["image_hash"], value_set=lost)))
+    items = all_items.filter(usable).drop_columns("opted_out")
+    ids = StringIndex(items["item_id"])
+
+    places, counts, parts, sampled = [], [], [], 0
+    for fragment in data.dataset(name, NEIGHBOR_SCHEMA).get_fragments():
+        rows = fragment.to_table(filter=pc.field("split") == "train")
+        sampled += rows.num_rows
+        found = ids.find(rows["item_id"])
+        rows, found = rows.filter(pa.array(found >= 0)), found[found >= 0]
+        part_counts, part = _cut(rows["neighbors"].combine_chunks(), gone, config)
+        places.append(found)
+        counts.append(part_counts)
+        parts.append(part)
+    place = np.concatenate(places) if places else np.empty(0, np.int64)
+    if len(place) == 0:
         raise Graph2ImageError(f"{name} has no training items with images", "Ingest some, then sample neighbors again.")
-    if len(kept) < len(neighbor_hashes):
-        logger.info("Left out %d training items without an image", len(neighbor_hashes) - len(kept))
-    return TrainingItems(
-        [item["item_id"] for item in kept],
-        [item["text"] or "" for item in kept],
-        [item["image_hash"] for item in kept],
-        [neighbor_hashes[item["item_id"]] for item in kept],
+    # In the order of their ids, which is the order of `ids.values`.
+    order = np.argsort(place, kind="stable")
+    count = np.concatenate(counts)
+    flat = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    ends = np.cumsum(count)
+    within = np.arange(count.sum()) - np.repeat((np.cumsum(count[order]) - count[order]), count[order])
+    table = items.take(ids.rows[place[order]])
+    taken = flat.take(np.repeat((ends - count)[order], count[order]) + within)
+    if config.texts:
+        taken = _with_texts(taken, all_items)
+    left_out = sampled - len(place)
+    if left_out:
+        logger.info("Left out %d of %d training items: withdrawn, or without a readable image", left_out, sampled)
+    return TrainingItems(table.combine_chunks(), count[order], taken.combine_chunks(), left_out)
+
+
+def _read_items(data: DataRoot) -> pa.Table:
+    columns = ["item_id", "text", "image_hash", "opted_out"]
+    # Texts in 64-bit offsets: those of millions of items exceed two gigabytes.
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("text", pa.large_string()),
+            ("image_hash", pa.string()),
+            ("opted_out", pa.bool_()),
+        ]
     )
+    tables = []
+    for name in data.names("items"):
+        table = data.read(name, columns).cast(schema)
+        table = table.set_column(1, "text", pc.fill_null(table["text"], ""))
+        source = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, np.int8), [name.split("/", 1)[1]])
+        tables.append(table.append_column("source", source))
+    if not tables:
+        raise Graph2ImageError(f"there are no items under {data.url} yet", "Run `graph2image ingest` first.")
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _cut(lists: pa.ListArray, gone: pa.Array, config: GraphEncoderConfig) -> tuple[npt.NDArray[np.int64], pa.Table]:
+    """The first neighbors of each list that are not `gone`: their counts, and their columns one after the other."""
+    flat = lists.flatten()
+    parents = pc.list_parent_indices(lists).to_numpy()
+    kept = ~pc.is_in(flat.field("item_id"), value_set=gone).to_numpy(zero_copy_only=False)
+    before = np.cumsum(kept) - kept
+    first = np.searchsorted(parents, parents)
+    rank = before - before[first] if len(before) else before
+    kept &= rank < config.max_neighbors
+    flat = flat.filter(pa.array(kept))
+    columns = {}
+    if config.images:
+        columns["image_hash"] = flat.field("image_hash").dictionary_encode()
+    if config.texts:
+        columns["item_id"] = flat.field("item_id").dictionary_encode()
+    if config.neighbor_weights:
+        columns["ppr"] = flat.field("ppr")
+    if config.relation_types:
+        columns["relation"] = first_relations(flat.field("via")).dictionary_encode()
+    return np.bincount(parents[kept], minlength=len(lists)), pa.table(columns)
+
+
+def _with_texts(neighbors: pa.Table, items: pa.Table) -> pa.Table:
+    """Put the neighbors' texts in place of their item ids; one that is no item any more has the empty text."""
+    column = neighbors["item_id"].combine_chunks()
+    index = StringIndex(items["item_id"])
+    place = index.find(column.dictionary)
+    rows = pa.array(index.rows[np.maximum(place, 0)], mask=place < 0)
+    texts = pc.fill_null(items["text"].combine_chunks().take(rows), "")
+    at = neighbors.column_names.index("item_id")
+    return neighbors.set_column(at, "text", pa.DictionaryArray.from_arrays(column.indices, texts))
+
+
+class StringIndex:
+    """Where strings are in a column: `find` gives places in the sorted `values`, and `rows` the column's rows."""
+
+    def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
+        self.values, self.rows = np.unique(_as_bytes(column), return_index=True)
+
+    def find(self, column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+        """Place of each string in `values`, -1 if it is none of them."""
+        wanted = _as_bytes(column)
+        if len(self.values) == 0:
+            return np.full(len(wanted), -1)
+        place = np.searchsorted(self.values, wanted).clip(max=len(self.values) - 1)
+        return np.where(self.values[place] == wanted, place, -1)
+
+
+def _as_bytes(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
+    """UTF-8, which sorts as the strings do."""
+    values = column.cast(pa.binary()).to_numpy(zero_copy_only=False) if len(column) else []
+    return np.asarray(values, dtype=np.bytes_)
+
+
+# -- what a model can know of a neighbor beside its image and text ----------------------------------------------------
+
+
+def neighbor_weights(ppr: npt.NDArray[np.floating[Any]], sets: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    """Weights of neighbors in their sets: the walk's score, divided by the largest one of the set.
+
+    Where no walk was made the score is NaN, and the weight 1.
+
+    Parameters
+    ----------
+    ppr
+        `(neighbors,)` scores.
+    sets
+        `(neighbors,)` number of the set that each belongs to.
+    """
+    scores = np.nan_to_num(ppr, nan=0.0)
+    largest = np.zeros(int(sets.max(initial=-1)) + 1, scores.dtype)
+    np.maximum.at(largest, sets, scores)
+    divided = scores / np.maximum(largest[sets], np.finfo(np.float32).tiny)
+    return np.where(divided > 0, divided, 1.0).astype(np.float32)
+
+
+def first_relations(via: pa.Array) -> pa.Array:
+    """Type of the first relation of each path (as `NEIGHBOR_SCHEMA` has it in `via`); null where there is none."""
+    first = pc.struct_field(pc.extract_regex(via, r"^(?P<type>\S+)"), "type")
+    return pc.if_else(pc.is_in(first, value_set=_NO_RELATION), None, first)
+
+
+def relation_numbers(relations: pa.Array, relation_types: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Places of relations in `relation_types`, counted from 1; 0 for others, as `GraphQFormer.forward` takes them."""
+    numbers = pc.index_in(relations, value_set=pa.array(relation_types, pa.string()))
+    return np.asarray(pc.add(pc.fill_null(numbers, -1), 1), np.int64)
+
+
+def neighbor_features(
+    neighbors: Sequence[Mapping[str, Any]], relation_types: Sequence[str]
+) -> tuple[list[float], list[int]]:
+    """Weight and relation type of each neighbor of one set, as models that look at them are trained on them.
+
+    Parameters
+    ----------
+    neighbors
+        Rows of `NEIGHBOR_SCHEMA`'s lists: `ppr` and `via` are read.
+    relation_types
+        Those of the model's `GraphQFormer`.
+
+    Returns
+    -------
+    weights, types
+        Arguments `neighbor_weights` and `neighbor_types` of `GraphQFormer.forward`, for this set.
+    """
+    ppr = np.array([np.nan if row["ppr"] is None else row["ppr"] for row in neighbors], np.float32)
+    relations = first_relations(pa.array([row["via"] for row in neighbors], pa.string()))
+    weights = neighbor_weights(ppr, np.zeros(len(neighbors), np.int64))
+    return weights.tolist(), relation_numbers(relations, relation_types).tolist()
+
+
+# -- embeddings --------------------------------------------------------------------------------------------------------
 
 
 def read_embeddings(data: DataRoot, encoder: str, image_hashes: Sequence[str]) -> tuple[dict[str, int], Tensor]:
@@ -99,98 +303,15 @@ def read_embeddings(data: DataRoot, encoder: str, image_hashes: Sequence[str]) -
     rows = {image_hash: index for index, image_hash in enumerate(table["image_hash"].to_pylist())}
     missing = [image_hash for image_hash in wanted if image_hash not in rows]
     if missing:
-        raise Graph2ImageError(
-            f"{len(missing)} neighbor images have no embedding of {encoder}, the first is {missing[0]}",
-            "Run `graph2image embed` first.",
-        )
+        raise missing_embeddings(encoder, missing)
     dim = dataset.schema.field("embedding").type.list_size
     values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
     return rows, torch.from_numpy(np.array(values))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What one training step sees, in float32, ids in int64 and the mask in bool; see `TrainingArrays`."""
-
-    latents: Tensor
-    input_ids: Tensor
-    text_hidden: Tensor
-    neighbor_embeds: Tensor
-    neighbor_mask: Tensor
-
-
-@dataclass(frozen=True)
-class TrainingArrays:
-    """Everything frozen, computed: latents, the distinct texts' tokens and hidden states, the neighbors' embeddings.
-
-    Parameters
-    ----------
-    latents
-        `(items, channels, h, w)` float16, normalized.
-    text_index
-        `(items,)` row of each item's text in `input_ids` `(texts, length)` and `text_hidden`
-        `(texts, length, hidden_size)` float16. Row 0 is the empty text.
-    neighbor_index
-        `(items, max_neighbors)` rows of `embeddings` `(images + 1, dim)`, -1 where there is no neighbor; the last row
-        is zero.
-    """
-
-    latents: Tensor
-    text_index: Tensor
-    input_ids: Tensor
-    text_hidden: Tensor
-    neighbor_index: Tensor
-    embeddings: Tensor
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def indices(self, seed: int, step: int, batch_size: int) -> Tensor:
-        """Items of the batch of `step`: a function of the arguments alone, each epoch a permutation of the items."""
-        positions = range(step * batch_size, (step + 1) * batch_size)
-        return torch.tensor([_permutation(seed, at // len(self), len(self))[at % len(self)] for at in positions])
-
-    def batch(self, indices: Tensor, drop_text: Tensor, drop_graph: Tensor) -> Batch:
-        """Gather the items `indices`; the masks `(batch,)` say whose text is made empty, and whose neighbors absent."""
-        texts = self.text_index[indices].masked_fill(drop_text, 0)
-        neighbors = self.neighbor_index[indices].masked_fill(drop_graph[:, None], -1)
-        return Batch(
-            self.latents[indices].float(),
-            self.input_ids[texts],
-            self.text_hidden[texts].float(),
-            self.embeddings[neighbors],
-            neighbors >= 0,
-        )
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, length: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(length)
-
-
-def build_arrays(
-    data: DataRoot,
-    items: TrainingItems,
-    latents: str,
-    encoder: str,
-    max_neighbors: int,
-    text_encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-) -> TrainingArrays:
-    """Gather what training needs of `items` from the datasets, and run the text encoder over their distinct texts."""
-    rows, embeddings = read_embeddings(data, encoder, [name for hashes in items.neighbor_hashes for name in hashes])
-    neighbor_index = torch.full((len(items), max_neighbors), -1, dtype=torch.int64)
-    for item, hashes in enumerate(items.neighbor_hashes):
-        neighbor_index[item, : len(hashes)] = torch.tensor([rows[name] for name in hashes], dtype=torch.int64)
-
-    texts = dict.fromkeys(["", *items.texts])
-    position = {text: index for index, text in enumerate(texts)}
-    encoded = TextEncoders(text_encoder, tokenizer).encode(list(texts))
-    return TrainingArrays(
-        read_latents(data, latents, items.image_hashes),
-        torch.tensor([position[text] for text in items.texts]),
-        encoded.input_ids.cpu(),
-        encoded.hidden.half().cpu(),
-        neighbor_index,
-        torch.cat([embeddings, embeddings.new_zeros(1, embeddings.shape[1])]),
+def missing_embeddings(encoder: str, image_hashes: Sequence[str]) -> Graph2ImageError:
+    """The error about neighbors' images without an embedding."""
+    return Graph2ImageError(
+        f"{len(image_hashes)} neighbor images have no embedding of {encoder}, the first is {image_hashes[0]}",
+        "Run `graph2image embed` first.",
     )

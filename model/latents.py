@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image, ImageOps
@@ -24,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Images per file of a latents dataset: what a killed run computes again at most.
 SHARD_SIZE = 512
-_BATCH_SIZE = 64
+#: What is encoded at a time: at most so many images, and so many pixels.
+_BATCH_SIZE, _BATCH_PIXELS = 64, 16 * 256**2
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def encode_images(vae: ModelMixin, squares: npt.NDArray[np.uint8]) -> Tensor:
     They are `(images, channels, h, w)` float32, on the CPU. An autoencoder that gives a distribution gives its mode.
     """
     latents = []
-    for start in range(0, len(squares), _BATCH_SIZE):
-        encoded = vae.encode(to_pixels(squares[start : start + _BATCH_SIZE]).to(vae.device, vae.dtype))
+    count = max(1, min(_BATCH_SIZE, _BATCH_PIXELS // squares[0, ..., 0].size))
+    for start in range(0, len(squares), count):
+        encoded = vae.encode(to_pixels(squares[start : start + count]).to(vae.device, vae.dtype))
         latents.append(encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode())
     return torch.cat(latents).float().cpu()
 
@@ -133,13 +134,3 @@ def compute_latents(
     if missing:
         logger.info("Encoded %d images to %s", len(missing), name)
     return LatentReport(name, len(missing), len(wanted) - len(missing), bool(missing))
-
-
-def read_latents(data: DataRoot, name: str, image_hashes: Sequence[str]) -> Tensor:
-    """Latents in the order of `image_hashes`, as `(images, channels, h, w)` float16."""
-    dataset = data.dataset(name)
-    shape = orjson.loads(dataset.schema.metadata[b"shape"])
-    table = dataset.to_table(filter=pc.field("image_hash").isin(pa.array(set(image_hashes), pa.string())))
-    position = {image_hash: index for index, image_hash in enumerate(table["image_hash"].to_pylist())}
-    values = table["latent"].combine_chunks().flatten().to_numpy().reshape(-1, *shape)
-    return torch.from_numpy(values[[position[image_hash] for image_hash in image_hashes]])

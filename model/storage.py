@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from diffusers.utils import logging as diffusers_logging
+from filelock import FileLock
 from fsspec.implementations.local import LocalFileSystem
 from transformers.utils import logging as transformers_logging
 
-from ingest.datasets import DataRoot
+from ingest.datasets import DataRoot, digest, explain_os_errors
 
 
 def publish_folder(data: DataRoot, name: str, write: Callable[[Path], object], marker: str) -> None:
@@ -19,12 +23,66 @@ def publish_folder(data: DataRoot, name: str, write: Callable[[Path], object], m
 
     Readers take the folder for complete when `marker` exists, so a killed run leaves nothing half-read.
     """
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with temporary_folder(data, name) as folder:
         write(folder)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         for file in sorted(files, key=lambda file: file == marker):
-            data.write_bytes(f"{name}/{file}", (folder / file).read_bytes())
+            publish_file(data, f"{name}/{file}", folder / file)
+
+
+def publish_file(data: DataRoot, name: str, path: Path) -> None:
+    """Move a local file to `name`; it is there whole or not at all, and is never read into memory."""
+    target = data.path(name)
+    parent = target.rpartition("/")[0]
+    with explain_os_errors(target):
+        data.fs.makedirs(parent, exist_ok=True)
+        temporary = f"{parent}/.{uuid.uuid4().hex}.tmp"
+        try:
+            if isinstance(data.fs, LocalFileSystem):
+                shutil.move(path, temporary)
+            else:
+                data.fs.put_file(str(path), temporary)
+            data.fs.mv(temporary, target)
+        except BaseException:
+            if data.fs.exists(temporary):
+                data.fs.rm(temporary)
+            raise
+
+
+@contextmanager
+def temporary_folder(data: DataRoot, name: str) -> Iterator[Path]:
+    """A local folder for files that are published under `name` then; on the same disk, if that is local."""
+    parent = None
+    if isinstance(data.fs, LocalFileSystem):
+        parent = Path(data.path(name)).parent
+        with explain_os_errors(str(parent)):
+            parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=parent, prefix=".", suffix=".tmp") as folder:
+        yield Path(folder)
+
+
+def work_folder(data: DataRoot, name: str) -> Path:
+    """Local folder for files that are mapped or written to all the time; it may not exist yet.
+
+    It is `name` under a local data root. For a remote one it is in the user's cache, and lost without harm.
+    """
+    if isinstance(data.fs, LocalFileSystem):
+        return Path(data.path(name))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "graph2image" / digest(data.url) / name
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out of the same context; a killed one lets go of it."""
+    with explain_os_errors(str(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

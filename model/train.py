@@ -1,45 +1,90 @@
 """The training stage: from Parquet datasets to a pipeline in `models/<model_id>`.
 
-Everything frozen is computed before the loop (`model.trainer`) starts: autoencoder, latents, the texts' hidden states.
+Everything frozen is computed before the loop (`model.trainer`) starts, into mapped files (`model.arrays`): the
+autoencoder's latents, the texts' hidden states, the neighbors' embeddings.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers import DDIMScheduler
+from safetensors.torch import load as load_safetensors
 
 from ingest.datasets import DataRoot, digest
 from ingest.errors import Graph2ImageError
-from model.autoencoder import autoencoder_id, prepare_autoencoder
-from model.config import DiffusionConfig, TrainConfig
-from model.dataset import build_arrays, read_training_items
-from model.graph_qformer import GraphQFormer
-from model.latents import compute_latents, spatial_factor
+from model.arrays import TrainingArrays, build_arrays, open_arrays
+from model.cards import model_card
+from model.checkpoints import Checkpoints
+from model.config import TrainConfig
+from model.dataset import TrainingItems, read_training_items
+from model.foundation import Foundation
+from model.image_encoder import OpenClipImageEncoder
+from model.latents import compute_latents, latents_dataset
+from model.networks import build_graph_encoder, choose_trainable, load_parts, parts_ids
+from model.optimization import explain_out_of_memory, make_accelerator
 from model.pipeline import Graph2ImagePipeline
-from model.storage import publish_folder, quiet_libraries
-from model.text import load_text_encoder
+from model.progress import SampleGrid, curves_png, png
+from model.storage import exclusive, publish_folder, quiet_libraries, work_folder
 from model.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+#: What changes nothing about the weights.
+_INCIDENTAL = {"gradient_checkpointing", "checkpoint_every", "checkpoints_kept", "sample_every", "trackers"}
+#: Text guidance of sample grids: a small model's own, and Stable Diffusion's.
+_SMALL_GUIDANCE, _FOUNDATION_GUIDANCE = 2.0, 7.5
+_CURVES, _SAMPLES = "curves.png", "samples.png"
+
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training run made. `seconds` and `steps` count this call only; they are 0 when nothing was to do."""
+    """What a training run made.
+
+    Attributes
+    ----------
+    items, left_out
+        Items that it was trained on, and sampled ones that had no readable image or were withdrawn.
+    steps, seconds
+        Of this call only; 0 when nothing was to do.
+    loss
+        Mean of the last 50 steps.
+    """
 
     model_id: str
     items: int
+    left_out: int
     steps: int
     seconds: float
     loss: float
     changed: bool
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training: what it reads, what its results are called."""
+
+    data: DataRoot
+    config: TrainConfig
+    neighbors: str
+    metadata: dict[str, Any]
+    encoder: str
+    items: TrainingItems
+    vae_id: str
+    model_id: str
+    arrays_id: str
+
+    @property
+    def folder(self) -> str:
+        """Where checkpoints, curves and samples go while it is trained."""
+        return f"training/{self.model_id}"
 
 
 def train(
@@ -51,109 +96,240 @@ def train(
 ) -> TrainReport:
     """Train the model that `config` describes, or find it trained already.
 
-    Reads items, images, embeddings and `neighbors/<neighbors>`; writes the autoencoder and the latents if they are new,
-    and `models/<model_id>/`: a `Graph2ImagePipeline` with EMA weights, and `model.json`, the record of what went in.
+    Reads items, images, embeddings and `neighbors/<neighbors>`; writes the autoencoder, the latents and the training
+    arrays if they are new, and `models/<model_id>/`: a `Graph2ImagePipeline` with the averaged weights, a model card
+    with its pictures, and `model.json`, the record of what went in. A run that was killed is continued.
+
+    Under `accelerate launch` every process calls this.
 
     Parameters
     ----------
     neighbors
         Name of the neighbors dataset.
     encoder
-        Encoder of the neighbor embeddings and the texts; by default the one that the neighbors were ranked with.
+        Encoder of the neighbor embeddings and, without a foundation, of the texts; by default the one that the
+        neighbors were ranked with.
     withdrawn
         Ids of items that take no part, whatever the samples say.
 
     Raises
     ------
     Graph2ImageError
-        If an input is missing, or the loss is not finite any more.
+        If an input is missing, a picture cannot be read, memory is short, or the loss is not finite any more.
     """
+    started = time.monotonic()
+    run = _plan(data, config, neighbors, encoder, withdrawn)
+    if data.exists(f"models/{run.model_id}/model.json"):
+        loss = data.read_json(f"models/{run.model_id}/model.json")["loss"]
+        return TrainReport(run.model_id, len(run.items), run.items.left_out, 0, 0.0, loss, changed=False)
+    logs = work_folder(data, f"{run.folder}/logs")
+    accelerator = make_accelerator(config.optimization, logs)
+    with explain_out_of_memory(config.optimization, config.image_size):
+        parts, arrays = _prepare(run, accelerator.device)
+        dim = None if arrays.embeddings is None else arrays.embeddings.shape[1]
+        graph_encoder = build_graph_encoder(config, parts, dim, run.items.relation_types)
+        choose_trainable(parts.unet, graph_encoder, config)
+        trainer = Trainer(parts.unet, graph_encoder, parts.scheduler, config.optimization, config.seed, accelerator)
+        logger.info(
+            "Training %s on %d items, %.1f M parameters, on %s",
+            run.model_id, len(run.items), trainer.parameter_count / 1e6, accelerator.device,
+        )  # fmt: skip
+        pipeline = _pipeline(run, parts, trainer)
+        pictures = _Pictures(run, trainer, arrays, pipeline)
+        accelerator.init_trackers(run.model_id)
+        steps = trainer.run(
+            arrays,
+            Checkpoints(data, run.folder, config.optimization.checkpoints_kept),
+            on_checkpoint=pictures.write_curves,
+            on_sample=pictures.write_samples,
+        )
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        _publish(run, trainer, pipeline, pictures, logs, started)
+    seconds = time.monotonic() - started
+    loss = trainer.recent_loss()
+    return TrainReport(run.model_id, len(run.items), run.items.left_out, steps, seconds, loss, changed=True)
+
+
+def _plan(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | None, withdrawn: Collection[str]) -> _Run:
+    """Read the items, and name what is made of them."""
     snapshot = data.snapshot(f"neighbors/{neighbors}")
-    items = read_training_items(data, neighbors, config.graph_encoder.max_neighbors, withdrawn)
     metadata = snapshot.metadata if snapshot else {}
     encoder = encoder or metadata.get("encoder")
+    items = read_training_items(data, neighbors, config.graph_encoder, encoder=encoder, withdrawn=withdrawn)
     if not encoder:
         raise Graph2ImageError(f"neighbors/{neighbors} does not say which encoder it was ranked with: name one")
-    vae_id = autoencoder_id(config.autoencoder, items.image_hashes, config.image_size, config.seed)
-    recipe = config.model_dump(mode="json", exclude={"autoencoder": True, "optimization": {"checkpoint_every"}})
-    model_id = f"{config.preset}-{digest(recipe, items.digest(), encoder, vae_id)}"
-    if data.exists(f"models/{model_id}/model.json"):
-        record = data.read_json(f"models/{model_id}/model.json")
-        return TrainReport(model_id, len(items), 0, 0.0, record["loss"], changed=False)
-
-    started = time.monotonic()
-    vae, _ = prepare_autoencoder(data, config.autoencoder, items.image_hashes, config.image_size, config.seed)
-    text_encoder, tokenizer = load_text_encoder(data, encoder)
-    latents = compute_latents(data, vae, vae_id, items.image_hashes, config.image_size).dataset
-    arrays = build_arrays(data, items, latents, encoder, config.graph_encoder.max_neighbors, text_encoder, tokenizer)
-    torch.manual_seed(config.seed)
-    graph_encoder = GraphQFormer.from_text_encoder(
-        text_encoder,
-        arrays.embeddings.shape[1],
-        num_hidden_layers=min(config.graph_encoder.num_hidden_layers, text_encoder.config.num_hidden_layers),
-        tokens_per_neighbor=config.graph_encoder.tokens_per_neighbor,
-        cross_attention_freq=config.graph_encoder.cross_attention_freq,
+    vae_id, text_id = parts_ids(config, items, encoder)
+    seen = items.digest()
+    named = {"autoencoder": True, "foundation": True}  # by their ids, wherever they lie
+    recipe = config.model_dump(mode="json", exclude={**named, "optimization": _INCIDENTAL})
+    return _Run(
+        data,
+        config,
+        neighbors,
+        metadata,
+        encoder,
+        items,
+        vae_id,
+        model_id=f"{config.preset}-{digest(recipe, seen, encoder, vae_id, text_id)}",
+        arrays_id=digest(config.graph_encoder.model_dump(), seen, encoder, vae_id, text_id, config.image_size),
     )
-    unet = build_unet(config, vae, text_encoder.config.hidden_size)
-    scheduler = build_scheduler(config.diffusion)
-    trainer = Trainer(unet, graph_encoder, scheduler, config.optimization, config.diffusion.snr_gamma, config.seed)
-    logger.info("Training %s on %d items, %.1f M parameters", model_id, len(items), trainer.parameter_count / 1e6)
-    steps = trainer.run(data, f"training/{model_id}/checkpoint.safetensors", arrays, items)
-    trainer.ema.copy_to(trainer.parameters)
 
-    pipeline = Graph2ImagePipeline(vae, text_encoder, tokenizer, unet, scheduler, graph_encoder)
-    record = {
-        "model_id": model_id,
-        "config": config.model_dump(mode="json"),
-        "encoder": encoder,
-        "vae_id": vae_id,
-        "neighbors": neighbors,
-        "neighbors_metadata": metadata,
+
+def _prepare(run: _Run, device: torch.device) -> tuple[Foundation, TrainingArrays]:
+    """Load the parts, and compute what is frozen unless it is there already; one process of several does it."""
+    data, config, items = run.data, run.config, run.items
+    folder = work_folder(data, f"training-arrays/{run.arrays_id}")
+    with exclusive(folder):
+        parts = load_parts(data, config, items, run.encoder)
+        arrays = open_arrays(folder)
+        if arrays is None:
+            _move(parts, device)
+            compute_latents(data, parts.vae, run.vae_id, items.image_hashes, config.image_size)
+            arrays = build_arrays(
+                folder,
+                data,
+                items,
+                config.graph_encoder,
+                parts.texts,
+                encoder=run.encoder,
+                latents=latents_dataset(run.vae_id, config.image_size),
+            )
+            _move(parts, torch.device("cpu"))
+    return parts, arrays
+
+
+def _move(parts: Foundation, device: torch.device) -> None:
+    """Move what is frozen, which need not be where the training is."""
+    for part in (parts.vae, parts.texts.encoder, parts.texts.encoder_2):
+        if part is not None:
+            part.to(device)
+
+
+def _pipeline(run: _Run, parts: Foundation, trainer: Trainer) -> Graph2ImagePipeline:
+    texts, config, image_encoder = parts.texts, run.config.graph_encoder, None
+    if config.images:
+        folder = f"encoders/{run.encoder}"
+        if not run.data.exists(f"{folder}/model.safetensors"):
+            raise Graph2ImageError(
+                f"there is no encoder {run.encoder!r} under {run.data.url}", "Run `graph2image embed` first."
+            )
+        weights = load_safetensors(run.data.read_bytes(f"{folder}/model.safetensors"))
+        image_encoder = OpenClipImageEncoder.from_open_clip(
+            run.data.read_json(f"{folder}/open_clip_config.json"), weights
+        )
+    pipeline = Graph2ImagePipeline(
+        parts.vae,
+        texts.encoder,
+        texts.tokenizer,
+        trainer.network,
+        DDIMScheduler.from_config(parts.scheduler.config),
+        trainer.graph_encoder,
+        texts.encoder_2,
+        texts.tokenizer_2,
+        image_encoder,
+        max_neighbors=config.max_neighbors,
+        force_zeros_for_empty_prompt=texts.zero_empty,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+class _Pictures:
+    """The curves and sample grids of a training, in its folder."""
+
+    def __init__(self, run: _Run, trainer: Trainer, arrays: TrainingArrays, pipeline: Graph2ImagePipeline) -> None:
+        self.run, self.trainer, self.arrays, self.pipeline = run, trainer, arrays, pipeline
+        self._grid: SampleGrid | None = None
+
+    def curves(self) -> bytes:
+        trainer = self.trainer
+        rates = [trainer.learning_rate(step) for step in range(trainer.step)]
+        return curves_png(trainer.losses[: trainer.step].cpu().numpy(), rates, self.run.model_id)
+
+    def write_curves(self) -> None:
+        self.run.data.write_bytes(f"{self.run.folder}/{_CURVES}", self.curves())
+
+    def samples(self) -> bytes:
+        """A grid with the averaged weights as they are now."""
+        config = self.run.config
+        if self._grid is None:
+            self._grid = SampleGrid.choose(self.run.data, self.run.items, config.image_size)
+        guidance = _FOUNDATION_GUIDANCE if config.foundation else _SMALL_GUIDANCE
+        with self.trainer.averaged(), self.trainer.accelerator.autocast():
+            self.pipeline.to(self.trainer.device)
+            pictures = self._grid.sample(self.pipeline, self.arrays, config.seed, guidance)
+        for name in ("vae", "text_encoder", "text_encoder_2", "image_encoder"):  # make room for the training
+            if (part := getattr(self.pipeline, name)) is not None:
+                part.to("cpu")
+        return png(self._grid.draw(pictures))
+
+    def write_samples(self) -> None:
+        self.run.data.write_bytes(f"{self.run.folder}/samples-{self.trainer.step:08}.png", self.samples())
+
+
+def _publish(
+    run: _Run, trainer: Trainer, pipeline: Graph2ImagePipeline, pictures: _Pictures, logs: Path, started: float
+) -> None:
+    """Write the model's folder, then remove the training's."""
+    data, optimization = run.data, run.config.optimization
+    curves = pictures.curves()
+    samples = pictures.samples() if optimization.sample_every else None
+    trainer.finish()
+    pipeline.to("cpu")
+    record = _record(run, trainer, started)
+
+    def write(folder: Path) -> None:
+        if optimization.trainable == "lora":
+            from model.lora import merge_lora, save_lora
+
+            save_lora(trainer.network, folder / "lora")
+            merge_lora(trainer.network)
+        with quiet_libraries():
+            pipeline.save_pretrained(folder)
+        (folder / _CURVES).write_bytes(curves)
+        if samples is not None:
+            (folder / _SAMPLES).write_bytes(samples)
+        if logs.is_dir():
+            shutil.copytree(logs, folder / "logs")
+        card = model_card(record, curves=_CURVES, samples=_SAMPLES if samples is not None else None)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        DataRoot(str(folder)).write_json("model.json", record)
+
+    publish_folder(data, f"models/{run.model_id}", write, marker="model.json")
+    data.fs.rm(data.path(run.folder), recursive=True)
+    shutil.rmtree(logs.parent, ignore_errors=True)  # the same, or what lay in the cache
+
+
+def _record(run: _Run, trainer: Trainer, started: float) -> dict[str, Any]:
+    """What `model.json` keeps: what the model was trained on, and how that went."""
+    items, optimization, device = run.items, run.config.optimization, trainer.device
+    return {
+        "model_id": run.model_id,
+        "config": run.config.model_dump(mode="json"),
+        "encoder": run.encoder,
+        "vae_id": run.vae_id,
+        "neighbors": run.neighbors,
+        "neighbors_metadata": run.metadata,
         "items": len(items),
         "items_digest": items.digest(),
+        "sources": items.sources,
+        "left_out": items.left_out,
+        "without_neighbors": int((items.neighbor_counts == 0).sum()),
+        "relation_types": list(items.relation_types),
+        "network": type(trainer.network).__name__,
+        "network_parameters": _count(trainer.network),
+        "graph_parameters": _count(trainer.graph_encoder),
+        "trained_parameters": trainer.parameter_count,
+        "prediction_type": trainer.scheduler.config.prediction_type,
+        "epochs": optimization.steps * optimization.samples_per_step / len(items),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
+        "precision": {"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision),
         "loss": trainer.recent_loss(),
         "loss_curve": trainer.loss_curve(),
         "seconds": round(time.monotonic() - started, 1),
     }
 
-    def write(folder: Path) -> None:
-        with quiet_libraries():
-            pipeline.save_pretrained(folder)
-        DataRoot(str(folder)).write_json("model.json", record)
 
-    publish_folder(data, f"models/{model_id}", write, marker="model.json")
-    data.fs.rm(data.path(f"training/{model_id}"), recursive=True)
-    return TrainReport(model_id, len(items), steps, time.monotonic() - started, trainer.recent_loss(), changed=True)
-
-
-def build_unet(config: TrainConfig, vae: ModelMixin, hidden_size: int) -> UNet2DConditionModel:
-    """A new UNet for the latents of `vae` that attends to tokens of `hidden_size`."""
-    sizes = config.unet
-    try:
-        return UNet2DConditionModel(
-            sample_size=config.image_size // spatial_factor(vae),
-            in_channels=vae.config.latent_channels,
-            out_channels=vae.config.latent_channels,
-            block_out_channels=sizes.block_out_channels,
-            down_block_types=sizes.down_block_types,
-            up_block_types=sizes.up_block_types,
-            layers_per_block=sizes.layers_per_block,
-            attention_head_dim=sizes.attention_heads,
-            cross_attention_dim=hidden_size,
-        )
-    except ValueError as error:
-        raise Graph2ImageError(f"the configuration's [unet] makes no UNet: {error}") from error
-
-
-def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:
-    """The noise schedule that training and, by default, sampling use."""
-    return DDIMScheduler(
-        prediction_type=config.prediction_type,
-        beta_schedule=config.beta_schedule,
-        beta_start=config.beta_start,
-        beta_end=config.beta_end,
-        rescale_betas_zero_snr=config.rescale_betas_zero_snr,
-        timestep_spacing=config.timestep_spacing,
-        clip_sample=False,
-        set_alpha_to_one=True,
-    )
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

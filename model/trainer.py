@@ -1,12 +1,13 @@
-"""The training loop: UNet, neighbor projection and Graph-QFormer learn to denoise latents.
+"""The training loop: the network, the neighbor projection and the Graph-QFormer learn to denoise latents.
 
-Each step's batch, noise, timesteps and dropout are a function of the seed and the step's number, so a run that was
-killed and started again goes on from its last checkpoint to bit-identical weights (on a CPU, with the same number of
-threads).
+Nothing frozen is run in a step: it gathers rows of `TrainingArrays`. Each step's samples, noise, timesteps and dropout
+are a function of the seed and the step's number, whatever the number of processes and however a step is split into
+passes. So a run that was killed and started again goes on from its last checkpoint to bit-identical weights (on a CPU,
+with the same number of threads).
 
-The recipe: v-prediction on a schedule rescaled to zero terminal SNR (Lin et al. 2024), min-SNR loss weights (Hang et
-al. 2023), timesteps stratified over the batch (Kingma et al. 2021), EMA weights; text and graph are dropped
-independently, so that all branches of the guidance formula are learned.
+The loss is that of noise or of v-prediction, with min-SNR weights (Hang et al. 2023) if asked for; timesteps are
+stratified over a step's samples (Kingma et al. 2021); text and graph are dropped independently, so that all branches of
+the guidance formula are learned.
 """
 
 from __future__ import annotations
@@ -14,207 +15,351 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from accelerate import Accelerator
+from diffusers import DDIMScheduler
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot
-from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
+from model.arrays import Batch, TrainingArrays
+from model.backbones import Backbone, Condition, predict
+from model.checkpoints import Checkpoints, State
 from model.config import OptimizationConfig
-from model.dataset import TrainingArrays, TrainingItems
 from model.graph_qformer import GraphQFormer
+from model.optimization import build_optimizer, learning_rate_factor, loss_weights, make_accelerator
 
 logger = logging.getLogger(__name__)
 
 #: Points of the loss curve that a model's record keeps.
 _CURVE_POINTS = 100
+#: Steps between two looks at the losses. On a GPU each look waits until it has computed all it was given.
+_LOOK_EVERY = 10
 
 
-def loss_weights(alphas_cumprod: Tensor, prediction_type: str, gamma: float) -> Tensor:
-    """Min-SNR weight of the squared error at every timestep, for the network's prediction type.
+class Denoiser(nn.Module):
+    """Network and Graph-QFormer as one module, which is what is wrapped for several processes and mixed precision."""
 
-    With SNR = alpha_bar / (1 - alpha_bar): `min(SNR, gamma) / SNR` for noise prediction and, for v-prediction,
-    `min(SNR + 1, gamma) / (SNR + 1)`, which is not 0 at zero SNR as `min(SNR, gamma) / (SNR + 1)` would be.
-    """
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    if prediction_type == "v_prediction":
-        snr = snr + 1
-    return snr.clamp(max=gamma) / snr
+    def __init__(self, network: Backbone, graph_encoder: GraphQFormer) -> None:
+        super().__init__()
+        self.network, self.graph_encoder = network, graph_encoder
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, batch: Batch) -> Tensor:
+        """The network's prediction for noisy latents `(batch, channels, h, w)`."""
+        graph = self.graph_encoder(batch.input_ids, **batch.neighbors.tensors())
+        tokens = torch.cat([batch.text_hidden, graph], dim=1)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        return predict(self.network, noisy, timesteps, Condition(tokens, batch.text_pooled))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A part of a step that is computed at once: samples, and the noise that is put on their latents."""
+
+    batch: Batch
+    timesteps: Tensor
+    noise: Tensor
 
 
 class Trainer:
-    """The training loop's state: weights, their EMA, the optimizer, and the losses so far."""
+    """The training loop's state: weights, their moving average, the optimizer, and the losses so far.
+
+    Parameters
+    ----------
+    network, graph_encoder
+        What is trained of them requires gradients already; see `networks.choose_trainable`.
+    scheduler
+        The noise schedule and the prediction type.
+    accelerator
+        Device, precision and processes; by default as the machine and `config.precision` say.
+    """
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
+        network: Backbone,
         graph_encoder: GraphQFormer,
         scheduler: DDIMScheduler,
         config: OptimizationConfig,
-        snr_gamma: float,
         seed: int,
+        accelerator: Accelerator | None = None,
     ) -> None:
-        self.unet = unet.to(memory_format=torch.channels_last).train()
+        self.accelerator = accelerator or make_accelerator(config)
+        self.network = network.to(memory_format=torch.channels_last).train()
         self.graph_encoder = graph_encoder.train()
-        # The token table is the text encoder's own; most of its rows would only decay.
-        graph_encoder.token_embedding.requires_grad_(False)
         self.scheduler = scheduler
         self.config = config
         self.seed = seed
-        self.parameters = [
-            parameter for model in (unet, graph_encoder) for parameter in model.parameters() if parameter.requires_grad
-        ]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.ema = EMAModel(self.parameters, decay=config.ema_decay, foreach=True)
-        self.loss_weights = loss_weights(scheduler.alphas_cumprod, scheduler.config.prediction_type, snr_gamma)
-        self.losses = torch.full((config.steps,), math.nan)
+        self.device = self.accelerator.device
+        denoiser = Denoiser(network, graph_encoder)
+        self._model = self.accelerator.prepare_model(denoiser)
+        self.parameters = {name: value for name, value in denoiser.named_parameters() if value.requires_grad}
+        self._weights = list(self.parameters.values())
+        self.optimizer = build_optimizer(self._weights, config, self.device)
+        self.ema: EMAModel | None = None
+        if config.ema_decay > 0:
+            self.ema = EMAModel(self._weights, decay=config.ema_decay, foreach=True)
+        self.loss_weights = loss_weights(
+            scheduler.alphas_cumprod, scheduler.config.prediction_type, config.snr_gamma
+        ).to(self.device)
+        self.losses = torch.full((config.steps,), math.nan, device=self.device)
         self.step = 0
+        self._checked = 0
+        self._ahead: tuple[int, Future[list[Pass]]] | None = None
+        self._loader = ThreadPoolExecutor(1, "batches")
 
     @property
     def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters)
+        """Weights that are trained."""
+        return sum(parameter.numel() for parameter in self._weights)
 
-    def run(self, data: DataRoot, checkpoint: str, arrays: TrainingArrays, items: TrainingItems) -> int:
-        """Train to the end, from `checkpoint` if there is one; returns the number of steps run."""
-        if data.exists(checkpoint):
-            self.load_checkpoint(data, checkpoint)
-            logger.info("Resuming at step %d of %d", self.step, self.config.steps)
-        first, started = self.step, time.monotonic()
-        progress = tqdm(total=self.config.steps, initial=first, desc="train", unit="step", disable=None)
-        while self.step < self.config.steps:
-            indices = arrays.indices(self.seed, self.step, self.config.batch_size)
-            loss = self.train_step(arrays, indices)
-            if not math.isfinite(loss):
-                named = ", ".join(items.item_ids[index] for index in indices.tolist())
-                raise Graph2ImageError(
-                    f"the loss is {loss} at step {self.step}; the batch's items: {named}",
-                    "Lower optimization.learning_rate, or look at these items' images.",
-                )
-            progress.update()
-            progress.set_postfix(loss=f"{self.recent_loss():.3f}")
-            if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
-                self.save_checkpoint(data, checkpoint)
-                speed = (self.step - first) / (time.monotonic() - started)
-                left = (self.config.steps - self.step) / speed
-                logger.info(
-                    "Step %d of %d: loss %.3f, %.2f steps/s, %.0f s left",
-                    self.step, self.config.steps, self.recent_loss(), speed, left,
-                )  # fmt: skip
-        progress.close()
-        return self.step - first
+    def run(
+        self,
+        arrays: TrainingArrays,
+        checkpoints: Checkpoints,
+        *,
+        on_checkpoint: Callable[[], object] | None = None,
+        on_sample: Callable[[], object] | None = None,
+    ) -> int:
+        """Train to the end, from the newest checkpoint if there is one; returns the number of steps run.
 
-    def train_step(self, arrays: TrainingArrays, indices: Tensor) -> float:
-        """One optimizer step; returns the loss, and leaves the weights alone if it is not finite."""
-        config, count = self.config, len(indices)
-        random = torch.Generator().manual_seed(step_seed(self.seed, self.step))
-        fate = torch.rand(count, generator=random)
-        both, text = config.joint_dropout, config.joint_dropout + config.text_dropout
-        drop_text = fate < text
-        drop_graph = (fate < both) | ((fate >= text) & (fate < text + config.graph_dropout))
-        batch = arrays.batch(indices, drop_text, drop_graph)
-
-        total = self.scheduler.config.num_train_timesteps
-        strata = (torch.arange(count) + torch.rand(count, generator=random)) / count
-        timesteps = (strata * total).long().clamp(max=total - 1)
-        noise = torch.randn(batch.latents.shape, generator=random)
-        noisy = self.scheduler.add_noise(batch.latents, noise, timesteps)
-        v_prediction = self.scheduler.config.prediction_type == "v_prediction"
-        target = self.scheduler.get_velocity(batch.latents, noise, timesteps) if v_prediction else noise
-
-        with bf16_autocast(enabled=config.precision == "bf16"):
-            graph = self.graph_encoder(batch.input_ids, batch.neighbor_embeds, batch.neighbor_mask)
-            condition = torch.cat([batch.text_hidden, graph], dim=1)
-            noisy = noisy.contiguous(memory_format=torch.channels_last)
-            prediction = self.unet(noisy, timesteps, encoder_hidden_states=condition).sample
-        errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-        loss = (errors * self.loss_weights[timesteps]).mean()
-        value = float(loss.item())
-        if not math.isfinite(value):
-            return value
-
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm)
-        self.optimizer.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(
-            self.step, config.warmup_steps, config.steps
-        )
-        self.optimizer.step()
-        self.ema.step(self.parameters)
-        self.losses[self.step] = value
-        self.step += 1
-        return value
-
-    def recent_loss(self) -> float:
-        """Mean loss of the last 50 steps."""
-        return float(self.losses[max(0, self.step - 50) : self.step].mean())
-
-    def loss_curve(self) -> list[tuple[int, float]]:
-        """At most 100 points `(step, mean loss of the steps since the point before)`."""
-        width = max(1, math.ceil(self.step / _CURVE_POINTS))
-        return [
-            (min(start + width, self.step), round(float(self.losses[start : min(start + width, self.step)].mean()), 5))
-            for start in range(0, self.step, width)
-        ]
-
-    def save_checkpoint(self, data: DataRoot, name: str) -> None:
-        """Write all that the next step depends on as one safetensors file, atomically."""
-        tensors = {"losses": self.losses}
-        for index, parameter in enumerate(self.parameters):
-            tensors[f"{index}.weight"] = parameter.detach()
-            tensors[f"{index}.ema"] = self.ema.shadow_params[index]
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"{index}.{key}"] = value
-        contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-        data.write_bytes(name, save_safetensors(contiguous, {"step": str(self.step)}))
-
-    def load_checkpoint(self, data: DataRoot, name: str) -> None:
-        """Take up the state that `save_checkpoint` wrote.
+        The main process calls `on_checkpoint` after each checkpoint, and `on_sample` every `sample_every` steps but not
+        after the last one.
 
         Raises
         ------
         Graph2ImageError
-            If the file is not such a checkpoint.
+            If the loss is not finite any more, a checkpoint is not of this training, or memory is short.
         """
-        content = data.read_bytes(name)
-        try:
-            tensors = load_safetensors(content)
-            self.losses.copy_(tensors["losses"])
-            self.step = self.ema.optimization_step = int(torch.isfinite(self.losses).sum())
-            with torch.no_grad():
-                for index, parameter in enumerate(self.parameters):
-                    parameter.copy_(tensors[f"{index}.weight"])
-                    self.ema.shadow_params[index].copy_(tensors[f"{index}.ema"])
-                    self.optimizer.state[parameter] = {
-                        "step": tensors[f"{index}.step"],
-                        # In the parameter's memory format: the fused kernel walks both in memory order.
-                        **{
-                            key: torch.empty_like(parameter).copy_(tensors[f"{index}.{key}"])
-                            for key in ("exp_avg", "exp_avg_sq")
-                        },
-                    }
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        config = self.config
+        if (state := checkpoints.load_newest()) is not None:
+            self.load_state(state)
+            logger.info("Resuming at step %d of %d", self.step, config.steps)
+        first, started = self.step, time.monotonic()
+        main = self.accelerator.is_main_process
+        look_every = 1 if self.device.type == "cpu" else _LOOK_EVERY
+        progress = tqdm(total=config.steps, initial=first, desc="train", unit="step", disable=None if main else True)
+        while self.step < config.steps:
+            self.train_step(arrays)
+            progress.update()
+            last = self.step == config.steps
+            saving = last or self.step % config.checkpoint_every == 0
+            sampling = config.sample_every > 0 and self.step % config.sample_every == 0 and not last
+            if saving or sampling or self.step % look_every == 0:
+                self._check_losses(arrays)
+                progress.set_postfix(loss=f"{self.recent_loss():.3f}")
+            if self.step % _LOOK_EVERY == 0 or last:
+                self.accelerator.log(
+                    {"loss": self.recent_loss(_LOOK_EVERY), "learning_rate": self.learning_rate(self.step - 1)},
+                    step=self.step,
+                )
+            if saving and main:
+                checkpoints.save(self.step, self.state())
+                speed = (self.step - first) / (time.monotonic() - started)
+                logger.info(
+                    "Step %d of %d: loss %.3f, %.2f steps/s, %.0f s left",
+                    self.step, config.steps, self.recent_loss(), speed, (config.steps - self.step) / speed,
+                )  # fmt: skip
+                if on_checkpoint is not None:
+                    on_checkpoint()
+            if sampling and main and on_sample is not None:
+                on_sample()
+        progress.close()
+        return self.step - first
+
+    def train_step(self, arrays: TrainingArrays) -> None:
+        """One optimizer step, of `config.samples_per_step` samples; its loss goes to `losses`."""
+        passes = self._load(arrays)
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for number, part in enumerate(passes, start=1):
+            last = number == len(passes)
+            with nullcontext() if last else self.accelerator.no_sync(self._model):
+                loss = self._loss(part) / len(passes)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        self.accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.step(self._weights)
+        self.losses[self.step] = self.accelerator.reduce(total, "mean")
+        self.step += 1
+
+    def _loss(self, part: Pass) -> Tensor:
+        batch = part.batch.to(self.device)
+        noise, timesteps = part.noise.to(self.device, non_blocking=True), part.timesteps.to(self.device)
+        noisy = self.scheduler.add_noise(batch.latents, noise, timesteps)
+        target = noise
+        if self.scheduler.config.prediction_type == "v_prediction":
+            target = self.scheduler.get_velocity(batch.latents, noise, timesteps)
+        errors = (self._model(noisy, timesteps, batch).float() - target).square().mean(dim=(1, 2, 3))
+        loss: Tensor = (errors * self.loss_weights[timesteps]).mean()
+        return loss
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def _load(self, arrays: TrainingArrays) -> list[Pass]:
+        """The passes of the current step; on a GPU those of the next one are gathered while it computes."""
+        if self.device.type == "cpu":
+            return self.passes(arrays, self.step)
+        if self._ahead is not None and self._ahead[0] == self.step:
+            passes = self._ahead[1].result()
+        else:
+            passes = self._gather(arrays, self.step)
+        self._ahead = self.step + 1, self._loader.submit(self._gather, arrays, self.step + 1)
+        return passes
+
+    def _gather(self, arrays: TrainingArrays, step: int) -> list[Pass]:
+        passes = self.passes(arrays, step)
+        return [Pass(part.batch.pin(), part.timesteps.pin_memory(), part.noise.pin_memory()) for part in passes]
+
+    def passes(self, arrays: TrainingArrays, step: int) -> list[Pass]:
+        """This process's share of a step, in `gradient_accumulation` parts."""
+        config, count = self.config, self.config.samples_per_step
+        random = torch.Generator().manual_seed(step_seed(self.seed, step))
+        fate = torch.rand(count, generator=random)
+        both, text = config.joint_dropout, config.joint_dropout + config.text_dropout
+        drop_text = fate < text
+        drop_graph = (fate < both) | ((fate >= text) & (fate < text + config.graph_dropout))
+        total = self.scheduler.config.num_train_timesteps
+        strata = (torch.arange(count) + torch.rand(count, generator=random)) / count
+        timesteps = (strata * total).long().clamp(max=total - 1)
+        noise = torch.randn((count, *arrays.latents.shape[1:]), generator=random)
+
+        indices = arrays.indices(self.seed, step, count)
+        # Strided, so that every part has samples of all strata.
+        parts = config.gradient_accumulation * self.accelerator.num_processes
+        passes = []
+        for number in range(config.gradient_accumulation):
+            own = slice(number * self.accelerator.num_processes + self.accelerator.process_index, None, parts)
+            batch = arrays.batch(indices[own], drop_text[own], drop_graph[own])
+            passes.append(Pass(batch, timesteps[own], noise[own]))
+        return passes
+
+    # -- losses --------------------------------------------------------------------------------------------------------
+
+    def _check_losses(self, arrays: TrainingArrays) -> None:
+        wrong = (~torch.isfinite(self.losses[self._checked : self.step])).nonzero()
+        if len(wrong):
+            step = self._checked + int(wrong[0])
+            named = ", ".join(arrays.names(arrays.indices(self.seed, step, self.config.samples_per_step)))
             raise Graph2ImageError(
-                f"cannot resume from {data.path(name)}: {error}", "Delete the file to start this training again."
+                f"the loss is {float(self.losses[step])} at step {step}; its items: {named}",
+                "Lower optimization.learning_rate, or look at these items' images. What was trained before is kept.",
+            )
+        self._checked = self.step
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        config = self.config
+        return config.learning_rate * learning_rate_factor(step, config.warmup_steps, config.steps, config.schedule)
+
+    def recent_loss(self, steps: int = 50) -> float:
+        """Mean loss of the last steps."""
+        return float(self.losses[max(0, self.step - steps) : self.step].mean())
+
+    def loss_curve(self) -> list[tuple[int, float]]:
+        """At most 100 points `(step, mean loss of the steps since the point before)`."""
+        width = max(1, math.ceil(self.step / _CURVE_POINTS))
+        losses = self.losses[: self.step].cpu()
+        return [
+            (min(start + width, self.step), round(float(losses[start : start + width].mean()), 5))
+            for start in range(0, self.step, width)
+        ]
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """A context in which the weights are their moving average, and nothing is trained."""
+        self.network.eval()
+        self.graph_encoder.eval()
+        if self.ema is not None:
+            self.ema.store(self._weights)
+            self.ema.copy_to(self._weights)
+        try:
+            yield
+        finally:
+            if self.ema is not None:
+                self.ema.restore(self._weights)
+            self.network.train()
+            self.graph_encoder.train()
+
+    def finish(self) -> None:
+        """Leave the averaged weights in the networks, as they are published."""
+        self._loader.shutdown(cancel_futures=True)
+        if self.ema is not None:
+            self.ema.copy_to(self._weights)
+        self.network.eval()
+        self.graph_encoder.eval()
+
+    def state(self) -> State:
+        """All that the next step depends on."""
+        tensors, numbers = {"losses": self.losses}, {"step": float(self.step)}
+        averages = self.ema.shadow_params if self.ema is not None else []
+        tensors |= {f"ema.{name}": value for name, value in zip(self.parameters, averages, strict=False)}
+        for name, parameter in self.parameters.items():
+            tensors[f"weight.{name}"] = parameter.detach()
+            for key, value in self.optimizer.state[parameter].items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{key}.{name}"] = value
+                else:
+                    numbers[f"optimizer.{key}.{name}"] = value
+        return State(tensors, numbers)
+
+    def load_state(self, state: State) -> None:
+        """Take up what `state` gave.
+
+        Raises
+        ------
+        Graph2ImageError
+            If it is the state of another training.
+        """
+        try:
+            self._load_state(state)
+        except (KeyError, RuntimeError) as error:
+            raise Graph2ImageError(
+                f"the checkpoint is of another training: {error}", "Delete it to start this training again."
             ) from error
+
+    def _load_state(self, state: State) -> None:
+        self.losses.copy_(state.tensors["losses"])
+        self.step = self._checked = int(state.numbers["step"])
+        if self.ema is not None:
+            self.ema.optimization_step = self.step
+            for name, average in zip(self.parameters, self.ema.shadow_params, strict=True):
+                average.copy_(state.tensors[f"ema.{name}"])
+        for name, parameter in self.parameters.items():
+            with torch.no_grad():
+                parameter.copy_(state.tensors[f"weight.{name}"])
+            self.optimizer.state[parameter].clear()
+        entries: dict[str, Tensor | float] = {**state.tensors, **state.numbers}
+        for name, value in entries.items():
+            part, _, rest = name.partition(".")
+            if part == "optimizer":
+                key, _, owner = rest.partition(".")
+                parameter = self.parameters[owner]
+                self.optimizer.state[parameter][key] = _like(value, parameter)
+
+
+def _like(value: Tensor | float, parameter: Tensor) -> Tensor | float:
+    """A number or tensor of the optimizer's on the parameter's device."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape == parameter.shape:
+        # In the parameter's memory format: the fused kernel walks both in memory order.
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value.to(parameter.device, copy=True)
 
 
 def step_seed(seed: int, step: int) -> int:
     """Seed of one step's random draws."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
-    """Linear warm-up from 0, then cosine decay to 0 at the end."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -50,6 +50,8 @@ steps = 6
 batch_size = 4
 warmup_steps = 2
 checkpoint_every = 2
+sample_every = 0
+trackers = []
 """
 
 

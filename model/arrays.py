@@ -1,0 +1,405 @@
+"""All that training reads of what is frozen, computed once into files that a step maps into memory and indexes.
+
+`training-arrays/<digest>/` has one `.npy` file per array. They are written from start to end, shard by shard, so the
+memory that is needed does not depend on the number of items; and the folder gets its name when it is complete, so a
+killed run leaves nothing half-read. A resumed run, and every other one with the same inputs, finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ingest.datasets import DataRoot, explain_os_errors
+from ingest.errors import Graph2ImageError
+from model.config import GraphEncoderConfig
+from model.dataset import StringIndex, TrainingItems, missing_embeddings, neighbor_weights, relation_numbers
+from model.neighbor_sets import NeighborSet
+from model.text import TextEncoders
+
+logger = logging.getLogger(__name__)
+
+_TEXTS_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one pass of training sees of its items.
+
+    Parameters
+    ----------
+    latents
+        `(batch, channels, h, w)`, normalized.
+    input_ids
+        `(batch, length)` int64.
+    text_hidden, text_pooled
+        `(batch, length, hidden_size)` and `(batch, pooled_size)`; see `model.text.EncodedTexts`.
+    neighbors
+        Padded with zeros where the mask is false.
+    """
+
+    latents: Tensor
+    input_ids: Tensor
+    text_hidden: Tensor
+    text_pooled: Tensor | None
+    neighbors: NeighborSet
+
+    def to(self, device: torch.device) -> Batch:
+        """On `device`, with what is float16 as float32."""
+        return Batch(
+            _float(self.latents, device),
+            self.input_ids.to(device, non_blocking=True),
+            _float(self.text_hidden, device),
+            None if self.text_pooled is None else _float(self.text_pooled, device),
+            replace(
+                self.neighbors,
+                **{name: value.to(device, non_blocking=True) for name, value in self.neighbors.tensors().items()},
+            ),
+        )
+
+    def pin(self) -> Batch:
+        """In memory that a GPU copies from without waiting."""
+        return Batch(
+            self.latents.pin_memory(),
+            self.input_ids.pin_memory(),
+            self.text_hidden.pin_memory(),
+            None if self.text_pooled is None else self.text_pooled.pin_memory(),
+            replace(self.neighbors, **{name: value.pin_memory() for name, value in self.neighbors.tensors().items()}),
+        )
+
+
+def _float(value: Tensor, device: torch.device) -> Tensor:
+    return value.to(device, non_blocking=True).float()
+
+
+@dataclass(frozen=True)
+class TrainingArrays:
+    """Everything frozen, computed, in memory or mapped from files.
+
+    Parameters
+    ----------
+    item_ids
+        `(items,)` ids, as UTF-8.
+    latents, latent_index
+        `(images, channels, h, w)` float16, normalized; `(items,)` row of each item's image.
+    text_index
+        `(items,)` row of each item's text in the arrays of texts. Row 0 is the empty text.
+    input_ids, text_hidden, text_pooled
+        `(texts, length)` int32, `(texts, length, hidden_size)` float16 and, for models with two text encoders,
+        `(texts, pooled_size)` float32.
+    neighbor_counts
+        `(items,)` how many neighbors each item has. The arrays of neighbors are `(items, max_neighbors)`.
+    neighbor_index, embeddings
+        Rows of `(images + 1, dim)` float32 image embeddings, the last of which is zero; None if they are not looked at.
+    neighbor_text_index, text_summary
+        Rows of `(texts + 1, hidden_size)` float32 summaries of texts, the last of which is zero; or None.
+    neighbor_weights, neighbor_types
+        float32 and int16, see `GraphQFormer.forward`; or None.
+    """
+
+    item_ids: npt.NDArray[np.bytes_]
+    latents: Tensor
+    latent_index: Tensor
+    text_index: Tensor
+    input_ids: Tensor
+    text_hidden: Tensor
+    text_pooled: Tensor | None
+    neighbor_counts: Tensor
+    neighbor_index: Tensor | None
+    embeddings: Tensor | None
+    neighbor_text_index: Tensor | None
+    text_summary: Tensor | None
+    neighbor_weights: Tensor | None
+    neighbor_types: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def names(self, indices: Tensor) -> list[str]:
+        """Ids of the items `indices`."""
+        return [bytes(self.item_ids[index]).decode() for index in indices.tolist()]
+
+    def indices(self, seed: int, step: int, batch_size: int) -> Tensor:
+        """Items of the batch of `step`: a function of the arguments alone, each epoch a permutation of the items."""
+        positions = range(step * batch_size, (step + 1) * batch_size)
+        return torch.tensor([_permutation(seed, at // len(self), len(self))[at % len(self)] for at in positions])
+
+    def batch(self, indices: Tensor, drop_text: Tensor, drop_graph: Tensor) -> Batch:
+        """Gather the items `indices`; the masks `(batch,)` say whose text is made empty, and whose neighbors absent."""
+        texts = self.text_index[indices].long().masked_fill(drop_text, 0)
+        counts = self.neighbor_counts[indices].long().masked_fill(drop_graph, 0)
+        columns = next(index for index in (self.neighbor_index, self.neighbor_text_index) if index is not None).shape[1]
+        mask = torch.arange(columns) < counts[:, None]
+        return Batch(
+            self.latents[self.latent_index[indices].long()],
+            self.input_ids[texts].long(),
+            self.text_hidden[texts],
+            None if self.text_pooled is None else self.text_pooled[texts],
+            NeighborSet(
+                _rows(self.embeddings, self.neighbor_index, indices, mask),
+                mask,
+                _rows(self.text_summary, self.neighbor_text_index, indices, mask),
+                None if self.neighbor_weights is None else self.neighbor_weights[indices].masked_fill(~mask, 0.0),
+                None if self.neighbor_types is None else self.neighbor_types[indices].long().masked_fill(~mask, 0),
+            ),
+        )
+
+
+def _rows(values: Tensor | None, index: Tensor | None, items: Tensor, mask: Tensor) -> Tensor | None:
+    """Rows of `values` for the neighbors of `items`; the last one, which is zero, where there is none."""
+    if values is None or index is None:
+        return None
+    return values[index[items].long().masked_fill(~mask, -1)]
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, length: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(length)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def open_arrays(folder: Path) -> TrainingArrays | None:
+    """Map the arrays in `folder`; None if they are not there.
+
+    Raises
+    ------
+    Graph2ImageError
+        If a file is missing or damaged.
+    """
+    if not folder.is_dir():
+        return None
+    arrays: dict[str, Any] = {}
+    for field in fields(TrainingArrays):
+        path = folder / f"{field.name}.npy"
+        if not path.exists():
+            arrays[field.name] = None
+            continue
+        try:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch takes no read-only memory
+        except (OSError, ValueError) as error:
+            raise Graph2ImageError(f"cannot read {path}: {error}", f"Delete the folder {folder}.") from error
+        arrays[field.name] = array if field.name == "item_ids" else torch.from_numpy(array)
+    needed = ("item_ids", "latents", "latent_index", "text_index", "input_ids", "text_hidden", "neighbor_counts")
+    if missing := [name for name in needed if arrays[name] is None]:
+        raise Graph2ImageError(f"there is no {missing[0]}.npy in {folder}", "Delete the folder.")
+    return TrainingArrays(**arrays)
+
+
+def build_arrays(
+    folder: Path,
+    data: DataRoot,
+    items: TrainingItems,
+    config: GraphEncoderConfig,
+    texts: TextEncoders,
+    *,
+    encoder: str,
+    latents: str,
+) -> TrainingArrays:
+    """Gather what training needs of `items` from the datasets, and run the text encoders over the distinct texts.
+
+    Parameters
+    ----------
+    folder
+        Local folder that is made.
+    encoder
+        Encoder of the embeddings of the neighbors' images.
+    latents
+        Dataset of the items' latents.
+
+    Raises
+    ------
+    Graph2ImageError
+        If an image has no embedding or no latents, or the disk is full; the folder is not there then.
+    """
+    logger.info("Building the training arrays of %d items in %s", len(items), folder)
+    with explain_os_errors(str(folder)):
+        unfinished = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)  # what a killed run left
+        unfinished.mkdir(parents=True)
+        try:
+            _write_items(unfinished, data, items, latents)
+            _write_neighbors(unfinished, data, items, config, encoder)
+            _write_texts(unfinished, items, config, texts)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        unfinished.rename(folder)
+    arrays = open_arrays(folder)
+    if arrays is None:
+        raise Graph2ImageError(f"{folder} was removed while it was used")
+    return arrays
+
+
+def _write_items(folder: Path, data: DataRoot, items: TrainingItems, latents: str) -> None:
+    np.save(folder / "item_ids.npy", np.asarray(items.table["item_id"].cast(pa.binary()).to_pylist(), np.bytes_))
+    index = StringIndex(items.table["image_hash"])
+    dataset = data.dataset(latents)
+    shape = orjson.loads(dataset.schema.metadata[b"shape"])
+    with ArrayWriter(folder / "latents.npy", shape, np.float16) as writer:
+        row_of = _copy_rows(dataset, "latent", index, writer)
+    rows = row_of[index.find(items.table["image_hash"])]
+    if (missing := np.flatnonzero(rows < 0)).size:
+        item_id = items.table["item_id"][int(missing[0])]
+        raise Graph2ImageError(
+            f"{len(missing)} items have no latents in {latents}, the first is {item_id}",
+            f"Delete {data.path(latents)} to have them computed again.",
+        )
+    np.save(folder / "latent_index.npy", rows.astype(np.int32))
+
+
+def _write_neighbors(
+    folder: Path, data: DataRoot, items: TrainingItems, config: GraphEncoderConfig, encoder: str
+) -> None:
+    places = items.neighbor_places()
+    shape = (len(items), config.max_neighbors)
+    np.save(folder / "neighbor_counts.npy", items.neighbor_counts.astype(np.int16))
+    if config.images:
+        hashes = items.neighbors["image_hash"].combine_chunks()
+        index = StringIndex(hashes.dictionary)
+        dataset = data.dataset(f"embeddings/{encoder}")
+        dim = dataset.schema.field("embedding").type.list_size
+        with ArrayWriter(folder / "embeddings.npy", (dim,), np.float32) as writer:
+            row_of = _copy_rows(dataset, "embedding", index, writer)
+            writer.append(np.zeros((1, dim), np.float32))
+        rows = row_of[index.find(hashes.dictionary)][hashes.indices.to_numpy()]
+        if (rows < 0).any():
+            raise missing_embeddings(encoder, hashes.filter(pa.array(rows < 0)).unique().to_pylist())
+        np.save(folder / "neighbor_index.npy", _scatter(shape, places, rows, np.int32))
+    if config.neighbor_weights:
+        ppr = items.neighbors["ppr"].to_numpy()
+        np.save(folder / "neighbor_weights.npy", _scatter(shape, places, neighbor_weights(ppr, places[0]), np.float32))
+    if items.relation_types:
+        relations = items.neighbors["relation"].combine_chunks()
+        numbers = relation_numbers(relations.dictionary_decode(), items.relation_types)
+        np.save(folder / "neighbor_types.npy", _scatter(shape, places, numbers, np.int16))
+
+
+def _write_texts(folder: Path, items: TrainingItems, config: GraphEncoderConfig, texts: TextEncoders) -> None:
+    chunks = [pa.array([""], pa.large_string()), *items.table["text"].chunks]
+    if config.texts:
+        neighbor_texts = items.neighbors["text"].combine_chunks()
+        chunks.append(neighbor_texts.dictionary)
+    coded = pa.chunked_array(chunks).combine_chunks().dictionary_encode()
+    codes, distinct = coded.indices.to_numpy(), coded.dictionary
+    np.save(folder / "text_index.npy", codes[1 : len(items) + 1].astype(np.int32))
+    # Texts of neighbors that are no training items come last: of these only the summary is needed.
+    own = int(codes[: len(items) + 1].max()) + 1
+    with ArrayWriters(folder) as writers:
+        for start in tqdm(range(0, len(distinct), _TEXTS_AT_A_TIME), desc="texts", unit="shard", disable=None):
+            encoded = texts.encode(distinct.slice(start, _TEXTS_AT_A_TIME).to_pylist())
+            part = encoded[: max(0, own - start)]
+            writers.append("input_ids", part.input_ids, np.int32)
+            writers.append("text_hidden", part.hidden, np.float16)
+            if part.pooled is not None:
+                writers.append("text_pooled", part.pooled, np.float32)
+            if config.texts:
+                writers.append("text_summary", encoded.summary, np.float32)
+        if config.texts:
+            writers.append("text_summary", torch.zeros_like(encoded.summary[:1]), np.float32)
+    if config.texts:
+        rows = codes[len(items) + 1 :][neighbor_texts.indices.to_numpy()]
+        shape = (len(items), config.max_neighbors)
+        np.save(folder / "neighbor_text_index.npy", _scatter(shape, items.neighbor_places(), rows, np.int32))
+
+
+def _scatter(
+    shape: tuple[int, int],
+    places: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    values: npt.NDArray[Any],
+    dtype: npt.DTypeLike,
+) -> npt.NDArray[Any]:
+    """A row per item, with the values of its neighbors, then zeros."""
+    table = np.zeros(shape, dtype)
+    table[places] = values
+    return table
+
+
+def _copy_rows(dataset: Any, column: str, index: StringIndex, writer: ArrayWriter) -> npt.NDArray[np.int64]:
+    """Append the vectors of the images in `index`, as the dataset has them; returns each one's row, or -1."""
+    row_of = np.full(len(index.values), -1)
+    for fragment in dataset.get_fragments():
+        table = fragment.to_table(columns=["image_hash", column])
+        places = index.find(table["image_hash"])
+        places[places >= 0] = np.where(row_of[places[places >= 0]] < 0, places[places >= 0], -1)
+        found, rows = np.unique(places, return_index=True)
+        found, rows = found[found >= 0], rows[found >= 0]
+        if len(found):
+            vectors = table[column].combine_chunks().flatten().to_numpy().reshape(table.num_rows, *writer.shape)
+            row_of[found] = writer.rows + np.arange(len(found))
+            writer.append(vectors[rows])
+    return row_of
+
+
+class ArrayWriter:
+    """Writes a `.npy` file from start to end, without knowing its length before.
+
+    Parameters
+    ----------
+    shape
+        Of one row.
+    """
+
+    def __init__(self, path: Path, shape: Any, dtype: npt.DTypeLike) -> None:
+        self.shape, self.dtype, self.rows = tuple(shape), np.dtype(dtype), 0
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Write rows, converted to the file's type."""
+        self._file.write(np.ascontiguousarray(rows, self.dtype).data)
+        self.rows += len(rows)
+
+    def _write_header(self) -> None:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)  # numpy leaves it room for a longer length
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if kind is None:
+                self._file.seek(0)
+                self._write_header()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
+
+class ArrayWriters:
+    """`ArrayWriter`s of a folder, opened by their first rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, ArrayWriter] = {}
+
+    def append(self, name: str, rows: Tensor, dtype: npt.DTypeLike) -> None:
+        """Write rows to `<name>.npy`."""
+        values = rows.float().cpu().numpy() if rows.is_floating_point() else rows.cpu().numpy()
+        if name not in self._writers:
+            self._writers[name] = ArrayWriter(self._folder / f"{name}.npy", values.shape[1:], dtype)
+        self._writers[name].append(values)
+
+    def __enter__(self) -> ArrayWriters:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for writer in self._writers.values():
+            writer.__exit__(*exception)

@@ -1,0 +1,53 @@
+"""Model cards: the README of a model's folder, written from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+_CONTENT = {"images": "their images", "texts": "their texts", "both": "their images and texts"}
+_CALLS = {
+    "images": "neighbors=[first, second]",
+    "texts": "neighbor_text_embeds=embeds",
+    "both": "neighbor_embeds=embeds, neighbor_text_embeds=text_embeds",
+}
+#: Settings of the neighbor sampler that say what a neighbor is.
+_SAMPLER = ("mode", "query", "k", "pool", "damping_factor", "via", "relation_weights", "neighbor_splits")
+
+
+def model_card(record: Mapping[str, Any], *, curves: str, samples: str | None) -> str:
+    """The model card, in Markdown.
+
+    Parameters
+    ----------
+    record
+        What `model.json` has.
+    curves, samples
+        File names of the pictures beside it.
+    """
+    environment = jinja2.Environment(
+        autoescape=False,  # noqa: S701 - Markdown, not HTML
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.from_string(resources.files("model").joinpath("card.md.j2").read_text(encoding="utf-8"))
+    config, metadata = record["config"], record["neighbors_metadata"]
+    settings = metadata.get("settings", {})
+    content = config["graph_encoder"]["neighbor_content"]
+    splits = [split for split in settings.get("neighbor_splits", ("train",)) if split != "train"]
+    return template.render(
+        record,
+        content=_CONTENT[content],
+        call=_CALLS[content],
+        foundation=config["foundation"],
+        graph_version=metadata.get("graph_version", "not recorded"),
+        sampler={name: settings[name] for name in _SAMPLER if settings.get(name) not in (None, {}, [])},
+        neighbor_splits=f", but those of {' and '.join(splits)} may be neighbors of others" if splits else "",
+        millions=lambda count: f"{count / 1e6:,.1f} million",
+        curves=curves,
+        samples=samples,
+    )

@@ -1,0 +1,158 @@
+"""The parts of a model before its training: from a foundation, or new ones of the configured sizes."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import DDIMScheduler, PixArtTransformer2DModel, UNet2DConditionModel
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+from ingest.datasets import DataRoot
+from ingest.errors import Graph2ImageError
+from model.autoencoder import autoencoder_id, prepare_autoencoder
+from model.backbones import Backbone
+from model.config import DiffusionConfig, TrainConfig, TransformerConfig, UNetConfig
+from model.dataset import TrainingItems
+from model.foundation import Foundation, foundation_id, load_foundation
+from model.graph_qformer import GraphQFormer
+from model.latents import spatial_factor
+from model.text import TextEncoders, load_text_encoder
+
+
+def parts_ids(config: TrainConfig, items: TrainingItems, encoder: str) -> tuple[str, str]:
+    """Ids of the autoencoder and of the text encoders that `load_parts` gives, without loading them."""
+    if config.foundation is not None:
+        identity = foundation_id(config.foundation)
+        return identity, identity
+    if config.autoencoder is None:
+        raise ValueError("a configuration without a foundation has an autoencoder")
+    return autoencoder_id(config.autoencoder, items.image_hashes, config.image_size, config.seed), encoder
+
+
+def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encoder: str) -> Foundation:
+    """Autoencoder, text encoders, network and noise schedule that the training starts from.
+
+    Without a foundation the text encoder is that of the checkpoint `encoders/<encoder>`, the autoencoder is made first
+    if it is not there yet, and the network is new. Seeds torch's generator, from which new weights are drawn.
+
+    Raises
+    ------
+    Graph2ImageError
+        If a part is missing, or the configured sizes make no network.
+    """
+    if config.foundation is not None:
+        foundation = load_foundation(config.foundation)
+        scheduler = (
+            build_scheduler(config.diffusion)
+            if config.diffusion is not None
+            # The same noise, whatever sampler the foundation comes with.
+            else DDIMScheduler.from_config(foundation.scheduler.config, clip_sample=False)
+        )
+        factor = spatial_factor(foundation.vae)
+        if config.image_size % factor:
+            raise Graph2ImageError(f"image_size is {config.image_size}, not a multiple of the foundation's {factor}")
+        foundation.unet.register_to_config(sample_size=config.image_size // factor)
+        torch.manual_seed(config.seed)
+        return Foundation(foundation.vae, foundation.texts, foundation.unet, scheduler)
+    if config.autoencoder is None or config.diffusion is None:
+        raise ValueError("a configuration without a foundation has an autoencoder and a noise schedule")
+    vae, _ = prepare_autoencoder(data, config.autoencoder, items.image_hashes, config.image_size, config.seed)
+    texts = TextEncoders(*load_text_encoder(data, encoder))
+    torch.manual_seed(config.seed)
+    return Foundation(vae, texts, build_network(config, vae, texts.hidden_size), build_scheduler(config.diffusion))
+
+
+def build_graph_encoder(
+    config: TrainConfig, parts: Foundation, neighbor_dim: int | None, relation_types: tuple[str, ...]
+) -> GraphQFormer:
+    """A Graph-QFormer that starts as the text encoder; its new weights are drawn from torch's generator."""
+    settings, text_config = config.graph_encoder, parts.texts.encoder.config
+    return parts.make_graph_encoder(
+        neighbor_dim,
+        num_hidden_layers=min(settings.num_hidden_layers, text_config.num_hidden_layers),
+        tokens_per_neighbor=settings.tokens_per_neighbor,
+        cross_attention_freq=settings.cross_attention_freq,
+        neighbor_text_dim=text_config.hidden_size if settings.texts else None,
+        relation_types=relation_types,
+    )
+
+
+def build_network(config: TrainConfig, vae: ModelMixin, hidden_size: int) -> Backbone:
+    """A new network for the latents of `vae` that attends to tokens of `hidden_size`."""
+    sample_size, channels = config.image_size // spatial_factor(vae), vae.config.latent_channels
+    if config.transformer is not None:
+        return _build_transformer(config.transformer, sample_size, channels, hidden_size)
+    if config.unet is None:
+        raise ValueError("a configuration without a foundation has a network")
+    return _build_unet(config.unet, sample_size, channels, hidden_size)
+
+
+def _build_unet(sizes: UNetConfig, sample_size: int, channels: int, hidden_size: int) -> UNet2DConditionModel:
+    try:
+        return UNet2DConditionModel(
+            sample_size=sample_size,
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=sizes.block_out_channels,
+            down_block_types=sizes.down_block_types,
+            up_block_types=sizes.up_block_types,
+            layers_per_block=sizes.layers_per_block,
+            attention_head_dim=sizes.attention_heads,
+            cross_attention_dim=hidden_size,
+        )
+    except ValueError as error:
+        raise Graph2ImageError(f"the configuration's [unet] makes no UNet: {error}") from error
+
+
+def _build_transformer(
+    sizes: TransformerConfig, sample_size: int, channels: int, hidden_size: int
+) -> PixArtTransformer2DModel:
+    if sample_size % sizes.patch_size:
+        raise Graph2ImageError(
+            f"the configuration's [transformer] does not fit: latents of {sample_size} x {sample_size} cannot be cut "
+            f"into patches of {sizes.patch_size}"
+        )
+    network = PixArtTransformer2DModel(
+        sample_size=sample_size,
+        in_channels=channels,
+        out_channels=channels,
+        patch_size=sizes.patch_size,
+        num_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_attention_heads,
+        attention_head_dim=sizes.attention_head_dim,
+        cross_attention_dim=sizes.num_attention_heads * sizes.attention_head_dim,
+        caption_channels=hidden_size,
+        use_additional_conditions=False,
+    )
+    nn.init.zeros_(network.proj_out.weight)  # predicts zero at the start, as DiT does (Peebles and Xie 2023)
+    return network
+
+
+def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:
+    """The noise schedule that training and, by default, sampling use."""
+    return DDIMScheduler(
+        prediction_type=config.prediction_type,
+        beta_schedule=config.beta_schedule,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        rescale_betas_zero_snr=config.rescale_betas_zero_snr,
+        timestep_spacing=config.timestep_spacing,
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def choose_trainable(network: Backbone, graph_encoder: GraphQFormer, config: TrainConfig) -> None:
+    """Say by `requires_grad` which weights are trained, and add those that are only there to be trained."""
+    from model.lora import add_lora  # peft is slow to import, and rarely needed
+
+    settings = config.optimization
+    network.requires_grad_(settings.trainable == "full")
+    if settings.trainable == "lora":
+        add_lora(network, settings.lora_rank, settings.lora_alpha)
+    graph_encoder.requires_grad_(True)
+    # The token table is the text encoder's own; most of its rows would only decay.
+    graph_encoder.token_embedding.requires_grad_(False)
+    if settings.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+        graph_encoder.enable_gradient_checkpointing()
