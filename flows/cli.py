@@ -1,17 +1,18 @@
 """The command line. Each command parses, calls one stage and prints; heavy libraries are imported by the stage."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from flows.cli_copy import copy_app
 from flows.cli_data import export_app, ingest_app, sample_data_app
+from flows.cli_generate import generate_app
 from flows.cli_neo4j import neo4j_app
 from flows.cli_search import search_app
 from flows.console import Call, command
+from flows.pairs import pair, shares
 from flows.tables import TableFormat, print_rows, write_table
-from ingest.errors import Graph2ImageError
 
 app = typer.Typer(
     name="graph2image",
@@ -26,10 +27,10 @@ app.add_typer(sample_data_app, name="sample-data")
 app.add_typer(export_app, name="export")
 app.add_typer(neo4j_app, name="neo4j")
 app.add_typer(search_app)
+app.add_typer(generate_app)
 app.add_typer(copy_app)
 
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
 
 
 def main() -> None:
@@ -118,8 +119,8 @@ def neighbors(
             k=k,
             pool=2 * k if pool is None else pool,
             via=tuple(via) if via else None,
-            relation_weights=_shares(weight or [], "TYPE=W"),
-            directions=dict(_pair(text, "TYPE=WAY") for text in direction or []),
+            relation_weights=shares(weight or [], "TYPE=W"),
+            directions=dict(pair(text, "TYPE=WAY") for text in direction or []),
             epsilon=epsilon,
         )
     except ValidationError as error:
@@ -154,15 +155,6 @@ def query(
         typer.echo(f"only the first {limit:,} rows; more with --limit", err=True)
 
 
-@command(app, "lineage")
-def lineage(call: Call, generated_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """What a generated picture was made from."""
-    from graphstore.lineage import lineage as trace
-
-    with call.settings.open_store(read_only=True) as store:
-        call.show_tree(trace(store, generated_id))
-
-
 @command(app, "optout")
 def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="ITEM|ENTITY")]) -> None:
     """Withdraw a work, or all works of an entity, and list what they touched."""
@@ -192,65 +184,6 @@ def train(
     call.show(report := stages.train(call.settings, load_train_config(config), samples), words.trained(report))
 
 
-@command(app, "generate")
-def generate(
-    call: Call,
-    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…")] = None,
-    split: Annotated[str | None, typer.Option(help="Instead of items: train, val or test.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --split: how many.")] = 64,
-    mix: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ENTITY=SHARE", help="Works of this entity instead of the item's neighbors; twice."),
-    ] = None,
-    model: ModelOption = None,
-    graph_guidance_scale: Annotated[float, typer.Option(min=0, help="0 is text only.")] = 1.5,
-    guidance_scale: Annotated[float, typer.Option(min=0)] = 2.0,
-    steps: Annotated[int, typer.Option(min=1)] = 20,
-    seed: Annotated[int, typer.Option(help="Equal calls with equal seeds make equal pictures.")] = 0,
-) -> None:
-    """Generate pictures for items, with lineage."""
-    from flows import requests, stages, words
-    from model.generate import GenerationSettings
-
-    if bool(items) == (split is not None):
-        raise typer.BadParameter("give items, or --split")
-    model_id = model or stages.newest(call.data, "models")
-    if mix:
-        if not items:
-            raise typer.BadParameter("--mix goes with items")
-        from flows.mixing import mixed
-
-        wanted = mixed(call.settings, model_id, items, _shares(mix, "ENTITY=SHARE"), graph_guidance_scale)
-    elif split is not None:
-        wanted = requests.for_split(call.settings, model_id, split, limit, graph_guidance_scale)
-    else:
-        wanted = requests.for_items(call.settings, model_id, items or [], graph_guidance_scale)
-    settings = GenerationSettings(seed=seed, guidance_scale=guidance_scale, num_inference_steps=steps)
-    call.show(out := stages.generate(call.settings, model_id, wanted, settings), words.generated(out))
-
-
-@command(app, "evaluate")
-def evaluate(
-    call: Call,
-    model: ModelOption = None,
-    items: Annotated[int, typer.Option(min=2, help="Held-out items to compare on.")] = 64,
-    mix_label: Annotated[str, typer.Option(help="Entity label whose entities are mixed, such as Artist.")] = "Artist",
-    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Graph2Image",
-    report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
-) -> None:
-    """Compare a model with its own controls on held-out items; writes report.html."""
-    from flows import stages, words
-    from flows.comparison import compare
-    from flows.timing import StopWatch
-
-    model_id = model or stages.newest(call.data, "models")
-    watch = StopWatch(report.with_suffix(".timings.json"))
-    call.show(
-        out := compare(call.settings, model_id, report, items, mix_label, title, watch),
-        words.compared(out),
-    )
-
-
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
@@ -271,23 +204,3 @@ def doctor(call: Call) -> None:
     call.show({"findings": findings}, "\n".join(f"{'ok  ' if f['ok'] else 'FAIL'}  {f['what']}" for f in findings))
     if not all(finding["ok"] for finding in findings):
         raise typer.Exit(1)
-
-
-def _shares(pairs: list[str], form: str) -> dict[str, Any]:
-    """`["a=0.7", "b=0.3"]` as a dict."""
-    shares = {}
-    for pair in pairs:
-        key, value = _pair(pair, form)
-        try:
-            shares[key] = float(value)
-        except ValueError as error:
-            raise Graph2ImageError(f"{pair!r} is not of the form {form}") from error
-    return shares
-
-
-def _pair(text: str, form: str) -> tuple[str, str]:
-    """`"a=b"` in two; the last `=` separates, since ids may hold one."""
-    key, separator, value = text.rpartition("=")
-    if not separator:
-        raise Graph2ImageError(f"{text!r} is not of the form {form}")
-    return key, value

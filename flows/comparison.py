@@ -8,10 +8,11 @@ from pathlib import Path
 from flows import requests, stages
 from flows.mixing import EntityWorks
 from flows.report import build_report
+from flows.samples import split_samples
 from flows.settings import Settings
 from flows.timing import StopWatch
 from ingest.datasets import DataRoot
-from model.generate import GenerationRequest, GenerationSettings
+from model.requests import GenerationRequest, GenerationSettings
 
 #: Items that get a mixing strip.
 MIXED_ITEMS = 3
@@ -63,7 +64,7 @@ def compare(
 
 
 def _variants(settings: Settings, model_id: str, items: int, mix_label: str) -> list[GenerationRequest]:
-    samples = requests.held_out(requests.neighbor_samples(settings, model_id).values(), "test", items)
+    samples = split_samples(settings, model_id, "test", items)
     wanted = requests.controls(samples)
     works = EntityWorks(settings, DataRoot(settings.data).read_json(f"models/{model_id}/model.json")["encoder"])
     for sample in samples[:MIXED_ITEMS]:

@@ -48,7 +48,12 @@ class Call:
 
     def show_tree(self, value: dict[str, Any]) -> None:
         """Print nested `value` as JSON under `--json`, as an indented outline otherwise."""
-        self.show(value, "\n".join(_outline(value)))
+        self.show(value, "\n".join(map(_printable, _outline(value))))
+
+
+def _printable(line: str) -> str:
+    """The line without what a terminal would obey: names and records can come from anybody."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _outline(value: dict[str, Any], indent: str = "") -> Iterator[str]:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.requests import CONTROL_SCALE, MIX_SHARES, Sample, named
+from flows.requests import CONTROL_SCALE, MIX_SHARES
+from flows.samples import Sample, item_samples
 from flows.settings import Settings
 from flows.stages import withdrawn_items
 from ingest.datasets import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
-from model.generate import GenerationRequest, Neighbor
+from model.requests import GenerationRequest, Neighbor
 
 #: `contrasting` looks at this many of a label's entities, the largest: two artists with two works each show little.
 LARGEST_ENTITIES = 24
@@ -70,7 +71,7 @@ def mixed(
             tuple(scale * share / total for share in shares.values()),
             "mix",
         )
-        for sample in named(settings, model_id, item_ids)
+        for sample in item_samples(settings, model_id, item_ids)
     ]
 
 

@@ -1,16 +1,14 @@
-"""Which pictures to ask a model for: held-out items, the controls of an evaluation, mixtures of two entities."""
+"""Which pictures to ask a model for: named items, items of a split, the controls of an evaluation."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flows.samples import Sample, item_samples, split_samples
 from flows.settings import Settings
-from flows.stages import withdrawn_items
-from ingest.datasets import SPLITS, DataRoot
 from ingest.errors import Graph2ImageError
-from model.generate import GenerationRequest, Neighbor
+from model.requests import GenerationRequest
 
 #: Graph guidance scales that an evaluation compares; text only is scale 0.
 SCALES = (1.0, 1.5, 2.0)
@@ -21,52 +19,14 @@ MIX_SHARES = (1.0, 0.7, 0.5, 0.3, 0.0)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An item of the neighbor samples: what the model is told and shown."""
+class Wanted:
+    """Requests, and notes on what of them will be otherwise than asked for."""
 
-    item_id: str
-    text: str
-    split: str
-    neighbors: tuple[Neighbor, ...]
+    requests: tuple[GenerationRequest, ...]
+    notes: tuple[str, ...] = ()
 
 
-def neighbor_samples(settings: Settings, model_id: str) -> dict[str, Sample]:
-    """The samples that `model_id` was trained with, by item id; works that were withdrawn since are left out."""
-    data = DataRoot(settings.data)
-    digest = data.read_json(f"models/{model_id}/model.json")["neighbors"]
-    texts = item_texts(data)
-    withdrawn = withdrawn_items(settings)
-    return {
-        row["item_id"]: Sample(
-            row["item_id"],
-            texts[row["item_id"]],
-            row["split"],
-            tuple(
-                Neighbor(n["item_id"], n["image_hash"], 1.0) for n in row["neighbors"] if n["item_id"] not in withdrawn
-            ),
-        )
-        for batch in data.dataset(f"neighbors/{digest}").to_batches()
-        for row in batch.to_pylist()
-        if row["item_id"] in texts and row["item_id"] not in withdrawn
-    }
-
-
-def item_texts(data: DataRoot) -> dict[str, str]:
-    """Text of every item, by item id."""
-    texts: dict[str, str] = {}
-    for name in data.names("items"):
-        table = data.read(name, ["item_id", "text"])
-        texts.update(zip(table["item_id"].to_pylist(), (t or "" for t in table["text"].to_pylist()), strict=True))
-    return texts
-
-
-def held_out(samples: Iterable[Sample], split: str, limit: int) -> list[Sample]:
-    """`limit` items of `split`, picked by a hash of their ids: always the same ones, in no order of the source."""
-    chosen = sorted((s for s in samples if s.split == split), key=lambda s: (zlib.crc32(s.item_id.encode()), s.item_id))
-    return chosen[:limit]
-
-
-def plain(samples: Iterable[Sample], scale: float = CONTROL_SCALE) -> list[GenerationRequest]:
+def plain(samples: Sequence[Sample], scale: float = CONTROL_SCALE) -> list[GenerationRequest]:
     """One picture per item, from its text and its neighbors."""
     return [GenerationRequest(s.item_id, s.text, (s.neighbors,), (scale,), f"graph-{scale:g}") for s in samples]
 
@@ -89,34 +49,51 @@ def controls(samples: Sequence[Sample]) -> list[GenerationRequest]:
 
 
 def for_split(
-    settings: Settings, model_id: str, split: str, limit: int, scale: float = CONTROL_SCALE
-) -> list[GenerationRequest]:
-    """Requests for `limit` items of `split`."""
-    if split not in SPLITS:
-        raise Graph2ImageError(f"there is no split {split!r}", f"Splits are: {', '.join(SPLITS)}.")
-    return plain(held_out(neighbor_samples(settings, model_id).values(), split, limit), scale)
+    settings: Settings,
+    model_id: str,
+    split: str,
+    limit: int,
+    scale: float = CONTROL_SCALE,
+    neighbors: str | None = None,
+) -> Wanted:
+    """Requests for `limit` items of `split`; raises as `split_samples` does."""
+    return _wanted(split_samples(settings, model_id, split, limit, neighbors), scale, required=False)
 
 
 def for_items(
-    settings: Settings, model_id: str, item_ids: Sequence[str], scale: float = CONTROL_SCALE
-) -> list[GenerationRequest]:
+    settings: Settings,
+    model_id: str,
+    item_ids: Sequence[str],
+    scale: float = CONTROL_SCALE,
+    neighbors: str | None = None,
+) -> Wanted:
     """Requests for the named items.
 
     Raises
     ------
     Graph2ImageError
-        If an item is unknown to the model's samples, or was withdrawn.
+        If an item has neither text nor neighbors; and as `item_samples`.
     """
-    return plain(named(settings, model_id, item_ids), scale)
+    return _wanted(item_samples(settings, model_id, item_ids, neighbors), scale, required=True)
 
 
-def named(settings: Settings, model_id: str, item_ids: Sequence[str]) -> list[Sample]:
-    """Samples of the named items; raises as `for_items` does."""
-    samples = neighbor_samples(settings, model_id)
-    for item_id in item_ids:
-        if item_id not in samples:
-            raise Graph2ImageError(
-                f"{item_id!r} is not among the samples of {model_id}, or it was withdrawn",
-                "List items with `graph2image query`; new items need `embed`, `neighbors --all` and `train` first.",
-            )
-    return [samples[item_id] for item_id in item_ids]
+def _wanted(samples: Sequence[Sample], scale: float, *, required: bool) -> Wanted:
+    """A request per item; an item with nothing to make a picture from is an error if it is `required`."""
+    empty = [sample for sample in samples if not sample.text.strip() and not (sample.neighbors and scale)]
+    if empty and required:
+        raise Graph2ImageError(
+            f"{empty[0].item_id!r} has no text, and no neighbors that count: there is nothing to make a picture from"
+        )
+    made = [sample for sample in samples if sample not in empty]
+    noted = {
+        "left out, with neither text nor neighbors": empty,
+        "no neighbors: made from the text only": [sample for sample in made if scale and not sample.neighbors],
+        "no text: made from the neighbors only": [sample for sample in made if not sample.text.strip()],
+    }
+    notes = tuple(_note(what, [sample.item_id for sample in found]) for what, found in noted.items() if found)
+    return Wanted(tuple(plain(made, scale)), notes)
+
+
+def _note(what: str, item_ids: Sequence[str]) -> str:
+    more = f" and {len(item_ids) - 3} more" if len(item_ids) > 3 else ""
+    return f"{', '.join(item_ids[:3])}{more}: {what}"

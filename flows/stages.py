@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ingest.writers.instructg2i import ExportReport
     from model.config import TrainConfig
     from model.evaluation import EvaluationReport
-    from model.generate import GenerateReport, GenerationRequest, GenerationSettings
+    from model.generate import GenerateReport
+    from model.requests import GenerationRequest, GenerationSettings
     from model.train import TrainReport
 
 
@@ -66,10 +67,11 @@ class EmbedOutcome:
 
 @dataclass(frozen=True)
 class GenerateOutcome:
-    """What was generated, and the lineage recorded for it."""
+    """What was generated, the lineage recorded for it, and notes on what is otherwise than asked for."""
 
     generate: GenerateReport
     lineage: LineageReport
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -252,16 +254,23 @@ def train(settings: Settings, config: TrainConfig, neighbors: str | None = None)
 
 
 def generate(
-    settings: Settings, model_id: str, requests: Sequence[GenerationRequest], generation: GenerationSettings
+    settings: Settings,
+    model_id: str,
+    requests: Sequence[GenerationRequest],
+    generation: GenerationSettings,
+    notes: tuple[str, ...] = (),
 ) -> GenerateOutcome:
-    """Generate a picture per request and record what each was made from in the graph store."""
+    """Generate a picture per request and record what each was made from in the graph store.
+
+    `notes` are what `requests` are otherwise than asked for; they are passed on.
+    """
     from graphstore.lineage import record_lineage
     from model.generate import generate as generate_pictures
 
     data = DataRoot(settings.data)
     report = generate_pictures(data, model_id, requests, generation)
     with settings.open_store() as store:
-        return GenerateOutcome(report, record_lineage(store, data, [model_id]))
+        return GenerateOutcome(report, record_lineage(store, data, [model_id]), notes)
 
 
 def evaluate(settings: Settings, model_id: str) -> EvaluationReport:

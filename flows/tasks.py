@@ -25,7 +25,7 @@ from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.sampling import SamplerSettings
 from model.config import load_train_config
-from model.generate import GenerationSettings
+from model.requests import GenerationSettings
 
 
 def record_counts(key: str, report: Any) -> None:
@@ -77,6 +77,6 @@ def train(settings: Settings, config: Path, neighbors: str | None) -> str:
 def generate(settings: Settings, model_id: str, split: str, limit: int) -> int:
     """Generate a picture for items of a split; returns how many are new."""
     wanted = requests.for_split(settings, model_id, split, limit)
-    outcome = stages.generate(settings, model_id, wanted, GenerationSettings())
+    outcome = stages.generate(settings, model_id, wanted.requests, GenerationSettings(), wanted.notes)
     record_counts("generate", outcome)
     return outcome.generate.new

@@ -131,6 +131,13 @@ def generated(outcome: GenerateOutcome) -> str:
         if report.changed
         else f"Unchanged: all {count(report.existing, 'picture')} exist."
     ]
+    if report.checked:
+        flagged = f"{len(report.flagged):,} of {count(report.checked, 'picture')} flagged as copies"
+        shown = ", ".join(report.flagged[:5]) + (" …" if len(report.flagged) > 5 else "")
+        lines.append(f"{flagged}: {shown}" if report.flagged else f"{flagged}.")
+    if report.unmarked:
+        lines.append(f"The watermark of {count(report.unmarked, 'new picture')} cannot be read back.")
+    lines += [f"Note: {note}." for note in outcome.notes]
     if len(report.generated_ids) <= 10:
         lines += [f"  {generated_id}" for generated_id in report.generated_ids]
     return "\n".join(lines)

@@ -9,8 +9,6 @@ without a name that is mapped into memory, so that the system keeps in memory wh
 
 from __future__ import annotations
 
-import os
-import tempfile
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,20 +16,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from fsspec.implementations.local import LocalFileSystem
 from numba import njit
 
 from graphstore.nodeids import NodeIndex
-from ingest.datasets import DataRoot, explain_os_errors
+from ingest.datasets import DataRoot
 from ingest.errors import Graph2ImageError
+from ingest.matrices import zero_matrix
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Vectors: TypeAlias = npt.NDArray[np.float32]
 
 #: Up to so many vectors at once are looked up in the files that hold them.
 _FEW = 1_024
-#: A larger matrix, in bytes, is kept in a file.
-_IN_MEMORY = 1 << 28
 #: Queries and candidates whose similarities are in memory at once: 16 MiB.
 _QUERIES, _CANDIDATES = 512, 8_192
 #: So many more candidates than asked for are kept until all are compared: what a product of matrices says of two that
@@ -84,7 +80,7 @@ class Vectors:
         if self._matrix is None:
             dataset = self._dataset()
             dim = dataset.schema.field("embedding").type.list_size
-            matrix = self._empty(len(self._hashes), dim)
+            matrix = zero_matrix(self._data, len(self._hashes), dim)
             index = NodeIndex(self._hashes)
             there = np.zeros(len(self._hashes), dtype=bool)
             for batch in dataset.to_batches(columns=[self._key, "embedding"], batch_readahead=4, fragment_readahead=2):
@@ -124,16 +120,6 @@ class Vectors:
             raise Graph2ImageError(
                 f"{count} {self._what} have no embedding in {self._name!r}", "Run `graph2image embed` first."
             )
-
-    def _empty(self, rows: int, dim: int) -> _Vectors:
-        size = 4 * rows * dim
-        if size <= _IN_MEMORY:
-            return np.zeros((rows, dim), dtype=np.float32)
-        folder = self._data.path("") if isinstance(self._data.fs, LocalFileSystem) else tempfile.gettempdir()
-        with explain_os_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # else a full disk would end the process
-            mapped: _Vectors = np.memmap(file, np.float32, "r+", shape=(rows, dim))
-            return np.asarray(mapped)
 
 
 def _matrix(vectors: pa.FixedSizeListArray, dim: int) -> _Vectors:

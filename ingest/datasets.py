@@ -164,6 +164,20 @@ GENERATED_SCHEMA = pa.schema(
             nullable=False,
         ),
         pa.field("image_path", pa.string(), nullable=False),
+        # What the copy check found; null if there was none.
+        pa.field(
+            "scores",
+            pa.struct(
+                [
+                    pa.field("neighbor_similarity", pa.float32()),
+                    pa.field("neighbor_bits", pa.int32()),
+                    pa.field("training_similarity", pa.float32()),
+                    pa.field("training_bits", pa.int32()),
+                    pa.field("nearest_image", pa.string()),
+                    pa.field("flagged", pa.bool_()),
+                ]
+            ),
+        ),
     ]
 )
 

@@ -122,8 +122,7 @@ def inspect_image(content: bytes) -> ImageInfo:
                 # JPEG decodes to gray and at a smaller scale (still reading every byte), which is enough for the hash.
                 image.draft("L", (2 * _HASHED_SIZE, 2 * _HASHED_SIZE))
                 image.load()
-                size = (_HASHED_SIZE, _HASHED_SIZE)
-                gray = _gray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+                gray = _small(image)
         except Exception as error:
             cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error)
             reason = RejectReason.IMAGE_TRUNCATED if cut else RejectReason.IMAGE_CORRUPT
@@ -134,6 +133,11 @@ def inspect_image(content: bytes) -> ImageInfo:
         if turn in _SIDEWAYS:
             width, height = height, width
     return ImageInfo(width, height, name, _perceptual_hash(gray))
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """The perceptual hash of an upright picture, 64 hex digits as in `ImageInfo`."""
+    return _perceptual_hash(_small(image))
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
@@ -152,6 +156,11 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     image = image.point(lambda value: value * scale + offset).convert("L")
     image.info.pop("transparency", None)  # a value of the old scale
     return image
+
+
+def _small(image: Image.Image) -> Image.Image:
+    """What of a picture the perceptual hash sees: gray, `_HASHED_SIZE` pixels per side."""
+    return _gray(image).resize((_HASHED_SIZE, _HASHED_SIZE), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _gray(image: Image.Image) -> Image.Image:

@@ -1,100 +1,68 @@
 """The generation stage: pictures for items, from their texts and neighbor sets, with a record of what went in.
 
 Every picture is a function of the model, the request and the settings: its start noise is drawn from the seed and the
-item's id, so variants of one item differ only in what they are conditioned on.
+item's id, so variants of one item differ only in what they are conditioned on. In fp32 the batch that a picture is made
+in changes its pixels by rounding at most (one of 255 levels).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import diffusers
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets import GENERATED_SCHEMA, DataRoot, digest
+from ingest.datasets import GENERATED_SCHEMA, DataRoot
+from ingest.encoders.checkpoint import DTYPES
+from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError
+from model.copycheck import CopyCheck, CopyScores
 from model.dataset import read_embeddings
+from model.neighbor_sets import pad
+from model.pictures import encode_picture
 from model.pipeline import Graph2ImagePipeline
+from model.requests import SCHEDULERS, GenerationRequest, GenerationSettings, Job, Neighbor, NeighborUse, make_job
 from model.storage import local_folder, quiet_libraries
+from model.watermark import add_watermark, check_watermark
 
 logger = logging.getLogger(__name__)
-
-#: Name of the PNG text chunk that holds a picture's record, as JSON.
-PNG_KEY = "graph2image"
-
-
-@dataclass(frozen=True)
-class Neighbor:
-    """A neighbor as a source of a picture: its item, its image, and its weight among the neighbors of its set."""
-
-    item_id: str
-    image_hash: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """One picture to make.
-
-    Parameters
-    ----------
-    item_id
-        The item that it is for.
-    text
-        The prompt.
-    neighbor_sets
-        Sets of neighbors, best first; none means text only.
-    graph_guidance_scales
-        Graph scale of each set; a set of scale 0 takes no part.
-    variant
-        A name for this combination, to compare pictures by.
-    """
-
-    item_id: str
-    text: str
-    neighbor_sets: tuple[tuple[Neighbor, ...], ...] = ()
-    graph_guidance_scales: tuple[float, ...] = ()
-    variant: str = ""
-
-
-@dataclass(frozen=True)
-class GenerationSettings:
-    """What all pictures of a call share; `batch_size` decides memory and speed, not the pictures."""
-
-    seed: int = 0
-    guidance_scale: float = 2.0
-    num_inference_steps: int = 20
-    batch_size: int = 32
 
 
 @dataclass(frozen=True)
 class GenerateReport:
-    """Ids of the requested pictures, in the order of the requests, and how many were new."""
+    """What became of the requests.
+
+    Attributes
+    ----------
+    generated_ids
+        Of the requested pictures, in the order of the requests.
+    new, existing
+        How many were made by this call, and by earlier ones.
+    checked
+        How many of them the copy check has seen.
+    flagged
+        Those of them that it takes for copies.
+    unmarked
+        How many of the new ones have a watermark that cannot be read back.
+    """
 
     generated_ids: tuple[str, ...]
     new: int
     existing: int
+    checked: int
+    flagged: tuple[str, ...]
+    unmarked: int
     changed: bool
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A request without the sets of scale 0, and its picture's id."""
-
-    generated_id: str
-    request: GenerationRequest
-    sets: tuple[tuple[Neighbor, ...], ...]
-    scales: tuple[float, ...]
 
 
 def generate(
@@ -108,78 +76,203 @@ def generate(
     Raises
     ------
     Graph2ImageError
-        If there is no such model, a neighbor has no embedding, or a request or setting makes no sense.
+        If there is no such model, a neighbor has no embedding, a request or setting makes no sense, or a batch does not
+        fit into the device's memory.
     """
     if not data.exists(f"models/{model_id}/model.json"):
         raise Graph2ImageError(
             f"there is no model {model_id!r} under {data.url}", "Run `graph2image train CONFIG` first."
         )
-    if settings.num_inference_steps < 1 or settings.batch_size < 1:
-        raise Graph2ImageError("the number of inference steps and the batch size must be at least 1")
-    jobs = [_job(model_id, request, settings) for request in requests]
-    done = set(data.read("generated", ["generated_id"], GENERATED_SCHEMA)["generated_id"].to_pylist())
-    pending = {job.generated_id: job for job in jobs if job.generated_id not in done}
-    if pending:
-        _generate(data, model_id, list(pending.values()), settings)
+    settings.check()
+    if settings.precision == "auto":
+        settings = replace(settings, precision=choose_precision(choose_device(settings.device)))
+    if settings.watermark is not None:
+        check_watermark(settings.watermark)
+    use = NeighborUse.of_model(data, model_id)
+    jobs = [make_job(model_id, request, settings, use) for request in requests]
     ids = tuple(job.generated_id for job in jobs)
-    return GenerateReport(ids, len(pending), len(set(ids)) - len(pending), bool(pending))
-
-
-def _job(model_id: str, request: GenerationRequest, settings: GenerationSettings) -> _Job:
-    if len(request.neighbor_sets) != len(request.graph_guidance_scales):
-        raise Graph2ImageError(
-            f"item {request.item_id}: {len(request.neighbor_sets)} neighbor sets, "
-            f"{len(request.graph_guidance_scales)} graph guidance scales"
-        )
-    used = [
-        (neighbors, scale)
-        for neighbors, scale in zip(request.neighbor_sets, request.graph_guidance_scales, strict=True)
-        if scale != 0.0 and neighbors
-    ]
-    sets, scales = tuple(neighbors for neighbors, _ in used), tuple(scale for _, scale in used)
-    generated_id = digest(
-        model_id, request.item_id, request.text, request.variant, sets, scales, _shared_settings(settings)
+    done = set(_scores(data, ids)["generated_id"].to_pylist())
+    pending = {job.generated_id: job for job in jobs if job.generated_id not in done}
+    unmarked = _Run(data, model_id, list(pending.values()), settings, use).make() if pending else 0
+    scores = {row["generated_id"]: row["scores"] for row in _scores(data, ids).to_pylist() if row["scores"]}
+    return GenerateReport(
+        ids,
+        len(pending),
+        len(set(ids)) - len(pending),
+        len(scores),
+        tuple(name for name in dict.fromkeys(ids) if name in scores and scores[name]["flagged"]),
+        unmarked,
+        bool(pending),
     )
-    return _Job(generated_id, request, sets, scales)
 
 
-def _shared_settings(settings: GenerationSettings) -> dict[str, Any]:
-    return {
-        "seed": settings.seed,
-        "guidance_scale": settings.guidance_scale,
-        "num_inference_steps": settings.num_inference_steps,
-    }
+def _scores(data: DataRoot, ids: Sequence[str]) -> pa.Table:
+    """Ids and scores of those of the pictures that are there."""
+    wanted = pc.field("generated_id").isin(pa.array(ids, pa.string()))
+    return data.dataset("generated", GENERATED_SCHEMA).to_table(["generated_id", "scores"], filter=wanted)
 
 
-def _generate(data: DataRoot, model_id: str, jobs: list[_Job], settings: GenerationSettings) -> None:
-    encoder = data.read_json(f"models/{model_id}/model.json")["encoder"]
-    hashes = [neighbor.image_hash for job in jobs for neighbors in job.sets for neighbor in neighbors]
-    rows, embeddings = read_embeddings(data, encoder, hashes)
+class _Run:
+    """Pictures that are to be made, with all that they are made from in memory."""
+
+    def __init__(
+        self, data: DataRoot, model_id: str, jobs: list[Job], settings: GenerationSettings, use: NeighborUse
+    ) -> None:
+        self._data, self._model_id, self._jobs, self._settings, self._use = data, model_id, jobs, settings, use
+        encoder = data.read_json(f"models/{model_id}/model.json")["encoder"]
+        neighbors = [neighbor for job in jobs for neighbors in job.sets for neighbor in neighbors]
+        images = list(dict.fromkeys(neighbor.image_hash for neighbor in neighbors))
+        self._rows, self._embeddings = read_embeddings(data, encoder, images if use.images else [])
+        self._pipeline = load_pipeline(data, model_id, settings)
+        texts = list(dict.fromkeys(neighbor.text for neighbor in neighbors)) if use.texts else []
+        self._texts = dict(zip(texts, self._pipeline.encode_prompt(texts).summary.cpu(), strict=True)) if texts else {}
+        self._check = None
+        if settings.copy_check is not None:
+            self._check = CopyCheck(data, encoder, images, settings.copy_check, settings.device)
+
+    def make(self) -> int:
+        """Make and publish all, batch by batch; returns how many watermarks cannot be read back."""
+        unmarked = 0
+        with tqdm(total=len(self._jobs), desc="generate", unit="picture", disable=None) as progress:
+            for batch in _batches(self._jobs, self._settings.batch_size):
+                images = self._call(batch)
+                if self._settings.watermark is not None:
+                    marked = [add_watermark(image, self._settings.watermark) for image in images]
+                    images = [image for image, _ in marked]
+                    unmarked += sum(not readable for _, readable in marked)
+                self._publish(batch, images)
+                progress.update(len(batch))
+        logger.info("Generated %d pictures with %s", len(self._jobs), self._model_id)
+        return unmarked
+
+    def _call(self, batch: list[Job]) -> list[Image.Image]:
+        settings = self._settings
+        sets = [self._conditions([job.sets[index] for job in batch]) for index in range(len(batch[0].scales))]
+        conditions: dict[str, Any] = {name: [arguments[name] for arguments in sets] for name in (sets or [{}])[0]}
+        try:
+            images: list[Image.Image]
+            (images,) = self._pipeline(
+                prompt=[job.request.text for job in batch],
+                **conditions,
+                graph_guidance_scale=batch[0].scales,
+                guidance_scale=settings.guidance_scale,
+                negative_prompt=settings.negative_prompt,
+                guidance_interval=settings.guidance_interval,
+                guidance_rescale=settings.guidance_rescale,
+                height=settings.height,
+                width=settings.width,
+                num_inference_steps=settings.num_inference_steps,
+                generator=[_generator(settings.seed, job.request.item_id) for job in batch],
+                return_dict=False,
+            )
+        except torch.OutOfMemoryError as error:
+            raise Graph2ImageError(
+                f"a batch of {len(batch)} pictures does not fit into the memory of the GPU",
+                "Use a smaller --batch-size, or --precision bf16.",
+            ) from error
+        return images
+
+    def _conditions(self, sets: list[tuple[Neighbor, ...]]) -> dict[str, Tensor]:
+        """One neighbor set per job as the pipeline takes it: the arguments that the model was trained with."""
+        use = self._use
+        weights, mask = pad([torch.tensor([neighbor.weight for neighbor in neighbors]) for neighbors in sets])
+        arguments = {"neighbor_mask": mask}
+        if use.images:
+            arguments["neighbor_embeds"], _ = pad(
+                [self._embeddings[[self._rows[neighbor.image_hash] for neighbor in neighbors]] for neighbors in sets]
+            )
+        if use.texts:
+            arguments["neighbor_text_embeds"], _ = pad(
+                [torch.stack([self._texts[neighbor.text] for neighbor in neighbors]) for neighbors in sets]
+            )
+        if use.weights:
+            arguments["neighbor_weights"] = weights
+        if use.relation_types:
+            place = {name: index for index, name in enumerate(("", *use.relation_types))}
+            arguments["neighbor_types"], _ = pad(
+                [torch.tensor([place[neighbor.relation_type] for neighbor in neighbors]) for neighbors in sets]
+            )
+        return arguments
+
+    def _publish(self, batch: list[Job], images: list[Image.Image]) -> None:
+        """Write the pictures, then their rows: a row means that its picture is there."""
+        scores: Sequence[CopyScores | None] = [None] * len(batch)
+        if self._check is not None:
+            sources = [[neighbor.image_hash for neighbors in job.sets for neighbor in neighbors] for job in batch]
+            scores = self._check.look(images, sources)
+        rows = pa.Table.from_pylist(
+            [self._row(job, score) for job, score in zip(batch, scores, strict=True)], GENERATED_SCHEMA
+        )
+        for row, image in zip(rows.to_pylist(), images, strict=True):
+            self._data.write_bytes(row["image_path"], encode_picture(image, row))
+        self._data.append("generated", rows, GENERATED_SCHEMA)
+
+    def _row(self, job: Job, scores: CopyScores | None) -> dict[str, Any]:
+        settings = {
+            **self._settings.recorded(),
+            "text": job.request.text,
+            "graph_guidance_scales": job.scales,
+        }
+        return {
+            "generated_id": job.generated_id,
+            "item_id": job.request.item_id,
+            "model_id": self._model_id,
+            "variant": job.request.variant,
+            "seed": self._settings.seed,
+            "settings": orjson.dumps(settings).decode(),
+            # What a neighbor weighs: its weight in its set, times the guidance scale of the set.
+            "neighbors": [
+                {"item_id": neighbor.item_id, "weight": neighbor.weight * scale, "rank": rank}
+                for neighbors, scale in zip(job.sets, job.scales, strict=True)
+                for rank, neighbor in enumerate(neighbors, start=1)
+            ],
+            "image_path": f"generated/{self._model_id}/{job.generated_id}.png",
+            "scores": None if scores is None else asdict(scores),
+        }
+
+
+def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -> Graph2ImagePipeline:
+    """A published model, ready to sample with these settings.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is no such device, the model makes no pictures of this size, or its files are damaged.
+    """
+    device = choose_device(settings.device)
     with local_folder(data, f"models/{model_id}") as folder, quiet_libraries():
-        pipeline = Graph2ImagePipeline.from_pretrained(folder, use_safetensors=True)
+        # Neighbors come as embeddings.
+        absent = {"image_encoder": None, "feature_extractor": None}
+        try:
+            pipeline: Graph2ImagePipeline = Graph2ImagePipeline.from_pretrained(
+                folder, use_safetensors=True, torch_dtype=_dtype(settings), **absent
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise Graph2ImageError(f"cannot load the model {model_id}: {reason}", "Train or fetch it again.") from error
+    factor = pipeline.image_processor.config.vae_scale_factor
+    for name, side in (("height", settings.height), ("width", settings.width)):
+        if side is not None and (side < factor or side % factor):
+            raise Graph2ImageError(
+                f"the {name} of pictures is {side}, with {model_id} it must be a multiple of {factor}"
+            )
+    if settings.scheduler is not None:
+        scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.to(memory_format=torch.channels_last)
-    progress = tqdm(total=len(jobs), desc="generate", unit="picture", disable=None)
-    for batch in _batches(jobs, settings.batch_size):
-        sets = [_stack([job.sets[index] for job in batch], rows, embeddings) for index in range(len(batch[0].scales))]
-        images = pipeline(
-            prompt=[job.request.text for job in batch],
-            neighbor_embeds=[embeds for embeds, _ in sets],
-            neighbor_mask=[mask for _, mask in sets],
-            graph_guidance_scale=batch[0].scales,
-            guidance_scale=settings.guidance_scale,
-            num_inference_steps=settings.num_inference_steps,
-            generator=[_generator(settings.seed, job.request.item_id) for job in batch],
-        ).images
-        _publish(data, model_id, batch, images, settings)
-        progress.update(len(batch))
-    progress.close()
-    logger.info("Generated %d pictures with %s", len(jobs), model_id)
+    pipeline.to(device)
+    return pipeline
 
 
-def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[_Job]]:
+def _dtype(settings: GenerationSettings) -> torch.dtype:
+    device = choose_device(settings.device)
+    return DTYPES[choose_precision(device) if settings.precision == "auto" else settings.precision]
+
+
+def _batches(jobs: list[Job], batch_size: int) -> Iterator[list[Job]]:
     """Jobs that one pipeline call can make together: they have the same graph scales."""
-    groups: dict[tuple[float, ...], list[_Job]] = {}
+    groups: dict[tuple[float, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.scales, []).append(job)
     for group in groups.values():
@@ -187,51 +280,7 @@ def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[_Job]]:
             yield group[start : start + batch_size]
 
 
-def _stack(sets: list[tuple[Neighbor, ...]], rows: dict[str, int], embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """One neighbor set per job, padded: embeddings `(jobs, neighbors, dim)` and mask `(jobs, neighbors)`."""
-    longest = max(len(neighbors) for neighbors in sets)
-    embeds = torch.zeros(len(sets), longest, embeddings.shape[1])
-    mask = torch.zeros(len(sets), longest, dtype=torch.bool)
-    for index, neighbors in enumerate(sets):
-        embeds[index, : len(neighbors)] = embeddings[[rows[neighbor.image_hash] for neighbor in neighbors]]
-        mask[index, : len(neighbors)] = True
-    return embeds, mask
-
-
 def _generator(seed: int, item_id: str) -> torch.Generator:
-    """Source of an item's start noise, the same in all its variants."""
+    """Source of an item's noise, the same in all its variants and on every device."""
     state = hashlib.sha256(f"{seed}:{item_id}".encode()).digest()[:8]
     return torch.Generator().manual_seed(int.from_bytes(state, "big") >> 1)
-
-
-def _publish(
-    data: DataRoot, model_id: str, batch: list[_Job], images: list[Image.Image], settings: GenerationSettings
-) -> None:
-    """Write the pictures, then their rows: a row means that its picture is there."""
-    records = []
-    for job, image in zip(batch, images, strict=True):
-        path = f"generated/{model_id}/{job.generated_id}.png"
-        record = {
-            "generated_id": job.generated_id,
-            "item_id": job.request.item_id,
-            "model_id": model_id,
-            "variant": job.request.variant,
-            "seed": settings.seed,
-            "settings": orjson.dumps(
-                {**_shared_settings(settings), "text": job.request.text, "graph_guidance_scales": job.scales}
-            ).decode(),
-            # What a neighbor weighs: its share in its set, times the guidance scale of the set.
-            "neighbors": [
-                {"item_id": neighbor.item_id, "weight": neighbor.weight * scale, "rank": rank}
-                for neighbors, scale in zip(job.sets, job.scales, strict=True)
-                for rank, neighbor in enumerate(neighbors, start=1)
-            ],
-            "image_path": path,
-        }
-        info = PngInfo()
-        info.add_itxt(PNG_KEY, orjson.dumps(record).decode())
-        content = io.BytesIO()
-        image.save(content, "png", pnginfo=info)
-        data.write_bytes(path, content.getvalue())
-        records.append(record)
-    data.append("generated", pa.Table.from_pylist(records, GENERATED_SCHEMA), GENERATED_SCHEMA)

@@ -14,6 +14,7 @@ from sources import vector
 
 from graphstore import reranking
 from graphstore.reranking import Vectors, most_similar, similarities
+from ingest import matrices
 from ingest.datasets import DataRoot, embedding_schema
 from ingest.errors import Graph2ImageError
 
@@ -39,7 +40,7 @@ def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch:
     hashes = pa.array(["h3", "h1", None, "h9", "h3", "h0", "h7", "h2"])
     vectors = Vectors(root, "embeddings/test", "image_hash", hashes, "pictures")
     if way == "in a file":
-        monkeypatch.setattr(reranking, "_IN_MEMORY", 0)
+        monkeypatch.setattr(matrices, "IN_MEMORY", 0)
     if way != "looked up":
         vectors.load()
     nodes = np.array([[0, 2, 4], [-1, 3, 7]])

@@ -1,0 +1,144 @@
+"""The commands that make pictures, compare them, and tell where they come from; see `flows.cli`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flows.console import Call, command
+from flows.pairs import shares
+
+generate_app = typer.Typer()
+
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
+
+
+@command(generate_app, "generate")
+def generate(
+    call: Call,
+    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…")] = None,
+    split: Annotated[str | None, typer.Option(help="Instead of items: train, val or test.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --split: how many.")] = 64,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTITY=SHARE", help="Works of this entity instead of the item's neighbors; twice."),
+    ] = None,
+    model: ModelOption = None,
+    neighbors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="Neighbor samples, by default those of the training; `live`: from the graph as it is.",
+        ),
+    ] = None,
+    graph_scale: Annotated[
+        float, typer.Option("--graph-scale", "--graph-guidance-scale", min=0, help="Of the neighbors; 0 is text only.")
+    ] = 1.5,
+    scale: Annotated[float, typer.Option("--scale", "--guidance-scale", min=0, help="Of the text.")] = 2.0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, by default 20.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal calls with equal seeds make equal pictures.")] = 0,
+    negative_prompt: Annotated[str, typer.Option(help="What pictures should not show.")] = "",
+    interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="FROM TO", help="Share of the steps in which guidance amplifies, by default 0 1."),
+    ] = None,
+    rescale: Annotated[float, typer.Option(help="Take back guidance's growth of contrast, 0 to 1.")] = 0.0,
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, dpm++, unipc, euler or euler-a; by default the model's own.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer steps by a better solver, a guidance interval.")] = False,
+    width: Annotated[int | None, typer.Option(help="In pixels, by default as in training.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels, by default as in training.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures at a time; no picture depends on it.")] = 32,
+    device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation; auto is the device's fastest.")
+    ] = "fp32",
+    watermark: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Hide these 12 bytes at most in the pixels.")
+    ] = None,
+    copy_check: Annotated[
+        bool, typer.Option("--copy-check/--no-copy-check", help="Compare with neighbors and training pictures.")
+    ] = True,
+    copy_similarity: Annotated[
+        float | None, typer.Option(help="Cosine from which on a picture is flagged as a copy.")
+    ] = None,
+    copy_bits: Annotated[
+        int | None, typer.Option(help="Differing bits of the perceptual hash, of 256, up to which it is.")
+    ] = None,
+) -> None:
+    """Generate pictures for items, with lineage."""
+    from flows import requests, stages, words
+    from model.requests import COPY_THRESHOLDS, FAST, CopyThresholds, GenerationSettings
+
+    if bool(items) == (split is not None):
+        raise typer.BadParameter("give items, or --split")
+    thresholds = CopyThresholds(
+        COPY_THRESHOLDS.similarity if copy_similarity is None else copy_similarity,
+        COPY_THRESHOLDS.bits if copy_bits is None else copy_bits,
+    )
+    asked = {"num_inference_steps": steps, "guidance_interval": interval, "scheduler": scheduler}
+    chosen: dict[str, Any] = (dict(FAST) if fast else {}) | {k: v for k, v in asked.items() if v is not None}
+    settings = GenerationSettings(
+        seed=seed,
+        guidance_scale=scale,
+        negative_prompt=negative_prompt,
+        guidance_rescale=rescale,
+        width=width,
+        height=height,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        watermark=watermark,
+        copy_check=thresholds if copy_check else None,
+        **chosen,
+    )
+    settings.check()
+    model_id = model or stages.newest(call.data, "models")
+    if mix:
+        if not items or neighbors is not None:
+            raise typer.BadParameter("--mix goes with items, and without --neighbors")
+        from flows.mixing import mixed
+
+        wanted = requests.Wanted(tuple(mixed(call.settings, model_id, items, shares(mix, "ENTITY=SHARE"), graph_scale)))
+    elif split is not None:
+        wanted = requests.for_split(call.settings, model_id, split, limit, graph_scale, neighbors)
+    else:
+        wanted = requests.for_items(call.settings, model_id, items or [], graph_scale, neighbors)
+    out = stages.generate(call.settings, model_id, wanted.requests, settings, wanted.notes)
+    call.show(out, words.generated(out))
+
+
+@command(generate_app, "evaluate")
+def evaluate(
+    call: Call,
+    model: ModelOption = None,
+    items: Annotated[int, typer.Option(min=2, help="Held-out items to compare on.")] = 64,
+    mix_label: Annotated[str, typer.Option(help="Entity label whose entities are mixed, such as Artist.")] = "Artist",
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Graph2Image",
+    report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
+) -> None:
+    """Compare a model with its own controls on held-out items; writes report.html."""
+    from flows import stages, words
+    from flows.comparison import compare
+    from flows.timing import StopWatch
+
+    model_id = model or stages.newest(call.data, "models")
+    watch = StopWatch(report.with_suffix(".timings.json"))
+    call.show(
+        out := compare(call.settings, model_id, report, items, mix_label, title, watch),
+        words.compared(out),
+    )
+
+
+@command(generate_app, "lineage")
+def lineage(
+    call: Call,
+    picture: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of a generated picture, or its file.")],
+) -> None:
+    """What a generated picture was made from: as the graph has it, or as its file says."""
+    from flows.lineage import trace
+
+    call.show_tree(trace(call.settings, picture))

@@ -1,0 +1,215 @@
+"""What a model is told and shown of an item: text and neighbors, from Parquet or sampled from the live store."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.settings import Settings
+from flows.stages import withdrawn_items
+from ingest.datasets import NEIGHBOR_SCHEMA, SPLITS, DataRoot
+from ingest.errors import Graph2ImageError
+from model.requests import Neighbor, NeighborUse
+
+if TYPE_CHECKING:
+    from graphstore.sampling import SamplerSettings
+
+#: Instead of the name of a neighbors dataset: sample from the graph store.
+LIVE = "live"
+#: Up to so many items are sampled one by one, each with what it needs; more, with all vectors in memory.
+_FEW = 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An item: what the model is told and shown."""
+
+    item_id: str
+    text: str
+    split: str
+    neighbors: tuple[Neighbor, ...]
+
+
+def split_samples(
+    settings: Settings, model_id: str, split: str, limit: int, neighbors: str | None = None
+) -> list[Sample]:
+    """Samples of `limit` items of a split, picked by a hash of their ids: always the same ones, in no order of the
+    source. Withdrawn items are left out, as items and as neighbors.
+
+    Parameters
+    ----------
+    neighbors
+        Name of a neighbors dataset, by default the one that the model was trained with; or `LIVE`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is no such split, model or dataset; or, of the live store, as `graphstore.sampling`.
+    """
+    if split not in SPLITS:
+        raise Graph2ImageError(f"there is no split {split!r}", f"Splits are: {', '.join(SPLITS)}.")
+    data = DataRoot(settings.data)
+    dataset = _dataset_name(data, model_id, neighbors)
+    withdrawn = withdrawn_items(settings)
+    of_split = pc.field("split") == split
+    if dataset is None:
+        parts = [data.dataset(name).to_table(["item_id"], filter=of_split) for name in data.names("items")]
+        ids = [item_id for part in parts for item_id in part["item_id"].to_pylist()]
+    else:
+        ids = data.dataset(dataset).to_table(["item_id"], filter=of_split)["item_id"].to_pylist()
+    ids = sorted(set(ids) - withdrawn, key=lambda item_id: (zlib.crc32(item_id.encode()), item_id))
+    found: list[Sample] = []
+    while ids and len(found) < limit:  # a sampled item may be gone from the items by now
+        chosen, ids = ids[: limit - len(found)], ids[limit - len(found) :]
+        found += _samples(settings, data, model_id, dataset, chosen, withdrawn)
+    return found
+
+
+def item_samples(
+    settings: Settings, model_id: str, item_ids: Sequence[str], neighbors: str | None = None
+) -> list[Sample]:
+    """Samples of the named items. One without a row in the neighbors dataset is sampled from the live store.
+
+    Raises
+    ------
+    Graph2ImageError
+        If an item is unknown or withdrawn; and as `split_samples`.
+    """
+    data = DataRoot(settings.data)
+    dataset = _dataset_name(data, model_id, neighbors)
+    withdrawn = withdrawn_items(settings)
+    if lost := [item_id for item_id in item_ids if item_id in withdrawn]:
+        raise Graph2ImageError(f"{lost[0]!r} was withdrawn: no picture of it is made any more")
+    found = {
+        sample.item_id: sample
+        for sample in _samples(settings, data, model_id, dataset, list(dict.fromkeys(item_ids)), withdrawn)
+    }
+    if unknown := [item_id for item_id in item_ids if item_id not in found]:
+        raise _unknown(unknown[0])
+    return [found[item_id] for item_id in item_ids]
+
+
+def _dataset_name(data: DataRoot, model_id: str, neighbors: str | None) -> str | None:
+    """The neighbors dataset to read; None for the live store."""
+    if not data.exists(f"models/{model_id}/model.json"):
+        raise Graph2ImageError(
+            f"there is no model {model_id!r} under {data.url}", "Run `graph2image train CONFIG` first."
+        )
+    if neighbors == LIVE:
+        return None
+    name = f"neighbors/{neighbors or data.read_json(f'models/{model_id}/model.json')['neighbors']}"
+    if data.snapshot(name) is None:
+        raise Graph2ImageError(
+            f"there is no dataset {name!r} under {data.url}",
+            f"Run `graph2image neighbors --all`, or use `--neighbors {LIVE}`.",
+        )
+    return name
+
+
+def _samples(
+    settings: Settings,
+    data: DataRoot,
+    model_id: str,
+    dataset: str | None,
+    item_ids: Sequence[str],
+    withdrawn: Collection[str],
+) -> list[Sample]:
+    """Samples of those of the items that are known, in their order."""
+    rows: dict[str, dict[str, Any]] = {}
+    if dataset is not None:
+        wanted = pc.field("item_id").isin(pa.array(item_ids, pa.string()))
+        table = data.dataset(dataset, NEIGHBOR_SCHEMA).to_table(filter=wanted)
+        rows = {row["item_id"]: row for row in table.to_pylist()}
+    texts = item_texts(data, item_ids)
+    missing = [item_id for item_id in item_ids if item_id not in rows and item_id in texts]
+    if missing:
+        rows |= _sample_live(settings, data, model_id, missing)
+    most = NeighborUse.of_model(data, model_id).max_neighbors
+    shown = {
+        row["item_id"]: [n for n in row["neighbors"] if n["item_id"] not in withdrawn][:most] for row in rows.values()
+    }
+    neighbor_texts = item_texts(data, {n["item_id"] for neighbors in shown.values() for n in neighbors})
+    return [
+        Sample(item_id, texts[item_id], rows[item_id]["split"], _neighbors(shown[item_id], neighbor_texts))
+        for item_id in item_ids
+        if item_id in rows and item_id in texts
+    ]
+
+
+def _neighbors(rows: Sequence[dict[str, Any]], texts: dict[str, str]) -> tuple[Neighbor, ...]:
+    """Neighbors of one item, from rows of a neighbors dataset."""
+    from model.dataset import first_relations, neighbor_features
+
+    weights, _ = neighbor_features(rows, ())
+    relations = first_relations(pa.array([row["via"] for row in rows], pa.string())).to_pylist()
+    return tuple(
+        Neighbor(row["item_id"], row["image_hash"], weight, relation or "", texts.get(row["item_id"], ""))
+        for row, weight, relation in zip(rows, weights, relations, strict=True)
+    )
+
+
+def item_texts(data: DataRoot, item_ids: Iterable[str]) -> dict[str, str]:
+    """Texts of those of the items that there are, by item id; empty for an item without one."""
+    wanted = pc.field("item_id").isin(pa.array(list(item_ids), pa.string()))
+    texts: dict[str, str] = {}
+    for name in data.names("items"):
+        table = data.dataset(name).to_table(["item_id", "text"], filter=wanted)
+        texts.update(zip(table["item_id"].to_pylist(), (t or "" for t in table["text"].to_pylist()), strict=True))
+    return texts
+
+
+# -- the live store --------------------------------------------------------------------------------------------------
+
+
+def _sample_live(
+    settings: Settings, data: DataRoot, model_id: str, item_ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Rows as of a neighbors dataset, by item id, sampled as the model's own neighbors were."""
+    from graphstore.sampling import explain_neighbors, prepare_sampler, sample_rows
+
+    sampler = _sampler_settings(data, model_id)
+    with settings.open_store(read_only=True) as store:
+        if len(item_ids) <= _FEW:
+            explained = [explain_neighbors(store, data, item_id, sampler) for item_id in item_ids]
+            return {one.item_id: {"split": one.split, **_row(one.item_id, one.neighbors)} for one in explained}
+        ready = prepare_sampler(store, data, sampler)
+    nodes = np.array([ready.projection.node(item_id) for item_id in item_ids], dtype=np.int32)
+    for item_id, node in zip(item_ids, nodes.tolist(), strict=True):
+        if not 0 <= node < ready.projection.items.num_rows:
+            raise _unknown(item_id)
+    return {row["item_id"]: row for row in sample_rows(ready, nodes).to_pylist()}
+
+
+def _row(item_id: str, neighbors: Iterable[Any]) -> dict[str, Any]:
+    keys = ("item_id", "image_hash", "ppr", "similarity", "via")
+    return {"item_id": item_id, "neighbors": [{key: getattr(neighbor, key) for key in keys} for neighbor in neighbors]}
+
+
+def _sampler_settings(data: DataRoot, model_id: str) -> SamplerSettings:
+    """How the model's own neighbors were sampled; the defaults, if that is not recorded."""
+    from pydantic import ValidationError
+
+    from graphstore.sampling import SamplerSettings
+
+    record = data.read_json(f"models/{model_id}/model.json")
+    recorded = record["neighbors_metadata"].get("settings", {"encoder": record["encoder"]})
+    try:
+        return SamplerSettings.model_validate(recorded)
+    except ValidationError as error:
+        raise Graph2ImageError(
+            f"this version cannot sample as the neighbors of {model_id} were: {error.errors()[0]['msg']}",
+            "Name a neighbors dataset with --neighbors.",
+        ) from error
+
+
+def _unknown(item_id: str) -> Graph2ImageError:
+    return Graph2ImageError(
+        f"there is no item {item_id!r}, or it was withdrawn",
+        'Find ids with `graph2image query "MATCH (n:LABEL) RETURN n.id, n.title LIMIT 10"`.',
+    )

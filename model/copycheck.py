@@ -1,0 +1,204 @@
+"""The copy check: how near a generated picture comes to its own neighbors, and to any picture of the training split.
+
+Two measures, since each misses what the other finds:
+
+- the cosine of the encoder's embeddings, which stays high when a copy is cropped, scaled or shifted;
+- the number of bits in which the perceptual hashes differ, of 256 (those of the `images` dataset), which tells two
+  pictures of the same kind apart, though an encoder finds them alike.
+
+A picture is flagged if either is over its threshold. Withdrawn works are compared with too, if the encoder saw them: a
+copy of one would be the worst. The search is exact: every picture is compared with every training picture, in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from ingest.datasets import IMAGE_SCHEMA, DataRoot
+from ingest.encoders.checkpoint import load_encoder
+from ingest.encoders.vectors import choose_device
+from ingest.errors import Graph2ImageError
+from ingest.images import PERCEPTUAL_HASH_BYTES, perceptual_hash
+from ingest.matrices import zero_matrix
+from model.requests import COPY_THRESHOLDS, CopyThresholds
+
+#: Training pictures that are compared at once.
+_BLOCK = 16_384
+
+_Vectors = npt.NDArray[np.float32]
+_Hashes = npt.NDArray[np.uint64]
+_WORDS = PERCEPTUAL_HASH_BYTES // 8
+
+
+@dataclass(frozen=True)
+class CopyScores:
+    """The nearest pictures to a generated one.
+
+    Parameters
+    ----------
+    neighbor_similarity, neighbor_bits
+        Largest cosine and fewest differing bits to one of its neighbors; None if it has none.
+    training_similarity, training_bits
+        The same, to any picture of the training split; None if there is none with a vector or a hash.
+    nearest_image
+        Hash of the training picture with the largest cosine.
+    flagged
+        Whether one of them is over its threshold.
+    """
+
+    neighbor_similarity: float | None
+    neighbor_bits: int | None
+    training_similarity: float | None
+    training_bits: int | None
+    nearest_image: str | None
+    flagged: bool
+
+
+class CopyCheck:
+    """Compares pictures with the training split and with their neighbors.
+
+    Parameters
+    ----------
+    encoder
+        Whose embeddings are compared.
+    neighbors
+        Hashes of all images that will be named as neighbors.
+    device
+        Of the encoder; see `choose_device`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is no such encoder.
+    """
+
+    def __init__(
+        self,
+        data: DataRoot,
+        encoder: str,
+        neighbors: Sequence[str],
+        thresholds: CopyThresholds = COPY_THRESHOLDS,
+        device: str | None = None,
+    ) -> None:
+        self._encoder = load_encoder(data, encoder, choose_device(device))
+        self._thresholds = thresholds
+        training = _training_images(data)
+        self._images = pc.unique(pa.concat_arrays([training, pa.array(neighbors, pa.string())]))
+        self._is_training = np.arange(len(self._images)) < len(training)
+        self._vectors, self._has_vector = _read_vectors(data, f"embeddings/{encoder}", self._images)
+        self._hashes, self._has_hash = _read_hashes(data, self._images)
+
+    def look(self, pictures: Sequence[Image.Image], neighbors: Sequence[Sequence[str]]) -> list[CopyScores]:
+        """Scores of generated pictures; `neighbors` has the image hashes of each one's neighbors."""
+        vectors = self._encoder.encode_images([self._encoder.prepare(picture.convert("RGB")) for picture in pictures])
+        own_vectors = vectors.cpu().numpy()
+        own_hashes = _parse([perceptual_hash(picture) for picture in pictures])
+        best, place, fewest = self._nearest(own_vectors, own_hashes)
+        scores = []
+        for row, images in enumerate(neighbors):
+            rows = pc.index_in(pa.array(images, pa.string()), value_set=self._images).to_numpy(zero_copy_only=False)
+            similarity = (self._vectors[rows] @ own_vectors[row])[self._has_vector[rows]]
+            bits = _bits(own_hashes[row], self._hashes[rows])[self._has_hash[rows]]
+            found = bool(np.isfinite(best[row]))
+            scores.append(
+                self._judged(
+                    float(similarity.max()) if len(similarity) else None,
+                    int(bits.min()) if len(bits) else None,
+                    float(best[row]) if found else None,
+                    int(fewest[row]) if fewest[row] <= 8 * PERCEPTUAL_HASH_BYTES else None,
+                    self._images[int(place[row])].as_py() if found else None,
+                )
+            )
+        return scores
+
+    def _judged(
+        self,
+        neighbor_similarity: float | None,
+        neighbor_bits: int | None,
+        training_similarity: float | None,
+        training_bits: int | None,
+        nearest: str | None,
+    ) -> CopyScores:
+        similar = [value for value in (neighbor_similarity, training_similarity) if value is not None]
+        differing = [value for value in (neighbor_bits, training_bits) if value is not None]
+        flagged = any(value >= self._thresholds.similarity for value in similar) or any(
+            value <= self._thresholds.bits for value in differing
+        )
+        return CopyScores(neighbor_similarity, neighbor_bits, training_similarity, training_bits, nearest, flagged)
+
+    def _nearest(
+        self, vectors: _Vectors, hashes: _Hashes
+    ) -> tuple[_Vectors, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Per picture: the largest cosine to a training picture, which that is, and the fewest differing bits."""
+        best = np.full(len(vectors), -np.inf, np.float32)
+        place = np.zeros(len(vectors), np.int64)
+        fewest = np.full(len(vectors), np.iinfo(np.int64).max)
+        for first in range(0, len(self._images), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            similarity = vectors @ self._vectors[block].T
+            similarity[:, ~(self._is_training & self._has_vector)[block]] = -np.inf
+            at = similarity.argmax(axis=1)
+            value = np.take_along_axis(similarity, at[:, None], 1)[:, 0]
+            better = value > best
+            best[better], place[better] = value[better], first + at[better]
+            comparable = np.flatnonzero((self._is_training & self._has_hash)[block])
+            if len(comparable):
+                bits = _bits(hashes[:, None], self._hashes[block][comparable])
+                fewest = np.minimum(fewest, bits.min(axis=1))
+        return best, place, fewest
+
+
+def _training_images(data: DataRoot) -> pa.Array:
+    """Hashes of the training split's images."""
+    parts = [pa.array([], pa.string())]
+    for name in data.names("items"):
+        wanted = (pc.field("split") == "train") & pc.field("image_hash").is_valid()
+        parts += data.dataset(name).to_table(["image_hash"], filter=wanted)["image_hash"].chunks
+    return pc.unique(pa.concat_arrays(parts))
+
+
+def _read_vectors(data: DataRoot, name: str, images: pa.Array) -> tuple[_Vectors, npt.NDArray[np.bool_]]:
+    """Embeddings `(images, dim)`, and which of the images have one."""
+    dataset = data.dataset(name)
+    dim = dataset.schema.field("embedding").type.list_size
+    vectors, there = zero_matrix(data, len(images), dim), np.zeros(len(images), bool)
+    for batch in dataset.to_batches(columns=["image_hash", "embedding"]):
+        places = pc.index_in(batch["image_hash"], value_set=images).fill_null(-1).to_numpy()
+        rows = np.flatnonzero(places >= 0)
+        vectors[places[rows]] = batch["embedding"].flatten().to_numpy().reshape(-1, dim)[rows]
+        there[places[rows]] = True
+    return vectors, there
+
+
+def _read_hashes(data: DataRoot, images: pa.Array) -> tuple[_Hashes, npt.NDArray[np.bool_]]:
+    """Perceptual hashes `(images, 4)`, and which of the images have one."""
+    hashes, there = np.zeros((len(images), _WORDS), np.uint64), np.zeros(len(images), bool)
+    whole = pc.binary_length(pc.field("perceptual_hash")) == 2 * PERCEPTUAL_HASH_BYTES
+    columns = ["image_hash", "perceptual_hash"]
+    for batch in data.dataset("images", IMAGE_SCHEMA).to_batches(columns=columns, filter=whole):
+        places = pc.index_in(batch["image_hash"], value_set=images).fill_null(-1).to_numpy()
+        rows = np.flatnonzero(places >= 0)
+        hashes[places[rows]] = _parse(batch["perceptual_hash"].take(rows).to_pylist())
+        there[places[rows]] = True
+    return hashes, there
+
+
+def _parse(hashes: Sequence[str]) -> _Hashes:
+    """Perceptual hashes in hex as `(hashes, 4)`."""
+    try:
+        return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(-1, _WORDS)
+    except ValueError as error:
+        raise Graph2ImageError(f"the images dataset has a perceptual hash that is none: {error}") from error
+
+
+def _bits(first: _Hashes, second: _Hashes) -> npt.NDArray[np.int64]:
+    """Number of differing bits, over the last axis."""
+    bits: npt.NDArray[np.int64] = np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int64)
+    return bits

@@ -1,0 +1,229 @@
+"""What the generation stage is asked for: pictures of items, the neighbors that condition them, and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from ingest.datasets import DataRoot, digest
+from ingest.encoders.identity import Precision
+from ingest.errors import Graph2ImageError
+
+#: Schedulers that a model can be sampled with, besides its own, by the names of diffusers' classes.
+SCHEDULERS: Mapping[str, str] = {
+    "ddim": "DDIMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+}
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A neighbor as a source of a picture.
+
+    Parameters
+    ----------
+    item_id, image_hash
+        The item, and its image.
+    weight
+        Its weight among the neighbors of its set.
+    relation_type
+        The relation that it is a neighbor by; empty if none is known.
+    text
+        The item's text.
+    """
+
+    item_id: str
+    image_hash: str
+    weight: float = 1.0
+    relation_type: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One picture to make.
+
+    Parameters
+    ----------
+    item_id
+        The item that it is for.
+    text
+        The prompt.
+    neighbor_sets
+        Sets of neighbors, best first; none means text only.
+    graph_guidance_scales
+        Graph scale of each set; a set of scale 0 takes no part.
+    variant
+        A name for this combination, to compare pictures by.
+    """
+
+    item_id: str
+    text: str
+    neighbor_sets: tuple[tuple[Neighbor, ...], ...] = ()
+    graph_guidance_scales: tuple[float, ...] = ()
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class CopyThresholds:
+    """From when on a picture counts as a copy; `model.copycheck` says what is compared.
+
+    Parameters
+    ----------
+    similarity
+        Least cosine of the encoder's embeddings.
+    bits
+        Most bits, of 256, in which the perceptual hashes differ.
+    """
+
+    similarity: float
+    bits: int
+
+
+#: The defaults; docs/generation.md has the measurement that they come from.
+COPY_THRESHOLDS = CopyThresholds(similarity=0.98, bits=40)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What all pictures of a call share.
+
+    Parameters
+    ----------
+    seed
+        Start noise is drawn from it and the item's id.
+    guidance_scale, num_inference_steps, negative_prompt, guidance_interval, guidance_rescale, height, width
+        Of `Graph2ImagePipeline`.
+    scheduler
+        One of `SCHEDULERS`; None for the model's own.
+    precision
+        Number type of the networks; `auto` is the device's fastest. In fp32, a picture does not depend on the batch
+        that it is made in.
+    watermark
+        Text that is hidden in the pixels; see `model.watermark`.
+    copy_check
+        When a picture counts as a copy; None checks nothing.
+    batch_size, device
+        Decide memory and speed, not the pictures. `device` is a torch device, by default a GPU if there is one.
+    """
+
+    seed: int = 0
+    guidance_scale: float = 2.0
+    num_inference_steps: int = 20
+    negative_prompt: str = ""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_rescale: float = 0.0
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
+    precision: Precision | Literal["auto"] = "fp32"
+    watermark: str | None = None
+    copy_check: CopyThresholds | None = COPY_THRESHOLDS
+    batch_size: int = 32
+    device: str | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the pictures, by name: part of their ids and of their records."""
+        return {key: value for key, value in asdict(self).items() if key not in ("batch_size", "device", "copy_check")}
+
+    def check(self) -> None:
+        """Raise a `Graph2ImageError` if a number is out of its range, or there is no such scheduler."""
+        if self.num_inference_steps < 1 or self.batch_size < 1:
+            raise Graph2ImageError("the number of inference steps and the batch size must be at least 1")
+        first, last = self.guidance_interval
+        if not 0.0 <= first <= last <= 1.0:
+            raise Graph2ImageError(
+                f"the guidance interval {first:g} to {last:g} is not two shares of the steps, in order"
+            )
+        if not 0.0 <= self.guidance_rescale <= 1.0:
+            raise Graph2ImageError(f"the guidance rescale is {self.guidance_rescale:g}, it must be between 0 and 1")
+        if self.scheduler is not None and self.scheduler not in SCHEDULERS:
+            raise Graph2ImageError(
+                f"there is no scheduler {self.scheduler!r}", f"Schedulers are: {', '.join(SCHEDULERS)}."
+            )
+
+
+#: The settings of `--fast`; docs/generation.md has what they cost.
+FAST: Mapping[str, Any] = {"scheduler": "dpm++", "num_inference_steps": 7, "guidance_interval": (0.0, 0.5)}
+
+
+@dataclass(frozen=True)
+class NeighborUse:
+    """What a model looks at in its neighbors; all else of a `Neighbor` has no effect.
+
+    Parameters
+    ----------
+    max_neighbors
+        Only so many neighbors of a set, the first; None means all.
+    relation_types
+        Names of the relation types that it was trained with.
+    """
+
+    max_neighbors: int | None
+    images: bool
+    texts: bool
+    weights: bool
+    relation_types: tuple[str, ...]
+
+    @classmethod
+    def of_model(cls, data: DataRoot, model_id: str) -> NeighborUse:
+        """Read it from a published model's files."""
+        folder = f"models/{model_id}"
+        encoder = data.read_json(f"{folder}/graph_encoder/config.json")
+        trained = data.read_json(f"{folder}/model.json")["config"].get("graph_encoder", {})
+        return cls(
+            data.read_json(f"{folder}/model_index.json").get("max_neighbors"),
+            encoder["neighbor_dim"] is not None,
+            encoder.get("neighbor_text_dim") is not None,
+            bool(trained.get("neighbor_weights", False)),
+            tuple(encoder.get("relation_types") or ()),
+        )
+
+    def seen(self, neighbors: tuple[Neighbor, ...]) -> tuple[Neighbor, ...]:
+        """The neighbors as the model sees them, without what it does not look at."""
+        return tuple(
+            replace(
+                neighbor,
+                weight=neighbor.weight if self.weights else 1.0,
+                relation_type=neighbor.relation_type if neighbor.relation_type in self.relation_types else "",
+                text=neighbor.text if self.texts else "",
+            )
+            for neighbor in neighbors[: self.max_neighbors]
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to make: its id, the request, and the neighbor sets that take part, as the model sees them."""
+
+    generated_id: str
+    request: GenerationRequest
+    sets: tuple[tuple[Neighbor, ...], ...]
+    scales: tuple[float, ...]
+
+
+def make_job(model_id: str, request: GenerationRequest, settings: GenerationSettings, use: NeighborUse) -> Job:
+    """Leave out sets of scale 0 and what the model does not look at, and name the picture after all that is left.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the request has not one scale per neighbor set.
+    """
+    if len(request.neighbor_sets) != len(request.graph_guidance_scales):
+        raise Graph2ImageError(
+            f"item {request.item_id}: {len(request.neighbor_sets)} neighbor sets, "
+            f"{len(request.graph_guidance_scales)} graph guidance scales"
+        )
+    used = [
+        (use.seen(neighbors), scale)
+        for neighbors, scale in zip(request.neighbor_sets, request.graph_guidance_scales, strict=True)
+        if scale != 0.0 and neighbors
+    ]
+    sets, scales = tuple(neighbors for neighbors, _ in used), tuple(scale for _, scale in used)
+    generated_id = digest(model_id, request.item_id, request.text, request.variant, sets, scales, settings.recorded())
+    return Job(generated_id, request, sets, scales)

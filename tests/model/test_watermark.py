@@ -1,0 +1,80 @@
+"""The watermark, on pictures like those that are made; it needs the optional package."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from ingest.errors import Graph2ImageError
+from model import watermark
+from model.watermark import MAX_TEXT, add_watermark, check_watermark, read_watermark
+
+pytest.importorskip("imwatermark", reason="the extra `watermark` is not installed")
+
+
+def smooth(seed: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC)
+
+
+def on_white(seed: int) -> Image.Image:
+    """A thing before a white wall, as product photos are."""
+    picture = Image.new("RGB", (256, 256), "white")
+    thing = smooth(seed).resize((90, 120))
+    picture.paste(thing, (80, 60))
+    return picture
+
+
+def black() -> Image.Image:
+    return Image.new("RGB", (300, 260))
+
+
+@pytest.mark.parametrize("picture", [smooth(0), smooth(1), on_white(2), on_white(3), black()])
+@pytest.mark.parametrize("text", ["x", "graph2image", "ünïcöde"])
+def test_what_is_hidden_can_be_read_and_is_not_seen(picture: Image.Image, text: str) -> None:
+    marked, readable = add_watermark(picture, text)
+    assert readable
+    assert (marked.size, marked.mode) == (picture.size, "RGB")
+    content = io.BytesIO()
+    marked.save(content, "png")
+    assert read_watermark(Image.open(content)) == text
+    difference = np.asarray(marked, float) - np.asarray(picture, float)
+    assert 10 * np.log10(255**2 / (difference**2).mean()) > 33  # dB
+
+
+@pytest.mark.parametrize("picture", [smooth(0), on_white(2), black(), Image.new("RGB", (64, 64))])
+def test_nothing_is_read_where_nothing_is_hidden(picture: Image.Image) -> None:
+    assert read_watermark(picture) is None
+
+
+def test_a_mark_outlives_a_good_jpeg(tmp_path: Path) -> None:
+    picture = on_white(5)
+    ImageDraw.Draw(picture).line((0, 0, 255, 255), "red", 5)
+    marked, _ = add_watermark(picture, "mine")
+    marked.save(tmp_path / "mine.jpg", quality=95)
+    assert read_watermark(Image.open(tmp_path / "mine.jpg")) == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "x" * (MAX_TEXT + 1), "é" * 7, "a\0b"])
+def test_texts_that_do_not_fit(text: str) -> None:
+    with pytest.raises(Graph2ImageError, match="must have 1 to 12 bytes"):
+        check_watermark(text)
+
+
+def test_pictures_that_are_too_small() -> None:
+    with pytest.raises(Graph2ImageError, match="64 x 64 pixels is too small for a watermark"):
+        add_watermark(Image.new("RGB", (64, 64)), "x")
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        raise ImportError("No module named 'imwatermark'")
+
+    monkeypatch.setattr("builtins.__import__", missing)
+    with pytest.raises(Graph2ImageError, match=r"pip install 'graph2image\[watermark\]'"):
+        watermark.read_watermark(Image.new("RGB", (256, 256)))
