@@ -1,4 +1,8 @@
-"""One Neo4j server for all tests that want one: started by the first of them, stopped at the end."""
+"""One Neo4j server for all tests that want one: started by the first of them, stopped at the end.
+
+With several workers each has its own. Every process computes on one core then: models of the tests' size gain nothing
+from a second, and processes that want all cores at once slow each other down many times.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
 PASSWORD_FILE = "GRAPH2IMAGE_NEO4J_PASSWORD_FILE"
 # Name of a constraint.
 MARK = "graph2image_tests"
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +74,8 @@ def pytest_sessionstart() -> None:
     url = os.environ.get("GRAPH2IMAGE_TEST_NEO4J")
     if url is None:
         return
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        raise pytest.UsageError("GRAPH2IMAGE_TEST_NEO4J is one database, which workers cannot share: call pytest -n 0")
     if PASSWORD_FILE not in os.environ:
         raise pytest.UsageError(f"GRAPH2IMAGE_TEST_NEO4J needs {PASSWORD_FILE}")
     try:
