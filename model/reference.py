@@ -182,11 +182,11 @@ def _load_graph_encoder(
             hidden_act=text_encoder.config.hidden_act,
             layer_norm_eps=text_encoder.config.layer_norm_eps,
         )
-        model.load_state_dict(state)
+        model.load_state_dict({name: value.to(torch_dtype) for name, value in state.items()}, assign=True)
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
         reason = f"there is no weight {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise Graph2ImageError(f"{folder}: these are not the weights of a Graph-QFormer: {reason}") from error
-    model.to(torch_dtype).eval()
+    model.eval()
     return model
 
 

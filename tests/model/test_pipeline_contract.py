@@ -110,7 +110,7 @@ def test_dtype_when_loading(any_pipe: Graph2ImagePipeline, tmp_path: Path) -> No
 
 @pytest.fixture
 def offload_to_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """diffusers sends parts to `cpu:0`, which accelerate's sequential offloading takes for another device than `cpu`."""
+    """diffusers sends parts to `cpu:0`, which to accelerate is another device than `cpu`."""
     monkeypatch.setattr(
         "accelerate.cpu_offload",
         lambda part, device, **options: accelerate.big_modeling.cpu_offload(part, torch.device(device.type), **options),
@@ -329,6 +329,52 @@ def test_rescaled_guidance(any_pipe: Graph2ImagePipeline, scales: list[float]) -
     assert not torch.allclose(sample(any_pipe, **arguments), expected, atol=1e-2)
 
 
+def test_stable_diffusion_xl_sees_what_diffusers_shows_it() -> None:
+    ours = pipeline("sdxl")
+    found = parts("sdxl")
+    theirs = diffusers.StableDiffusionXLPipeline(**(found | {"unet": ours.unet}), add_watermarker=False)
+    theirs.set_progress_bar_config(disable=True)
+    seen: list[dict[str, Tensor]] = []
+    hook = ours.unet.register_forward_pre_hook(
+        lambda _module, _inputs, named: seen.append(
+            named["added_cond_kwargs"] | {"tokens": named["encoder_hidden_states"]}
+        ),
+        with_kwargs=True,
+    )
+    arguments: dict[str, Any] = {"height": 48, "num_inference_steps": 1, "output_type": "latent"}
+    for pipe in (ours, theirs):
+        pipe(PROMPTS, **arguments)
+    hook.remove()
+    for name in ("time_ids", "text_embeds"):
+        torch.testing.assert_close(seen[0][name], seen[1][name])
+    torch.testing.assert_close(seen[0]["tokens"][:, : seen[1]["tokens"].shape[1]], seen[1]["tokens"])
+    assert not seen[0]["tokens"][:, seen[1]["tokens"].shape[1] :].any()
+
+
+def test_pixart_is_told_the_size_if_it_was_trained_so() -> None:
+    torch.manual_seed(0)
+    network = diffusers.PixArtTransformer2DModel(
+        sample_size=4,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=6,
+        use_additional_conditions=True,
+    ).eval()
+    latents, tokens = torch.randn(2, 4, 4, 6), torch.randn(2, 5, 6)
+    sizes = torch.tensor([[32.0, 48.0]] * 2)
+    with torch.no_grad():
+        expected = network(
+            latents,
+            tokens,
+            timestep=torch.tensor([9, 9]),
+            added_cond_kwargs={"resolution": sizes, "aspect_ratio": torch.tensor([[32 / 48]] * 2)},
+        ).sample
+        actual = predict(network, latents, torch.tensor(9), Condition(tokens))
+    torch.testing.assert_close(actual, expected[:, :4])
+
+
 def test_an_empty_prompt_is_no_text_at_all(any_pipe: Graph2ImagePipeline) -> None:
     close(sample(any_pipe, ["", ""], guidance_scale=9.0), sample(any_pipe, ["", ""], guidance_scale=0.0))
 
@@ -446,6 +492,21 @@ def test_neighbors_by_texts_or_both() -> None:
     assert not torch.allclose(sample(by_both, neighbor_embeds=embeds, neighbor_text_embeds=-texts), expected, atol=1e-2)
     with pytest.raises(ValueError, match="needs neighbor_text_embeds"):
         sample(by_both, neighbor_embeds=embeds)
+
+
+def test_relation_types() -> None:
+    encoder = graph_encoder(parts("sd15")["text_encoder"], relation_types=["CREATED_BY", "IN_GENRE"])
+    pipe = pipeline("sd15", graph_encoder=encoder)
+    types = torch.tensor([[1, 2, 0], [2, 2, 2]])
+    untyped = sample(pipe, neighbor_embeds=neighbors())
+    close(sample(pipe, neighbor_embeds=neighbors(), neighbor_types=types), untyped)
+    torch.nn.init.normal_(encoder.relation_embedding.weight[1:])
+    typed = sample(pipe, neighbor_embeds=neighbors(), neighbor_types=types)
+    assert not torch.allclose(typed, untyped, atol=1e-2)
+    close(sample(pipe, neighbor_embeds=neighbors(), neighbor_types=torch.zeros_like(types)), untyped)
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match="not all between 0 and 2"):
+            sample(pipe, neighbor_embeds=neighbors(), neighbor_types=torch.full((2, 3), wrong))
 
 
 # -- callbacks ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 from tiny_data import ENCODER, TinyData, tiny_clip
+from tiny_models import LENGTH, Structure, parts
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ingest.errors import Graph2ImageError
@@ -73,3 +74,49 @@ def test_another_architecture_is_refused() -> None:
 def test_missing_encoder(shared_tiny: TinyData) -> None:
     with pytest.raises(Graph2ImageError, match="no encoder 'nope'"):
         load_text_encoder(shared_tiny.root, "nope")
+
+
+@pytest.mark.parametrize("structure", ["sd15", "sdxl"])
+def test_encoding_does_not_depend_on_the_batch(structure: Structure) -> None:
+    found = parts(structure)
+    pair_2 = (found.get("text_encoder_2"), found.get("tokenizer_2"))
+    encoders = TextEncoders(found["text_encoder"], found["tokenizer"], *pair_2)
+    together = encoders.encode(TEXTS)
+    assert together.hidden.shape == (len(TEXTS), LENGTH, encoders.hidden_size)
+    assert (together.pooled is not None) == (structure == "sdxl")
+    for encoded in (encoders.encode(TEXTS, batch_size=2), encoders.encode(TEXTS[::-1])[torch.arange(4, -1, -1)]):
+        assert torch.equal(encoded.input_ids, together.input_ids)
+        torch.testing.assert_close(encoded.hidden, together.hidden)
+        torch.testing.assert_close(encoded.summary, together.summary)
+        if together.pooled is not None:
+            torch.testing.assert_close(encoded.pooled, together.pooled)
+
+
+def test_the_summary_is_the_state_at_the_first_end_token() -> None:
+    found = parts("sd15")
+    encoded = TextEncoders(found["text_encoder"], found["tokenizer"]).encode(["", "ab"])
+    for row, length in enumerate((1, 3)):
+        assert encoded.input_ids[row, length] == found["tokenizer"].eos_token_id
+        assert torch.equal(encoded.summary[row], encoded.hidden[row, length])
+
+
+def test_empty_texts_are_zero_where_the_model_wants_it() -> None:
+    found = parts("sdxl")
+    pairs = [found[name] for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")]
+    zeroed = TextEncoders(*pairs, zero_empty=True).encode(["", "a thing"])
+    plain = TextEncoders(*pairs).encode(["", "a thing"])
+    assert zeroed.pooled is not None
+    assert plain.pooled is not None
+    assert not zeroed.hidden[0].any()
+    assert not zeroed.pooled[0].any()
+    assert plain.hidden[0].any()
+    assert torch.equal(zeroed.hidden[1], plain.hidden[1])
+    assert torch.equal(zeroed.pooled[1], plain.pooled[1])
+
+
+def test_a_tokenizer_that_was_saved_without_a_length() -> None:
+    found = parts("sd15")
+    found["tokenizer"].model_max_length = int(1e30)
+    encoded = TextEncoders(found["text_encoder"], found["tokenizer"]).encode(["a thing", "word " * 40])
+    assert encoded.input_ids.shape == (2, LENGTH)
+    assert (encoded.input_ids[:, -1] == found["text_encoder"].config.eos_token_id).all()
