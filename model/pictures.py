@@ -108,7 +108,7 @@ def open_generated(file: Path) -> tuple[Image.Image, str | None]:
     if pixels > MAX_IMAGE_PIXELS:
         raise Graph2ImageError(f"{file} is too large: {image.width} x {image.height} pixels")
     text = image.info.get(PNG_KEY)
-    return image, text if isinstance(text, str) else None
+    return image, str(text) if isinstance(text, str) else None  # Pillow has a class of its own for it
 
 
 def parse_record(file: Path, text: str) -> PictureRecord:

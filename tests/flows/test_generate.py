@@ -1,0 +1,277 @@
+"""`generate` and `lineage` on a loaded graph, with a tiny random model that is published as training publishes one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from typer.testing import Result
+
+from flows.settings import Settings
+from graphstore.load import load_source
+from ingest.datasets import (
+    ENTITY_NAME_SCHEMA,
+    ENTITY_SCHEMA,
+    ITEM_SCHEMA,
+    NEIGHBOR_SCHEMA,
+    RELATION_SCHEMA,
+    embedding_schema,
+    text_hash,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
+from published import publish_model
+from tiny_data import DIM, ENCODER, NEIGHBORS, TinyData, make_data
+
+Command = Callable[..., Result]
+
+#: Of the items: 0 to 3 are test items, 4 to 17 training items, and these have no row in the neighbors dataset.
+NEW, ALONE, SILENT = "toy:18", "toy:alone", "toy:silent"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyData:
+    """A data root, loaded into a graph: all items but two are related to one entity."""
+    tiny = make_data(tmp_path)
+    data = tiny.root
+    rows = data.read("items/toy").to_pylist()
+    lonely = {"label": "Thing", "split": "test", "opted_out": False}
+    rows += [{"item_id": ALONE, "text": "a thing apart", "group_id": ALONE} | lonely]
+    rows += [{"item_id": SILENT, "text": None, "group_id": SILENT} | lonely]
+    data.publish("items/toy", [pa.Table.from_pylist(rows, ITEM_SCHEMA)], ITEM_SCHEMA)
+    maker = {"entity_id": "toy/Maker/one", "label": "Maker", "name": "one"}
+    data.publish("entities/toy", [pa.Table.from_pylist([maker], ENTITY_SCHEMA)], ENTITY_SCHEMA)
+    name = maker | {"references": len(tiny.item_ids), "declarations": 1}
+    data.publish("entity-names/toy", [pa.Table.from_pylist([name], ENTITY_NAME_SCHEMA)], ENTITY_NAME_SCHEMA)
+    made = [{"type": "MADE_BY", "from_id": i, "to_id": "toy/Maker/one", "weight": 1.0} for i in tiny.item_ids]
+    data.publish("relations/toy", [pa.Table.from_pylist(made, RELATION_SCHEMA)], RELATION_SCHEMA)
+    texts = sorted({row["text"] or "" for row in rows})
+    vectors = np.random.default_rng(1).normal(size=(len(texts), DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    schema = embedding_schema("text_hash", DIM)
+    table = pa.table([[text_hash(text) for text in texts], list(vectors)], schema=schema)
+    data.append(f"text-embeddings/{ENCODER}", table, schema)
+    sampled = [row for row in data.read(f"neighbors/{NEIGHBORS}").to_pylist() if row["item_id"] != NEW]
+    table = pa.Table.from_pylist(sampled, NEIGHBOR_SCHEMA)
+    data.publish(f"neighbors/{NEIGHBORS}", [table], NEIGHBOR_SCHEMA, {"encoder": ENCODER})
+    with Settings(data=data.url).open_store() as store:
+        load_source(store, data, "toy")
+    publish_model(tiny, sampler={"encoder": ENCODER, "mode": "ppr", "k": 3, "pool": 3})
+    return tiny
+
+
+def made(data: TinyData, result: Result) -> list[dict[str, Any]]:
+    """The rows of a call's pictures, in its order."""
+    assert result.exit_code == 0, result.output
+    ids = json.loads(result.stdout)["generate"]["generated_ids"]
+    rows = {row["generated_id"]: row for row in data.root.read("generated").to_pylist()}
+    return [rows[generated_id] for generated_id in ids]
+
+
+def neighbors_of(row: dict[str, Any]) -> list[str]:
+    return [neighbor["item_id"] for neighbor in row["neighbors"]]
+
+
+def test_neighbors_from_parquet_and_from_the_live_store(tiny: TinyData, graph2image: Command) -> None:
+    call = ("--steps", "2", "--device", "cpu", "--json")
+    sampled = {row["item_id"]: row["neighbors"] for row in tiny.root.read(f"neighbors/{NEIGHBORS}").to_pylist()}
+    known, new = made(tiny, graph2image("generate", "toy:03", NEW, *call, data=tiny.root.url))
+    assert neighbors_of(known) == [neighbor["item_id"] for neighbor in sampled["toy:03"]][:3]
+    assert len(neighbors_of(new)) == 3  # from the graph: it has no row
+    assert NEW not in neighbors_of(new)
+    assert set(neighbors_of(new)) <= set(tiny.item_ids[4:])
+    (live,) = made(tiny, graph2image("generate", "toy:03", "--neighbors", "live", *call, data=tiny.root.url))
+    assert len(neighbors_of(live)) == 3
+    assert neighbors_of(live) != neighbors_of(known)
+    with Settings(data=tiny.root.url).open_store(read_only=True) as store:
+        weights = store.query("MATCH (g:GeneratedImage)-[c:CONDITIONED_ON]->(:Thing) RETURN g.id AS id, c.weight AS w")
+    assert set(weights["w"].to_pylist()) == {1.5}
+
+
+def test_a_whole_split_from_the_live_store(tiny: TinyData, graph2image: Command) -> None:
+    call = ("generate", "--split", "train", "--limit", "17", "--neighbors", "live", "--steps", "1", "--json")
+    rows = made(tiny, graph2image(*call, data=tiny.root.url))
+    assert len({row["item_id"] for row in rows}) == 16
+    assert all(len(neighbors_of(row)) == 3 and row["item_id"] not in neighbors_of(row) for row in rows)
+
+
+def test_items_without_neighbors_or_text_say_so(tiny: TinyData, graph2image: Command) -> None:
+    call = ("--steps", "1", "--json")
+    result = graph2image("generate", "toy:00", *call, data=tiny.root.url)  # its row in the dataset is empty
+    (row,) = made(tiny, result)
+    assert row["neighbors"] == []
+    assert json.loads(result.stdout)["notes"] == ["toy:00: no neighbors: made from the text only"]
+    result = graph2image("generate", SILENT, "--graph-scale", "0", *call, data=tiny.root.url)
+    assert result.exit_code == 1
+    assert f"'{SILENT}' has no text, and no neighbors that count" in result.stderr
+    said = graph2image("generate", "toy:00", "--steps", "1", data=tiny.root.url).stdout
+    assert "1 picture flagged" in said or "0 of 1 picture flagged as copies." in said
+    assert "Note: toy:00: no neighbors: made from the text only." in said
+
+
+def test_withdrawn_items_are_neither_made_nor_used(tiny: TinyData, graph2image: Command) -> None:
+    sampled = {row["item_id"]: row["neighbors"] for row in tiny.root.read(f"neighbors/{NEIGHBORS}").to_pylist()}
+    gone = sampled["toy:03"][0]["item_id"]
+    assert graph2image("optout", gone, data=tiny.root.url).exit_code == 0
+    call = ("--steps", "1", "--json")
+    refused = graph2image("generate", gone, *call, data=tiny.root.url)
+    assert refused.exit_code == 1
+    assert f"'{gone}' was withdrawn" in refused.stderr
+    for way in ((), ("--neighbors", "live")):
+        (row,) = made(tiny, graph2image("generate", "toy:03", *way, *call, data=tiny.root.url))
+        assert row["neighbors"]
+        assert gone not in neighbors_of(row)
+        rows = made(tiny, graph2image("generate", "--split", "train", *way, *call, data=tiny.root.url))
+        assert gone not in {row["item_id"] for row in rows}
+        assert not any(gone in neighbors_of(row) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("toy:nope",), "there is no item 'toy:nope'"),
+        (("toy:00", "--steps", "0"), "at least 1"),
+        (("toy:00", "--interval", "0.9", "0.1"), "guidance interval 0.9 to 0.1"),
+        (("toy:00", "--scheduler", "nope"), "Schedulers are: ddim"),
+        (("toy:00", "--model", "nope"), "no model 'nope'"),
+        (("toy:00", "--neighbors", "nope"), "no dataset 'neighbors/nope'"),
+        (("--split", "nope"), "no split 'nope'"),
+        (("toy:00", "--watermark", "much too long for it"), "12 bytes"),
+    ],
+)
+def test_mistakes(tiny: TinyData, graph2image: Command, arguments: tuple[str, ...], message: str) -> None:
+    result = graph2image("generate", *arguments, data=tiny.root.url)
+    if "watermark" in result.stderr:
+        pytest.importorskip("imwatermark", reason="the extra `watermark` is not installed")
+    assert result.exit_code == 1, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+
+
+def test_fast_can_be_changed_in_parts(tiny: TinyData, graph2image: Command) -> None:
+    def settings(*arguments: str) -> dict[str, Any]:
+        (row,) = made(tiny, graph2image("generate", "toy:03", *arguments, "--json", data=tiny.root.url))
+        value: dict[str, Any] = orjson.loads(row["settings"])
+        return value
+
+    fast, changed = settings("--fast"), settings("--fast", "--steps", "3", "--interval", "0", "1")
+    assert fast["num_inference_steps"] < 20
+    assert fast["scheduler"] == changed["scheduler"] is not None
+    assert (changed["num_inference_steps"], changed["guidance_interval"]) == (3, [0.0, 1.0])
+
+
+# -- lineage of a file -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture(tiny: TinyData, graph2image: Command) -> Path:
+    (row,) = made(tiny, graph2image("generate", "toy:03", "--steps", "1", "--json", data=tiny.root.url))
+    return Path(tiny.root.path(row["image_path"]))
+
+
+def told(graph2image: Command, file: Path, data: str) -> dict[str, Any]:
+    result = graph2image("lineage", str(file), "--json", data=data)
+    assert result.exit_code == 0, result.output
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def test_a_file_tells_what_it_was_made_from(
+    tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path
+) -> None:
+    both = told(graph2image, picture, tiny.root.url)
+    assert both["agrees"] is True
+    assert both["says"]["item_id"] == both["graph"]["item"]["id"] == "toy:03"
+    assert [n["item_id"] for n in both["says"]["neighbors"]] == [n["id"] for n in both["graph"]["conditioned_on"]]
+    assert both["says"]["software"]["graph2image"]
+    assert both["graph"] == json.loads(graph2image("lineage", picture.stem, "--json", data=tiny.root.url).stdout)
+    elsewhere = told(graph2image, picture, str(tmp_path / "nowhere"))
+    assert (elsewhere["says"], elsewhere["graph"], elsewhere["agrees"]) == (both["says"], None, None)
+    assert any("no graph store" in note for note in elsewhere["notes"])
+    assert "toy:03" in graph2image("lineage", str(picture), data=tiny.root.url).stdout
+
+
+def with_record(picture: Path, to: Path, record: object) -> Path:
+    info = PngInfo()
+    info.add_itxt("graph2image", record if isinstance(record, str) else orjson.dumps(record).decode(), zip=True)
+    Image.open(picture).save(to, pnginfo=info)
+    return to
+
+
+def test_a_forged_record_is_found_out_and_not_obeyed(
+    tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path
+) -> None:
+    record = orjson.loads(str(Image.open(picture).info["graph2image"]))
+    record["neighbors"] = record["neighbors"][:-1]
+    record["image_path"] = "/etc/passwd"
+    record["item_id"] = "toy:02\x1b[2J"
+    forged = with_record(picture, tmp_path / "forged.png", record)
+    told_of = told(graph2image, forged, tiny.root.url)
+    assert told_of["agrees"] is False
+    assert told_of["notes"][-1] == "the file and the graph differ in: item, neighbors"
+    assert "image_path" not in told_of["says"]
+    shown = graph2image("lineage", str(forged), data=tiny.root.url).stdout
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("{", "record is damaged"),
+        ("[]", "not one of this program"),
+        ('{"generated_id": "../../x"}', "not one of this program"),
+        ("[" * 100_000, "record is damaged"),
+        ('"' + "x" * 1_000_001 + '"', "too long"),
+        ("x" * 100_000_000, "forged.png"),
+    ],
+    ids=["cut", "list", "path", "deep", "long", "bomb"],
+)
+def test_hostile_records(
+    tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path, record: str, message: str
+) -> None:
+    forged = with_record(picture, tmp_path / "forged.png", record)
+    result = graph2image("lineage", str(forged), data=tiny.root.url)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr) < 1000
+
+
+def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path) -> None:
+    def error(file: Path) -> str:
+        result = graph2image("lineage", str(file), data=tiny.root.url)
+        assert result.exit_code == 1, result.output
+        return result.stderr
+
+    foreign, cut, text = tmp_path / "foreign.png", tmp_path / "cut.png", tmp_path / "text.png"
+    Image.new("RGB", (8, 8)).save(foreign)
+    assert "has no record of graph2image" in error(foreign)
+    content = picture.read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    assert "is damaged" in error(cut)
+    text.write_text("hello")
+    assert "is no picture" in error(text)
+    assert "there is no file" in error(tmp_path / "nothing.png")
+    assert "no generated image" in graph2image("lineage", "0123456789abcdef", data=tiny.root.url).stderr
+
+
+def test_a_watermark_outlives_the_record(tiny: TinyData, graph2image: Command, tmp_path: Path) -> None:
+    pytest.importorskip("imwatermark", reason="the extra `watermark` is not installed")
+    call = ("generate", "toy:03", "--steps", "1", "--watermark", "mine", "--json")
+    assert "too small for a watermark" in graph2image(*call, data=tiny.root.url).stderr
+    result = graph2image(*call, "--width", "256", "--height", "256", data=tiny.root.url)
+    (row,) = made(tiny, result)
+    assert json.loads(result.stdout)["generate"]["unmarked"] == 0
+    file = Path(tiny.root.path(row["image_path"]))
+    assert told(graph2image, file, tiny.root.url)["watermark"] == "mine"
+    Image.fromarray(np.asarray(Image.open(file))).save(tmp_path / "stripped.png")
+    stripped = told(graph2image, tmp_path / "stripped.png", tiny.root.url)
+    assert (stripped["says"], stripped["watermark"]) == (None, "mine")
