@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
 
 from model.backbones import Backbone
 
 #: The maps of every attention layer of UNets and of transformers: query, key, value, output.
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
-
-#: As diffusers' `load_lora_weights` expects it.
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def add_lora(backbone: Backbone, rank: int, alpha: float) -> None:
@@ -28,11 +25,13 @@ def add_lora(backbone: Backbone, rank: int, alpha: float) -> None:
 
 
 def save_lora(backbone: Backbone, folder: Path) -> None:
-    """Write the additions alone, in diffusers' layout."""
-    folder.mkdir(parents=True, exist_ok=True)
-    additions = convert_state_dict_to_diffusers(get_peft_model_state_dict(backbone))
-    tensors = {f"unet.{name}": tensor.contiguous().cpu() for name, tensor in additions.items()}
-    save_file(tensors, folder / LORA_FILE, metadata={"format": "pt"})
+    """Write the additions alone, as diffusers' `load_lora_weights` reads them; their scale is in the weights."""
+    config = backbone.peft_config["default"]
+    additions = {
+        name: tensor * (config.lora_alpha / config.r if ".lora_B." in name else 1.0)
+        for name, tensor in get_peft_model_state_dict(backbone).items()
+    }
+    StableDiffusionLoraLoaderMixin.save_lora_weights(folder, convert_state_dict_to_diffusers(additions))
 
 
 def merge_lora(backbone: Backbone) -> None:

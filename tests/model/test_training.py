@@ -1,28 +1,48 @@
+"""The training stage, from a data root to a published model."""
+
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from diffusers import StableDiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_data import CONFIG, ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
+from tiny_models import STRUCTURES, Structure, save_foundation
 
-from ingest.datasets import NEIGHBOR_SCHEMA
+from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 from model.config import TrainConfig, load_train_config
-from model.dataset import TrainingArrays, read_training_items
 from model.pipeline import Graph2ImagePipeline
-from model.train import TrainReport, build_scheduler, train
-from model.trainer import learning_rate_factor, loss_weights
+from model.train import TrainReport, train
+
+FOUNDED = """
+preset = "mini"
+image_size = 32
+foundation = "{foundation}"
+[graph_encoder]
+max_neighbors = 3
+tokens_per_neighbor = 2
+num_hidden_layers = 2
+[optimization]
+trainable = "{trainable}"
+steps = 2
+batch_size = 4
+warmup_steps = 1
+checkpoint_every = 1
+sample_every = 0
+trackers = []
+lora_rank = 2
+"""
 
 
 def weights(data: TinyData, report: TrainReport) -> dict[str, torch.Tensor]:
@@ -34,38 +54,158 @@ def weights(data: TinyData, report: TrainReport) -> dict[str, torch.Tensor]:
     }
 
 
-def longer(data: TinyData, steps: int) -> TrainConfig:
-    data.config_path.write_text(CONFIG.replace("steps = 6", f"steps = {steps}").replace("_every = 2", "_every = 1"))
+def with_changes(data: TinyData, *changes: tuple[str, str]) -> TrainConfig:
+    content = CONFIG
+    for old, new in changes:
+        assert old in content
+        content = content.replace(old, new)
+    data.config_path.write_text(content)
     return data.config
+
+
+def published(data: TinyData, report: TrainReport) -> Graph2ImagePipeline:
+    pipeline = Graph2ImagePipeline.from_pretrained(data.root.path("models", report.model_id))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def test_trains_once(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     assert report.changed
-    assert (report.steps, report.items) == (6, ITEMS - TEST_ITEMS)
+    assert (report.steps, report.items, report.left_out) == (6, ITEMS - TEST_ITEMS, 0)
     assert report.model_id.startswith("mini-")
     record = tiny.root.read_json(f"models/{report.model_id}/model.json")
     assert (record["neighbors"], record["encoder"], record["items"]) == (NEIGHBORS, ENCODER, ITEMS - TEST_ITEMS)
     assert record["loss_curve"][-1][0] == 6
-    assert not tiny.root.exists(f"training/{report.model_id}/checkpoint.safetensors")
-    Graph2ImagePipeline.from_pretrained(tiny.root.path("models", report.model_id))
+    assert not tiny.root.exists(f"training/{report.model_id}")
 
     again = train(tiny.root, tiny.config, NEIGHBORS)
     assert (again.model_id, again.changed, again.steps) == (report.model_id, False, 0)
-    rarer = tiny.config.model_copy(
-        update={"optimization": tiny.config.optimization.model_copy(update={"checkpoint_every": 5})}
-    )
+    rarer = with_changes(tiny, ("checkpoint_every = 2", "checkpoint_every = 5\ngradient_checkpointing = true"))
     assert not train(tiny.root, rarer, NEIGHBORS).changed
     other = train(tiny.root, tiny.config.model_copy(update={"seed": 1}), NEIGHBORS)
     assert other.changed
     assert other.model_id != report.model_id
 
 
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole, killed = make_data(tmp_path / "whole"), make_data(tmp_path / "killed")
-    expected = train(whole.root, longer(whole, 30), NEIGHBORS)
+def test_the_published_pipeline_makes_pictures_of_neighbors_images(tiny: TinyData) -> None:
+    report = train(tiny.root, tiny.config, NEIGHBORS)
+    pipeline = published(tiny, report)
+    assert pipeline.config.max_neighbors == 3
+    table = pipeline.text_encoder.embeddings.token_embedding.weight
+    assert torch.equal(pipeline.graph_encoder.token_embedding.weight, table)
+    neighbors = [Image.new("RGB", (40, 40), color) for color in ("red", "green", "blue", "white")]
+    image = pipeline("a thing", neighbors, num_inference_steps=2).images[0]
+    assert image.size == (32, 32)
 
-    longer(killed, 30)
+
+def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
+    train(tiny.root, tiny.config, NEIGHBORS)
+    folder = Path(tiny.root.path("training-arrays"))
+    (arrays,) = [path for path in folder.iterdir() if path.is_dir()]
+    made = {path.name: path.stat().st_mtime_ns for path in arrays.iterdir()}
+    other = with_changes(tiny, ("steps = 6", "steps = 5"))
+    assert train(tiny.root, other, NEIGHBORS).changed
+    assert [path for path in folder.iterdir() if path.is_dir()] == [arrays]
+    assert {path.name: path.stat().st_mtime_ns for path in arrays.iterdir()} == made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("max_neighbors = 3", 'max_neighbors = 3\nneighbor_content = "texts"')],
+        [
+            (
+                "max_neighbors = 3",
+                'max_neighbors = 3\nneighbor_content = "both"\nneighbor_weights = true\nrelation_types = true',
+            )
+        ],
+        [("batch_size = 4\nwarmup", "batch_size = 2\ngradient_accumulation = 2\nwarmup")],
+        [("warmup_steps = 2", 'warmup_steps = 2\nschedule = "constant"\nema_decay = 0\nsnr_gamma = 0')],
+        [
+            (
+                "[unet]\nblock_out_channels = [32, 32]\nattention_heads = 2\n",
+                "[transformer]\npatch_size = 1\nnum_layers = 2\nnum_attention_heads = 2\nattention_head_dim = 8\n",
+            )
+        ],
+    ],
+    ids=["texts", "everything", "accumulation", "plain", "transformer"],
+)
+def test_every_option_is_trained_and_published(tiny: TinyData, changes: list[tuple[str, str]]) -> None:
+    report = train(tiny.root, with_changes(tiny, *changes), NEIGHBORS)
+    assert report.steps == 6
+    assert np.isfinite(report.loss)
+    pipeline = published(tiny, report)
+    config = pipeline.graph_encoder.config
+    content = tiny.config.graph_encoder
+    assert (config.neighbor_dim is None) == (not content.images)
+    assert (config.neighbor_text_dim is None) == (not content.texts)
+    assert config.relation_types == (["x"] if content.relation_types else [])
+    assert (pipeline.image_encoder is None) == (not content.images)
+    given: dict[str, Any] = {}
+    if content.images:
+        given["neighbor_embeds"] = torch.zeros(1, 2, config.neighbor_dim)
+    if content.texts:
+        given["neighbor_text_embeds"] = torch.zeros(1, 2, config.neighbor_text_dim)
+    assert pipeline("a thing", **given, num_inference_steps=2).images[0].size == (32, 32)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_foundation_is_fine_tuned(structure: Structure, tiny: TinyData, tmp_path: Path) -> None:
+    foundation = save_foundation(structure, tmp_path / "foundation")
+    path = tmp_path / "founded.toml"
+    path.write_text(FOUNDED.format(foundation=foundation, trainable="full"))
+    report = train(tiny.root, load_train_config(path), NEIGHBORS)
+    assert (report.steps, report.changed) == (2, True)
+    record = tiny.root.read_json(f"models/{report.model_id}/model.json")
+    assert record["prediction_type"] == "epsilon"
+    pipeline = published(tiny, report)
+    assert (pipeline.text_encoder_2 is not None) == (structure == "sdxl")
+    assert pipeline("a thing", num_inference_steps=2).images[0].size == (32, 32)
+
+    moved = foundation.rename(tmp_path / "moved")
+    path.write_text(FOUNDED.format(foundation=moved, trainable="full"))
+    assert not train(tiny.root, load_train_config(path), NEIGHBORS).changed
+
+
+def test_low_rank_additions_are_merged_and_saved_beside(tiny: TinyData, tmp_path: Path) -> None:
+    foundation = save_foundation("sd15", tmp_path / "foundation")
+    path = tmp_path / "founded.toml"
+    path.write_text(FOUNDED.format(foundation=foundation, trainable="lora") + "learning_rate = 0.1\nema_decay = 0\n")
+    report = train(tiny.root, load_train_config(path), NEIGHBORS)
+    folder = tiny.root.path("models", report.model_id)
+    unet = published(tiny, report).unet
+    before = StableDiffusionPipeline.from_pretrained(foundation)
+    plain = before.unet.state_dict()
+    assert unet.state_dict().keys() == plain.keys()
+    changed = {name for name, value in unet.state_dict().items() if not torch.equal(value, plain[name])}
+    assert changed
+    assert all(".attn" in name and name.endswith(".weight") for name in changed)
+
+    before.load_lora_weights(Path(folder) / "lora")
+    before.fuse_lora()
+    noisy, tokens = torch.randn(1, 4, 4, 4), torch.randn(1, 5, 32)
+    with torch.no_grad():
+        ours = unet(noisy, 10, encoder_hidden_states=tokens).sample
+        theirs = before.unet(noisy, 10, encoder_hidden_states=tokens).sample
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_frozen_network_stays_the_foundations(tiny: TinyData, tmp_path: Path) -> None:
+    foundation = save_foundation("sd15", tmp_path / "foundation")
+    path = tmp_path / "founded.toml"
+    path.write_text(FOUNDED.format(foundation=foundation, trainable="graph"))
+    report = train(tiny.root, load_train_config(path), NEIGHBORS)
+    before = load_file(foundation / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(weights(tiny, report)[f"unet.{name}"], value) for name, value in before.items())
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
+    longer = (("steps = 6", "steps = 30"), ("_every = 2", "_every = 1"))
+    whole, killed = make_data(tmp_path / "whole"), make_data(tmp_path / "killed")
+    expected = train(whole.root, with_changes(whole, *longer), NEIGHBORS)
+
+    with_changes(killed, *longer)
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from ingest.datasets import DataRoot\n"
@@ -75,9 +215,9 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     )
     arguments = [killed.root.url, str(killed.config_path), NEIGHBORS]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=Path(__file__).parents[2])
-    checkpoint = Path(killed.root.path("training", expected.model_id, "checkpoint.safetensors"))
+    training = Path(killed.root.path("training", expected.model_id))
     deadline = time.monotonic() + 300
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not list(training.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
@@ -93,109 +233,70 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
 def test_damaged_checkpoint(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     Path(tiny.root.path("models", report.model_id, "model.json")).unlink()
-    tiny.root.write_bytes(f"training/{report.model_id}/checkpoint.safetensors", b"damaged")
+    tiny.root.write_bytes(f"training/{report.model_id}/checkpoint-00000002.safetensors", b"damaged")
     with pytest.raises(Graph2ImageError, match=r"cannot resume from .*checkpoint") as error:
         train(tiny.root, tiny.config, NEIGHBORS)
-    assert "Delete the file" in str(error.value.hint)
+    assert "Delete" in str(error.value.hint)
 
 
-def test_a_loss_that_is_not_finite_names_step_and_items(tiny: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = TrainingArrays.batch
+def test_pictures_logs_and_the_model_card(tiny: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = with_changes(
+        tiny, ("sample_every = 0", "sample_every = 2"), ("trackers = []", 'trackers = ["tensorboard"]')
+    )
+    written: list[str] = []
+    write = DataRoot.write_bytes
 
-    def poisoned(self: TrainingArrays, *arguments: torch.Tensor) -> object:
-        batch = read(self, *arguments)
-        batch.latents.fill_(math.nan)
-        return batch
+    def watched(self: DataRoot, name: str, content: bytes) -> None:
+        written.append(name)
+        write(self, name, content)
 
-    monkeypatch.setattr(TrainingArrays, "batch", poisoned)
-    with pytest.raises(Graph2ImageError, match=r"loss is nan at step 0.*toy:"):
-        train(tiny.root, tiny.config, NEIGHBORS)
+    monkeypatch.setattr(DataRoot, "write_bytes", watched)
+    report = train(tiny.root, config, NEIGHBORS)
+    during = {name.rpartition("/")[2] for name in written if name.startswith(f"training/{report.model_id}")}
+    assert during == {"curves.png", "samples-00000002.png", "samples-00000004.png"}
+    folder = Path(tiny.root.path("models", report.model_id))
+    samples, curves = Image.open(folder / "samples.png"), Image.open(folder / "curves.png")
+    assert samples.width > samples.height / 2 > 200
+    assert curves.width > curves.height
+    assert list(folder.glob("logs/**/events.out.tfevents*"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"# {report.model_id}" in card
+    for fact in (f"| items from `toy` | {ITEMS - TEST_ITEMS} |", f"`neighbors/{NEIGHBORS}`", f"`encoders/{ENCODER}`"):
+        assert fact in card
+    assert f"{report.loss:.4f}" in card
+    assert "(curves.png)" in card
+    assert "(samples.png)" in card
 
 
-def test_missing_inputs(tiny: TinyData) -> None:
+def test_missing_inputs(tiny: TinyData, tmp_path: Path) -> None:
     with pytest.raises(Graph2ImageError, match="no neighbors dataset 'nope'"):
         train(tiny.root, tiny.config, "nope")
     with pytest.raises(Graph2ImageError, match="no encoder 'nope'"):
         train(tiny.root, tiny.config, NEIGHBORS, encoder="nope")
-    rows = [
-        {"item_id": tiny.item_ids[5], "split": "train", "neighbors": [{"item_id": "toy:x", "image_hash": "f00"}]},
-    ]
-    table = pa.Table.from_pylist(rows, NEIGHBOR_SCHEMA)
-    tiny.root.publish("neighbors/lost", [table], NEIGHBOR_SCHEMA, {"encoder": ENCODER})
-    with pytest.raises(Graph2ImageError, match="no embedding of tiny, the first is f00"):
-        train(tiny.root, tiny.config, "lost")
     tiny.root.publish("neighbors/empty", [], NEIGHBOR_SCHEMA, {"encoder": ENCODER})
     with pytest.raises(Graph2ImageError, match="no training items"):
         train(tiny.root, tiny.config, "empty")
+    rows = tiny.root.read(f"neighbors/{NEIGHBORS}")
+    tiny.root.publish("neighbors/unranked", [rows], NEIGHBOR_SCHEMA, {})
+    with pytest.raises(Graph2ImageError, match="does not say which encoder"):
+        train(tiny.root, tiny.config, "unranked")
+    path = tmp_path / "founded.toml"
+    path.write_text(FOUNDED.format(foundation=tmp_path / "nope", trainable="full"))
+    with pytest.raises(Graph2ImageError, match="nope"):
+        train(tiny.root, load_train_config(path), NEIGHBORS)
 
 
-def test_only_training_items_are_read(shared_tiny: TinyData) -> None:
-    items = read_training_items(shared_tiny.root, NEIGHBORS, max_neighbors=3)
-    assert items.item_ids == shared_tiny.item_ids[TEST_ITEMS:]
-    assert items.image_hashes == shared_tiny.image_hashes[TEST_ITEMS:]
-    assert [len(hashes) for hashes in items.neighbor_hashes] == [
-        min(index % 5, 3) for index in range(TEST_ITEMS, ITEMS)
-    ]
+def test_an_image_that_cannot_be_read_any_more(tiny: TinyData) -> None:
+    image_hash = tiny.image_hashes[TEST_ITEMS]
+    Path(tiny.root.path(f"images/files/{image_hash[:2]}/{image_hash}.png")).write_bytes(b"gone")
+    with pytest.raises(Graph2ImageError, match=f"cannot read the picture .*{image_hash}"):
+        train(tiny.root, tiny.config, NEIGHBORS)
 
 
-def test_withdrawn_items_are_neither_trained_on_nor_neighbors(shared_tiny: TinyData) -> None:
-    everything = read_training_items(shared_tiny.root, NEIGHBORS, max_neighbors=3)
-    gone = everything.item_ids[0]
-    gone_hash = everything.image_hashes[0]
-    assert any(gone_hash in hashes for hashes in everything.neighbor_hashes)
-    kept = read_training_items(shared_tiny.root, NEIGHBORS, max_neighbors=3, withdrawn={gone})
-    assert kept.item_ids == everything.item_ids[1:]
-    assert not any(gone_hash in hashes for hashes in kept.neighbor_hashes)
-
-
-@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
-def test_each_epoch_sees_every_item_once(length: int, batch_size: int, seed: int) -> None:
-    arrays = TrainingArrays(torch.zeros(length, 1, 1, 1), *[torch.zeros(0)] * 5)
-    steps = math.ceil(3 * length / batch_size)
-    order = torch.cat([arrays.indices(seed, step, batch_size) for step in range(steps)]).tolist()
-    for epoch in range(3):
-        assert sorted(order[epoch * length : (epoch + 1) * length]) == list(range(length))
-
-
-def test_dropout_reaches_every_branch(tiny: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[bool, bool]] = []
-    read = TrainingArrays.batch
-
-    def watched(self: TrainingArrays, indices: torch.Tensor, text: torch.Tensor, graph: torch.Tensor) -> object:
-        seen.extend(zip(text.tolist(), graph.tolist(), strict=True))
-        batch = read(self, indices, text, graph)
-        assert not batch.neighbor_mask[graph].any()
-        assert not batch.neighbor_embeds[~batch.neighbor_mask].any()
-        assert (batch.input_ids[text] == self.input_ids[0]).all()
-        return batch
-
-    monkeypatch.setattr(TrainingArrays, "batch", watched)
-    tiny.config_path.write_text(CONFIG.replace("steps = 6", "steps = 30\ntext_dropout = 0.2\ngraph_dropout = 0.2"))
-    train(tiny.root, tiny.config, NEIGHBORS)
-    assert set(seen) == {(False, False), (True, False), (False, True), (True, True)}
-
-
-def test_loss_weights() -> None:
-    scheduler = build_scheduler(load_train_config("mini").diffusion)
-    v_weights = loss_weights(scheduler.alphas_cumprod, "v_prediction", 5.0)
-    assert scheduler.alphas_cumprod[-1] < 1e-6  # zero terminal SNR
-    assert v_weights[-1] == pytest.approx(1.0, abs=1e-5)
-    assert v_weights.isfinite().all()
-    assert (v_weights.diff() >= 0).all()
-    assert loss_weights(torch.tensor([0.5]), "epsilon", 5.0) == pytest.approx(1.0)
-    assert loss_weights(torch.tensor([10 / 11]), "epsilon", 5.0) == pytest.approx(0.5)
-
-
-def test_learning_rate() -> None:
-    factors = [learning_rate_factor(step, 10, 100) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1)
-    assert max(factors) == factors[9] == 1.0
-    assert factors[-1] < 0.001
-    assert learning_rate_factor(0, 0, 1) == 1.0
-
-
-def test_the_token_table_stays_the_text_encoders(tiny: TinyData) -> None:
-    report = train(tiny.root, tiny.config, NEIGHBORS)
-    pipeline = Graph2ImagePipeline.from_pretrained(tiny.root.path("models", report.model_id))
-    table = pipeline.text_encoder.embeddings.token_embedding.weight
-    assert torch.equal(pipeline.graph_encoder.token_embedding.weight, table)
+def test_sizes_that_make_no_network(tiny: TinyData) -> None:
+    with pytest.raises(Graph2ImageError, match=r"\[unet\] makes no UNet"):
+        train(tiny.root, with_changes(tiny, ("[32, 32]", "[32, 32, 32]")), NEIGHBORS)
+    unet = "[unet]\nblock_out_channels = [32, 32]\nattention_heads = 2\n"
+    sizes = "[transformer]\npatch_size = 3\nnum_layers = 1\nnum_attention_heads = 2\nattention_head_dim = 8\n"
+    with pytest.raises(Graph2ImageError, match="cannot be cut into patches of 3"):
+        train(tiny.root, with_changes(tiny, (unet, sizes)), NEIGHBORS)
