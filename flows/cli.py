@@ -1,5 +1,6 @@
 """The command line. Each command parses, calls one stage and prints; heavy libraries are imported by the stage."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -172,16 +173,21 @@ def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="IT
 @command(app, "train")
 def train(
     call: Call,
-    config: Annotated[str, typer.Argument(help="Configuration file, or a preset: mini.")],
+    config: Annotated[str, typer.Argument(help="Configuration file, or a preset: mini, sd15, sdxl.")],
     samples: Annotated[
         str | None, typer.Option("--neighbors", metavar="DIGEST", help="Neighbor samples, by default the newest.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Encoder of the neighbors' pictures, by default the samples' own.")
     ] = None,
 ) -> None:
     """Train a graph-conditioned diffusion model; continues a run that was stopped."""
     from flows import stages, words
     from model.config import load_train_config
 
-    call.show(report := stages.train(call.settings, load_train_config(config), samples), words.trained(report))
+    report = stages.train(call.settings, load_train_config(config), samples, encoder)
+    if os.environ.get("RANK", "0") == "0":  # the first of the processes that `accelerate launch` starts
+        call.show(report, words.trained(report))
 
 
 # -- state -------------------------------------------------------------------------------------------------------------

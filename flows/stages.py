@@ -245,12 +245,18 @@ def export_instructg2i(settings: Settings, folder: Path, neighbors: str | None =
     return instructg2i.export_instructg2i(data, folder, samples, withdrawn=withdrawn_items(settings))
 
 
-def train(settings: Settings, config: TrainConfig, neighbors: str | None = None) -> TrainReport:
-    """Train the model that `config` describes on the neighbor samples `neighbors` (by default the newest)."""
+def train(
+    settings: Settings, config: TrainConfig, neighbors: str | None = None, encoder: str | None = None
+) -> TrainReport:
+    """Train the model that `config` describes on the neighbor samples `neighbors` (by default the newest).
+
+    `encoder` is that of the neighbors' pictures, by default the one that the samples were ranked with.
+    """
     from model.train import train as train_model
 
     data = DataRoot(settings.data)
-    return train_model(data, config, neighbors or newest(data, "neighbors"), withdrawn=withdrawn_items(settings))
+    neighbors = neighbors or newest(data, "neighbors")
+    return train_model(data, config, neighbors, encoder, withdrawn_items(settings))
 
 
 def generate(

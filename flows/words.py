@@ -118,9 +118,11 @@ def explained(explanation: NeighborExplanation) -> str:
 def trained(report: TrainReport) -> str:
     if not report.changed:
         return f"Unchanged: {report.model_id} is trained already."
+    left_out = f" ({report.left_out:,} left out: withdrawn, or without a readable picture)" if report.left_out else ""
     return (
-        f"Trained {report.model_id} on {count(report.items, 'item')}: {count(report.steps, 'step')} "
-        f"in {report.seconds:.0f} s, loss {report.loss:.3f}."
+        f"Trained {report.model_id} on {count(report.items, 'item')}{left_out}: {count(report.steps, 'step')} "
+        f"in {report.seconds:.0f} s, loss {report.loss:.3f}.\n"
+        f"Its card, curves and sample pictures: models/{report.model_id} in the data root."
     )
 
 
