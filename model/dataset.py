@@ -1,14 +1,14 @@
 """The items of a training run and their neighbors, as the Parquet datasets have them.
 
-Items and neighbors are held in Arrow columns, about a kilobyte for an item, so that millions of them fit into memory;
-everything larger (hidden states, latents, embeddings) is left to `model.arrays`.
+Items and neighbors are held in Arrow columns, one to three kilobytes for an item, so that millions of them fit into
+memory; everything larger (hidden states, latents, embeddings) is left to `model.arrays`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,29 @@ class TrainingItems:
         """Identifies all that training sees of the items."""
         state = hashlib.sha256(np.ascontiguousarray(self.neighbor_counts).tobytes())
         for table in (self.table.drop_columns("source"), self.neighbors):
-            for start in range(0, table.num_rows, _HASHED_ROWS):
-                state.update(orjson.dumps(table.slice(start, _HASHED_ROWS).to_pydict()))
+            for name, column in zip(table.column_names, table.columns, strict=True):
+                state.update(name.encode())
+                for part in _content(column):
+                    state.update(part)
         return state.hexdigest()[:16]
+
+
+def _content(column: pa.ChunkedArray) -> Iterator[bytes]:
+    """Bytes that are equal for equal columns, whatever their chunks and dictionaries."""
+    if pa.types.is_floating(column.type):
+        yield column.to_numpy().tobytes()
+        return
+    if pa.types.is_dictionary(column.type):
+        array = column.combine_chunks()
+        codes, first, places = np.unique(
+            pc.fill_null(array.indices, -1).to_numpy(), return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)  # of the values as they come
+        yield np.argsort(order)[places].astype(np.int32).tobytes()
+        codes = codes[order]
+        column = pa.chunked_array([array.dictionary.take(pa.array(codes, mask=codes < 0))])
+    for start in range(0, len(column), _HASHED_ROWS):
+        yield orjson.dumps(column.slice(start, _HASHED_ROWS).to_pylist())
 
 
 def read_training_items(

@@ -103,6 +103,17 @@ def test_the_digest_is_of_what_the_model_sees(shared_tiny: TinyData) -> None:
     assert len({digest(IMAGES), digest(fewer), digest(EVERYTHING)}) == 3
 
 
+def test_the_digest_is_the_same_however_the_rows_are_stored(tiny: TinyData) -> None:
+    rows = tiny.root.read(f"neighbors/{NEIGHBORS}")
+    parts = [rows.slice(start, 3) for start in reversed(range(0, len(rows), 3))]
+    tiny.root.publish("neighbors/parts", parts, NEIGHBOR_SCHEMA, {"encoder": ENCODER})
+    assert len(tiny.root.snapshot("neighbors/parts").files) > 3  # type: ignore[union-attr]
+    for config in (IMAGES, EVERYTHING):
+        whole, parted = (read_training_items(tiny.root, name, config) for name in (NEIGHBORS, "parts"))
+        assert whole.digest() == parted.digest()
+        assert neighbors_of(whole) == neighbors_of(parted)
+
+
 def test_weight_and_relation_of_neighbors() -> None:
     walked = [
         {"ppr": 0.2, "via": "CREATED_BY artist:a"},
