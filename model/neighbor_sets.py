@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from model.graph_qformer import GraphQFormer
 
 #: An argument of the pipeline that has one entry per neighbor set: that of the only set may stand alone.
 PerSet = Tensor | Sequence[Tensor] | None
+
+#: Images of one prompt's neighbors, or of each prompt's.
+NeighborImages = Sequence[Image.Image] | Sequence[Sequence[Image.Image]]
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,30 @@ def _per_set(argument: PerSet) -> list[Tensor] | None:
     if argument is None:
         return None
     return [argument] if isinstance(argument, Tensor) else list(argument)
+
+
+def image_rows(images: Any, prompts: int) -> list[list[Image.Image]]:
+    """Each prompt's images of one neighbor set, `NeighborImages`; those of the only prompt may stand alone.
+
+    Raises
+    ------
+    ValueError
+        If they are not images, or of another number of prompts.
+    """
+    alone = prompts == 1 and _are_images(images)
+    rows = [images] if alone else images
+    if not isinstance(rows, Sequence) or not all(_are_images(row) for row in rows):
+        raise ValueError(
+            "neighbors are lists of PIL images, one list per prompt; of several neighbor sets, with a list of "
+            "graph_guidance_scale, they are a list of those"
+        )
+    if len(rows) != prompts:
+        raise ValueError(f"neighbors are of {len(rows)} prompts, there are {prompts}")
+    return [list(row) for row in rows]
+
+
+def _are_images(images: Any) -> bool:
+    return isinstance(images, Sequence) and all(isinstance(image, Image.Image) for image in images)
 
 
 def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -35,13 +35,10 @@ from model.graph_qformer import GraphQFormer
 from model.guidance import Branch, combine, conditioned_weights, guidance_weights, rescale
 from model.image_encoder import OpenClipImageEncoder
 from model.latents import denormalize_latents, spatial_factor
-from model.neighbor_sets import NeighborSet, PerSet, neighbor_sets, pad
+from model.neighbor_sets import NeighborImages, NeighborSet, PerSet, image_rows, neighbor_sets, pad
 from model.text import EncodedTexts, TextEncoders
 
 _OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-#: Images of one prompt's neighbors, or of each prompt's.
-NeighborImages = Sequence[Image.Image] | Sequence[Sequence[Image.Image]]
 
 
 class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -256,7 +253,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
                 raise ValueError("give neighbors, or neighbor_embeds and neighbor_mask, not both")
             several = isinstance(graph_guidance_scale, Sequence)
             image_sets = list(neighbors) if several else [neighbors]
-            encoded = [self._encode_images(_image_rows(images, len(prompts))) for images in image_sets]
+            encoded = [self._encode_images(image_rows(images, len(prompts))) for images in image_sets]
             neighbor_embeds, neighbor_mask = [embeds for embeds, _ in encoded], [mask for _, mask in encoded]
         sets, scales = neighbor_sets(
             neighbor_embeds, neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types, graph_guidance_scale
@@ -405,24 +402,6 @@ def _per_prompt(texts: str | Sequence[str], count: int) -> list[str]:
     if len(rows) != count:
         raise ValueError(f"{len(rows)} negative prompts for {count} prompts")
     return rows
-
-
-def _image_rows(images: Any, prompts: int) -> list[list[Image.Image]]:
-    """Each prompt's images of one neighbor set; those of the only prompt may stand alone."""
-    alone = prompts == 1 and _are_images(images)
-    rows = [images] if alone else images
-    if not isinstance(rows, Sequence) or not all(_are_images(row) for row in rows):
-        raise ValueError(
-            "neighbors are lists of PIL images, one list per prompt; of several neighbor sets, with a list of "
-            "graph_guidance_scale, they are a list of those"
-        )
-    if len(rows) != prompts:
-        raise ValueError(f"neighbors are of {len(rows)} prompts, there are {prompts}")
-    return [list(row) for row in rows]
-
-
-def _are_images(images: Any) -> bool:
-    return isinstance(images, Sequence) and all(isinstance(image, Image.Image) for image in images)
 
 
 def _check_numbers(steps: int, images: int, interval: tuple[float, float], rescaled: float) -> None:

@@ -151,6 +151,15 @@ def test_offload_hooks_of_our_own_parts() -> None:
     np.testing.assert_allclose(sample(pipe, **arguments), expected, atol=1e-5)
 
 
+def test_small_weights_in_half_precision() -> None:
+    pipe = pipeline("sd15")
+    pipe.graph_encoder.to(torch.float16)
+    ids = pipe.encode_prompt(PROMPTS).input_ids
+    tokens = pipe.encode_graph(ids, neighbors(), neighbor_weights=torch.full((2, 3), 1e-9))
+    assert tokens.dtype == torch.float16
+    close(tokens, pipe.encode_graph(ids, neighbors()), 1e-2)
+
+
 # -- attention and adapters --------------------------------------------------------------------------------------------
 
 
@@ -412,6 +421,8 @@ def pictures(count: int, seed: int = 0) -> list[Image.Image]:
 
 def test_images_are_their_embeddings(pipe: Graph2ImagePipeline) -> None:
     ours, theirs = pictures(3), pictures(1, seed=1)
+    pixels = pipe.feature_extractor(ours, return_tensors="pt").pixel_values
+    torch.testing.assert_close(pipe.encode_neighbors(ours), pipe.image_encoder(pixels).image_embeds)
     embeds = torch.stack([pipe.encode_neighbors(ours), torch.zeros(3, NEIGHBOR_DIM)])
     embeds[1, :1] = pipe.encode_neighbors(theirs)
     expected = sample(pipe, neighbor_embeds=embeds, neighbor_mask=torch.tensor([[1, 1, 1], [1, 0, 0]]))
@@ -449,7 +460,11 @@ def test_of_too_many_neighbors_the_first_are_seen(pipe: Graph2ImagePipeline) -> 
     pipe.register_to_config(max_neighbors=2)
     four = torch.tensor([[1.0, 0.5, 2.0, 3.0]])
     close(sample(pipe, neighbor_embeds=embeds, neighbor_weights=four.expand(2, -1)), expected[0])
+    encoded: list[int] = []
+    hook = pipe.image_encoder.register_forward_pre_hook(lambda _module, inputs: encoded.append(len(inputs[0])))
     close(sample(pipe, "x", neighbors=images, neighbor_weights=four), expected[1])
+    hook.remove()
+    assert encoded == [2]
     pipe.register_to_config(max_neighbors=None)
     with pytest.raises(ValueError, match="max_neighbors"):
         pipeline("sd15", max_neighbors=-1)
