@@ -36,7 +36,7 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 .PHONY: lock
 lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
 	$(COMPILE) pyproject.toml --extra neo4j --output-file requirements/use.txt
-	$(COMPILE) pyproject.toml --extra neo4j --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra neo4j --extra watermark --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
 
 .PHONY: lock-neo4j
 lock-neo4j: setup ## Resolve Neo4j's jars again from the versions in graphstore/neo4j_jars.py
