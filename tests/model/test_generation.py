@@ -272,3 +272,17 @@ def test_damaged_and_pickled_weights_are_refused(tmp_path: Path) -> None:
     weights.rename(folder / "diffusion_pytorch_model.bin")
     with pytest.raises(Graph2ImageError, match="cannot load the model tiny-1"):
         generate(data.root, MODEL, [request], SETTINGS)
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++", "unipc", "euler"])
+def test_solvers_come_to_the_same_picture(tmp_path: Path, scheduler: str) -> None:
+    """With many steps all of them follow the model's own path: prediction type, zero SNR and spacing are kept."""
+    data = make_data(tmp_path)
+    publish_model(data)
+    request = GenerationRequest(data.item_ids[0], data.texts[0], (neighbors_of(data, 4, 5),), (1.0,))
+    settings: dict[str, Any] = {"num_inference_steps": 150, "guidance_scale": 1.0, "copy_check": None}
+    own = one_picture(data, request, **settings)
+    other = one_picture(data, request, **settings, scheduler=scheduler)
+    coarse = one_picture(data, request, **settings | {"num_inference_steps": 2}, scheduler=scheduler)
+    assert np.abs(own - other).mean() < 3
+    assert np.abs(own - other).mean() < np.abs(own - coarse).mean()
