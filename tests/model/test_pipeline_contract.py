@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from peft import LoraConfig
 from PIL import Image
 from tiny_data import TinyData, tiny_clip, tiny_pipeline
 from tiny_models import NEIGHBOR_DIM, STRUCTURES, Structure, graph_encoder, image_encoder, parts, pipeline
@@ -181,10 +182,9 @@ def test_xformers_that_is_not_installed(pipe: Graph2ImagePipeline) -> None:
 
 
 def test_lora_adapter() -> None:
-    peft = pytest.importorskip("peft")
     pipe = pipeline("sd15")
     plain = sample(pipe, neighbor_embeds=neighbors())
-    pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     assert not torch.allclose(sample(pipe, neighbor_embeds=neighbors()), plain, atol=1e-3)
     pipe.unet.disable_adapters()
     close(sample(pipe, neighbor_embeds=neighbors()), plain)
