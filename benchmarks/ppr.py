@@ -106,7 +106,7 @@ def measure(name: str, projection: Projection, options: argparse.Namespace) -> l
     def ours(what: str, setting: str, **arguments: Any) -> None:
         measured.ours(what, setting, lambda own: top_k_ppr(projection, own, k=K, threads=threads, **arguments))
 
-    for epsilon in (1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6):
+    for epsilon in (1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7):
         ours("graph2image", f"{epsilon:g}", epsilon=epsilon)
     bare_loop(measured, 1e-5)
     ours("graph2image, refined", f"to {MAX_WORK:g} edges", epsilon=1e-5, max_work=MAX_WORK)
@@ -154,8 +154,8 @@ def bare_loop(measured: Measured, epsilon: float) -> None:
         buffers.state[source, 0], buffers.touched[0], buffers.frontiers[0, 0] = 1.0, source, source
         n_touched, visited, _ = push(graph, buffers, 1, 1, 0.85, epsilon, 1 << 62)
         touched = buffers.touched[:n_touched]
-        pushed.append(touched[buffers.state[touched, 2] > 0].copy())
-        buffers.state[touched, 0] = buffers.state[touched, 2] = 0.0
+        pushed.append(touched[buffers.scores[touched] > 0].copy())
+        buffers.state[touched, 0] = buffers.scores[touched] = 0.0
         work += visited
     spent = []
     for _ in range(3):

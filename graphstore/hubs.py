@@ -29,10 +29,15 @@ from numba import njit
 from graphstore.projection import Projection
 from graphstore.push import Graph, Hubs
 from graphstore.selection import FANOUT
-from graphstore.walks import COLUMNS, as_graph, spread
+from graphstore.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
+
+#: A node with as many edges is a hub; and what the vectors of all hubs may take.
+MIN_EDGES, MAX_BYTES = 1_000, 1 << 30
+#: Hubs with this part of the weight of all edges pay.
+_ENOUGH = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,34 @@ def no_hubs(n_nodes: int) -> Hubs:
     return Hubs(none, empty, empty, np.empty((0, 0), np.float32), np.empty(0, np.int32), none, np.empty(0), 0.0)
 
 
+def hubs_pay(projection: Projection) -> bool:
+    """Whether walks from all items should use `hub_vectors`, with its own `min_edges` and `max_bytes`.
+
+    They should if those hubs have a tenth of the weight of all edges. In the long run that is how often a walk is at a
+    hub, and so what a push without the vectors either loses there or pays for with all edges of the hub. Nothing else
+    counts, such as the memory that is free: the same graph is sampled in the same way everywhere.
+    """
+    graph = as_graph(projection)
+    hubs = _hubs(graph, MIN_EDGES, MAX_BYTES)
+    return len(hubs) > 0 and float(graph.degrees[hubs].sum()) >= _ENOUGH * graph.total_degree
+
+
+def _hubs(graph: Graph, min_edges: int, max_bytes: int) -> _Indices:
+    """The largest nodes of `min_edges` or more, ascending, as many as have room."""
+    edges = np.diff(graph.offsets)
+    n_places = -(-int(graph.is_neighbor.sum()) // FANOUT**2) * FANOUT**2
+    most = max_bytes // max(1, 4 * n_places)
+    # Guests are nobody's way, so they are no hubs however many edges they have.
+    largest = np.flatnonzero((edges >= min_edges) & is_reached(graph.targets, len(edges)))
+    return np.sort(largest[np.argsort(-edges[largest], kind="stable")][:most]).astype(np.int32)
+
+
 def hub_vectors(
     projection: Projection,
     *,
     damping_factor: float = 0.85,
-    min_edges: int = 1_000,
-    max_bytes: int = 1 << 30,
+    min_edges: int = MIN_EDGES,
+    max_bytes: int = MAX_BYTES,
     tolerance: float = 1e-10,
     threads: int | None = None,
 ) -> HubVectors:
@@ -86,7 +113,7 @@ def hub_vectors(
         A node with as many edges is a hub.
     max_bytes
         Of the vectors: at most so many hubs, 4 bytes for each of them and each item that may be a neighbor. While they
-        are computed, as much again and 128 bytes per node and thread are needed.
+        are computed, as much again and 90 bytes per node and thread are needed.
     tolerance
         By how much, over all items together, a hub's values may be too low.
     """
@@ -95,15 +122,14 @@ def hub_vectors(
     items = np.flatnonzero(graph.is_neighbor).astype(np.int32)
     n_groups = -(-len(items) // FANOUT**2)
     n_places = n_groups * FANOUT**2
-    most = max_bytes // max(1, 4 * n_places)
-    # Guests are nobody's way, so they are no hubs however many edges they have.
-    reached = np.zeros(len(edges), bool)
-    reached[graph.targets] = True
-    largest = np.flatnonzero((edges >= min_edges) & reached)
-    nodes = np.sort(largest[np.argsort(-edges[largest], kind="stable")][:most]).astype(np.int32)
+    nodes = _hubs(graph, min_edges, max_bytes)
     number_of = np.full(len(edges), -1, np.int32)
     number_of[nodes] = np.arange(len(nodes))
 
+    steps = make_steps(graph, damping_factor)
+    goes = steps.goes.copy()
+    goes[nodes] = 0.0
+    steps = steps._replace(goes=goes)
     stops = np.zeros((len(nodes), len(items)), np.float32)
     meets = np.zeros((len(nodes), len(nodes)))
     # A walk meets hubs 1 / (1 - damping_factor) times at most, and each time may lose what is left of one.
@@ -111,12 +137,12 @@ def hub_vectors(
 
     def run(first: int) -> None:
         columns = slice(first, min(first + COLUMNS, len(nodes)))
-        stops[columns], meets[columns] = _until_hubs(graph, nodes, columns, number_of, items, damping_factor, enough)
+        stops[columns], meets[columns] = _until_hubs(graph, steps, nodes, columns, items, damping_factor, enough)
 
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         list(pool.map(run, range(0, len(nodes), COLUMNS)))
 
-    through = np.linalg.inv(np.eye(len(nodes)) - meets)
+    through = _inverse(meets)
     order = _together(graph, number_of, items, edges)
     padded = np.full(n_places, -1, np.int32)
     padded[: len(items)] = items[order]
@@ -125,9 +151,7 @@ def hub_vectors(
     # Not np.zeros: numpy asks for huge pages for the one only, and these are read here and there.
     vectors = np.empty((n_groups * FANOUT, len(nodes), FANOUT), np.float32)
     vectors[:] = 0.0
-    for block in range(n_groups * FANOUT):
-        part = order[block * FANOUT : (block + 1) * FANOUT]
-        vectors[block, :, : len(part)] = (through @ stops[:, part]) * (1.0 - 2.0**-23)
+    _mix_blocks(through, stops, order, 0, len(vectors), vectors)
     block_max = _maxima(vectors)
     group_max = np.ascontiguousarray(block_max.max(axis=2, initial=0.0).T)
     largest = group_max.max(axis=1, initial=0.0).astype(np.float64)
@@ -143,25 +167,73 @@ def _maxima(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _until_hubs(
     graph: Graph,
+    steps: Steps,
     nodes: _Indices,
     columns: slice,
-    number_of: _Indices,
     items: _Indices,
     damping_factor: float,
     tolerance: float,
 ) -> tuple[npt.NDArray[np.float32], _Floats]:
-    """Where walks from the hubs `nodes[columns]` stop, [n, n_items], and which hub they meet first, [n, n_hubs]."""
+    """Where walks from the hubs `nodes[columns]` stop, [n, n_items], and which hub they meet first, [n, n_hubs].
+
+    In `steps` nothing goes on from hubs: only the first step of each walk does, taken here.
+    """
     own = nodes[columns]
-    walk = np.zeros((len(graph.degrees), COLUMNS))
-    walk[own, np.arange(len(own))] = 1.0
-    score, following = np.zeros_like(walk), np.zeros_like(walk)
-    meets = np.zeros((len(own), len(nodes)))
-    while walk.sum(axis=0).max() > tolerance:
-        spread(graph, walk, score, following, damping_factor)
-        walk, following = following, walk
-        meets += walk[nodes, : len(own)].T
-        walk[nodes] = 0.0
-    return score[items, : len(own)].T.astype(np.float32), meets
+    start = np.zeros((len(graph.degrees), COLUMNS))
+    for column, hub in enumerate(own):
+        first_step(graph, damping_factor, hub, start[:, column])
+    stops, meets = np.empty((len(own), len(items)), np.float32), np.empty((len(own), len(nodes)))
+    for column, visits in all_visits(steps, start, len(own), tolerance):
+        meets[column] = visits[nodes]
+        visits[nodes] = 0.0
+        visits[own[column]] = 1.0
+        stops[column] = (visits * steps.stays)[items]
+    return stops, meets
+
+
+@njit(nogil=True, cache=True)
+def _inverse(meets: _Floats) -> _Floats:
+    """`(I - meets)^-1` by elimination, without pivots: the rows of `meets` have sums below 1.
+
+    Not by BLAS, whose last bits depend on the processor and on its threads; nor is the product below.
+    """
+    left, result = np.eye(len(meets)) - meets, np.eye(len(meets))
+    for pivot in range(len(meets)):
+        scale = 1.0 / left[pivot, pivot]
+        left[pivot] *= scale
+        result[pivot] *= scale
+        for row in range(len(meets)):
+            factor = left[row, pivot]
+            if row != pivot and factor != 0.0:
+                left[row] -= factor * left[pivot]
+                result[row] -= factor * result[pivot]
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _mix_blocks(
+    through: _Floats,
+    stops: npt.NDArray[np.float32],
+    order: npt.NDArray[np.int64],
+    first: int,
+    last: int,
+    vectors: npt.NDArray[np.float32],
+) -> None:
+    """`through @ stops[:, order]`, rounded down, into the blocks `first:last` of `vectors`."""
+    own, sums = np.empty((len(stops), FANOUT)), np.empty(FANOUT)
+    for block in range(first, last):
+        for hub in range(len(stops)):
+            for i in range(FANOUT):
+                place = block * FANOUT + i
+                own[hub, i] = stops[hub, order[place]] if place < len(order) else 0.0
+        for hub in range(len(stops)):
+            sums[:] = 0.0
+            for other in range(len(stops)):
+                part = through[hub, other]
+                for i in range(FANOUT):
+                    sums[i] += part * own[other, i]
+            for i in range(FANOUT):
+                vectors[block, hub, i] = sums[i] * (1.0 - 2.0**-23)
 
 
 def _together(

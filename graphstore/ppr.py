@@ -12,8 +12,10 @@ FOCS 2006: every node has a score and a residual, at first 1 at the source; push
 
 - The work for one source is at most `max(n / d) / (epsilon * (1 - damping_factor))` edge visits, `n` being the number
   of a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
-- Scores are never above the true ones, and the result states by how much they may be too low (proof in `selection`): by
-  `damping_factor * epsilon * d[v]` where weights are symmetric, and by all residuals together if that is less.
+- The result states by how much scores may be wrong (proof in `selection`): by `damping_factor * epsilon * d[v]` where
+  weights are symmetric, and by all residuals together if that is less.
+- Where weights are symmetric, what is left in residuals is not left out, but estimated: walks that go on for long stop
+  in proportion to the degrees. It costs nothing, and brings far more of the true best than the push has found itself.
 - With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be
   among the best `k` of the source: the set is proven. Or until the limit; the result says which.
 - `hubs.hub_vectors`, computed once for a projection, take the hubs out of the work of a source.
@@ -56,9 +58,9 @@ class TopK(NamedTuple):
     nodes
         [n_sources, k] int32, best first, filled up with -1.
     scores
-        [n_sources, k] float64, filled up with 0. The true score lies between this and this plus the error.
+        [n_sources, k] float64, filled up with 0. The true score differs by no more than the error.
     errors
-        [n_sources] float64, by how much any of these scores may be too low.
+        [n_sources] float64, by how much any of these scores may be too low or too high.
     proven
         [n_sources] bool: no other item has a true score above the last one's here, but for ties. If there are fewer
         than `k`, no other item has any score.

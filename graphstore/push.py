@@ -1,8 +1,8 @@
 """The push of `ppr`: what its kernels work on, and the spreading of residuals.
 
-`state[v]` has all that a visit needs side by side, in half a cache line: the residual; the degree, infinite for a node
-that is never pushed (a hub of `hubs`, or a node without edges); the score; and the degree again, -1 for a node that is
-no item or may not be a neighbor. A node has been touched if its residual or its score is not 0.
+`state[v]` has what a visit needs, in 16 bytes: the residual, and the degree, infinite for a node that is never pushed
+(a hub of `hubs`, or a node without edges). A node has been touched if its residual is not 0: one that has been taken
+leaves `_TAKEN`, to which adding a residual gives that residual.
 
 `selection.top_k` has this compiled in, and numba looks at that file only to tell whether what it has kept is current:
 after a change here, save that file too.
@@ -20,9 +20,14 @@ _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
+_TAKEN = 1e-300
+
 
 class Graph(NamedTuple):
-    """What the kernel needs of a `Projection`; `by_degree`: the items that may be neighbors, largest degree first."""
+    """What the kernel needs of a `Projection`.
+
+    `by_degree`: the items that may be neighbors, largest degree first; `total_degree`: of all nodes but guests.
+    """
 
     offsets: npt.NDArray[np.int64]
     targets: _Indices
@@ -32,6 +37,7 @@ class Graph(NamedTuple):
     groups: _Indices
     id_hashes: npt.NDArray[np.uint32]
     by_degree: _Indices
+    total_degree: float
     is_symmetric: bool
 
 
@@ -49,11 +55,16 @@ class Hubs(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What one thread works in: `state` [n_nodes, 4], residuals and scores zero between sources; the others scratch."""
+    """What one thread works in: `state` [n_nodes, 2] and `scores` [n_nodes], residuals and scores zero between sources.
+
+    The others are scratch: `worths` and `sizes` are of the touched nodes, by their place in `touched`.
+    """
 
     state: _Floats
+    scores: _Floats
     taken: _Floats
-    value: _Floats
+    worths: _Floats
+    sizes: _Floats
     touched: _Indices
     frontiers: _Indices
     blocks: _Floats
@@ -63,13 +74,13 @@ class Buffers(NamedTuple):
 def make_buffers(graph: Graph, hubs: Hubs) -> Buffers:
     """Buffers for one thread."""
     n_nodes = len(graph.degrees)
-    state = np.zeros((n_nodes, 4))
+    state, scores = np.zeros((n_nodes, 2)), np.zeros(n_nodes)
     state[:, 1] = np.where((graph.degrees == 0) | (hubs.number_of >= 0), np.inf, graph.degrees)
-    state[:, 3] = np.where(graph.is_neighbor, graph.degrees, -1.0)
-    taken, value = np.empty(n_nodes), np.empty(n_nodes)
+    taken, worths, sizes = np.empty((3, n_nodes))
     blocks, groups = np.empty((3, len(hubs.vectors))), np.empty((3, len(hubs.block_max)))
-    touched, frontiers = np.empty(n_nodes, np.int32), np.empty((2, n_nodes), np.int32)
-    return Buffers(state, taken, value, touched, frontiers, blocks, groups)
+    # With room for one that is written and not counted.
+    touched, frontiers = np.empty(n_nodes + 1, np.int32), np.empty((2, n_nodes + 1), np.int32)
+    return Buffers(state, scores, taken, worths, sizes, touched, frontiers, blocks, groups)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -87,7 +98,7 @@ def push(
     In rounds: all residuals of a round are taken before any is spread, so nodes in the same position fare the same.
     """
     offsets, targets, weights, degrees = graph[:4]
-    state, taken, _, touched, frontiers = buffers[:5]
+    state, scores, taken, _, _, touched, frontiers = buffers[:7]
     work, side = 0, 0
     while n_frontier > 0:
         frontier, coming = frontiers[side], frontiers[1 - side]
@@ -100,8 +111,8 @@ def push(
         for i in range(n_frontier):
             u = frontier[i]
             taken[i] = state[u, 0]
-            state[u, 0] = 0.0
-            state[u, 2] += (1.0 - damping_factor) * taken[i]
+            state[u, 0] = _TAKEN
+            scores[u] += (1.0 - damping_factor) * taken[i]
         n_coming = 0
         for i in range(n_frontier):
             u = frontier[i]
@@ -111,13 +122,12 @@ def push(
                 before = state[v, 0]
                 after = before + share * weights[edge]
                 state[v, 0] = after
-                if before == 0.0 and state[v, 2] == 0.0 and after > 0.0:
-                    touched[n_touched] = v
-                    n_touched += 1
+                # Written in any case, and counted if it holds: branches that nobody can foresee would take longer.
+                touched[n_touched] = v
+                n_touched += (before == 0.0) & (after > 0.0)
                 # Once a round at most: residuals only grow until they are taken.
                 enough = epsilon * state[v, 1]
-                if after >= enough and before < enough:
-                    coming[n_coming] = v
-                    n_coming += 1
+                coming[n_coming] = v
+                n_coming += (after >= enough) & (before < enough)
         n_frontier, side = n_coming, 1 - side
     return n_touched, work, True

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from graphstore.hubs import HubVectors
 from graphstore.nodeids import NodeIndex
 from graphstore.ppr import best_paths, top_k_ppr
 from graphstore.projection import Direction, Projection, project, without_pictures
@@ -127,12 +128,13 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The graph, the vectors if there is an encoder, and the same graph on a server if walks are made there."""
+    """The graph, vectors of items (if there is an encoder) and of hubs, and the server whose walks are used, if any."""
 
     settings: SamplerSettings
     projection: Projection
     embedded: Embedded | None
     gds: GdsGraph | None = None
+    hubs: HubVectors | None = None
 
 
 @dataclass(frozen=True)
@@ -341,9 +343,9 @@ def _sample(sampler: Sampler, targets: _Indices) -> _Sample:
 def _nearest(sampler: Sampler, targets: _Indices, k: int) -> tuple[_Indices, npt.NDArray[np.float64]]:
     """[len(targets), k] the items that walks from each target reach most, filled up with -1, and their scores."""
     settings, projection = sampler.settings, sampler.projection
-    damping_factor = settings.damping_factor
+    damping_factor, epsilon = settings.damping_factor, settings.epsilon
     if sampler.gds is None:
-        top = top_k_ppr(projection, targets, k=k, damping_factor=damping_factor, epsilon=settings.epsilon)
+        top = top_k_ppr(projection, targets, k=k, damping_factor=damping_factor, epsilon=epsilon, hubs=sampler.hubs)
         return top.nodes, top.scores
     from graphstore.gds import gds_top_k_ppr
 

@@ -9,6 +9,10 @@ being the damping factor:
   `d[u] P^t(u, v) = d[v] P^t(v, u)`, and so `sum_u r[u] P^t(u, v) = d[v] sum_u (r[u] / d[u]) P^t(v, u)`, a mean of the
   ratios. A guest has edges that do not lead back, but no residual after its first push: nothing leads to it.
 
+Of symmetric weights, the walks that still go on stop in the long run in proportion to the degrees. So `a * sum_u r[u]`,
+divided among all nodes by degree, is added to the scores as an estimate; it is within these bounds, the mean of
+`r[u] / d[u]` being no more than the largest. What has to be proven is proven without it. With hubs there is no need.
+
 A hub's residual `q[h]` is worth `q[h] * ppr_h(v)`, which `hubs` has computed before, but for its stated error.
 """
 
@@ -105,6 +109,14 @@ def _mix(rows: npt.NDArray[np.float32], which: _Indices, residuals: _Floats, out
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _worth(state: _Floats, known: _Floats, degrees: _Floats, v: int, damping_factor: float) -> Any:
+    """What is known of a touched node's score without the hubs."""
+    if state[v, 1] < np.inf:
+        return known[v] + (1.0 - damping_factor) * state[v, 0]
+    return known[v] + (state[v, 0] if degrees[v] == 0.0 else 0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _select_mixed(
     graph: Graph,
     hubs: Hubs,
@@ -113,6 +125,7 @@ def _select_mixed(
     n_hubs: int,
     seeds: _Indices,
     source_hash: Any,
+    damping_factor: float,
     flat: float,
     slope: float,
     nodes: _Indices,
@@ -123,7 +136,7 @@ def _select_mixed(
 
     Returns how many there are, and what any other can have at most, but for what items that are not touched may lack.
     """
-    state, _, value, touched, frontiers = buffers[:5]
+    state, known, _, worths, sizes, touched, frontiers = buffers[:7]
     k, degrees = len(nodes), graph.degrees
     n_blocks, n_groups = len(hubs.vectors), len(hubs.block_max)
     # Of the touched items in each block and in each group of blocks: the largest value, and the largest lack.
@@ -131,11 +144,10 @@ def _select_mixed(
     block_value, block_lack, block_bounds = buffers.blocks
     group_value, group_lack, bounds = buffers.groups
     for i in range(n_touched):
-        v = touched[i]
-        if state[v, 3] >= 0.0:
-            block = hubs.place_of[v] // FANOUT
-            block_value[block] = max(block_value[block], value[v])
-            block_lack[block] = max(block_lack[block], min(flat, slope * degrees[v]))
+        if sizes[i] >= 0.0:
+            block = hubs.place_of[touched[i]] // FANOUT
+            block_value[block] = max(block_value[block], worths[i])
+            block_lack[block] = max(block_lack[block], min(flat, slope * sizes[i]))
             group = block // FANOUT
             group_value[group] = max(group_value[group], block_value[block])
             group_lack[group] = max(group_lack[group], block_lack[block])
@@ -175,20 +187,20 @@ def _select_mixed(
                     if v < 0:
                         continue
                     worth, lack = row[i], 0.0
-                    if state[v, 0] > 0.0 or state[v, 2] > 0.0:
-                        worth += value[v]
+                    if state[v, 0] > 0.0:
+                        worth += _worth(state, known, degrees, v, damping_factor)
                         lack = min(flat, slope * degrees[v])
                     if worth <= 0.0 or np.float32(worth) < floor:
                         other = max(other, worth + lack)
                         continue
                     if _is_excluded(graph.groups, seeds, v):
                         continue
-                    value[v] = worth
+                    last = scores[k - 1]
                     out = _insert(v, worth, tie_order(source_hash, graph.id_hashes[v]), found, nodes, scores, ties)
                     if out < 0:
                         found += 1
                     else:
-                        other = max(other, value[out] + min(flat, slope * degrees[out]))
+                        other = max(other, (worth if out == v else last) + min(flat, slope * degrees[out]))
                 if found == k:
                     floor = max(floor, np.float32(scores[k - 1]))
     for group in range(n_groups):
@@ -215,31 +227,41 @@ def _select(
 ) -> tuple[float, float, bool]:
     """Write the best so far; returns how much a score may lack, the residual left, and whether the set is proven."""
     degrees = graph.degrees
-    state, _, value, touched, frontiers = buffers[:5]
+    state, known, _, worths, sizes, touched, frontiers = buffers[:7]
     k = len(nodes)
     # What is left: in ordinary nodes, and in hubs, whose numbers go into a frontier that is not in use.
     left, ratio, in_hubs, n_hubs, is_closed = 0.0, 0.0, 0.0, 0, True
     hub_nodes = frontiers[0]
     for i in range(n_touched):
+        # Not by `_worth`: a call with so many arrays costs more than all of this.
         u = touched[i]
-        if state[u, 0] > 0.0:
-            if state[u, 1] < np.inf:
-                left += state[u, 0]
-                ratio = max(ratio, state[u, 0] / state[u, 1])
-                is_closed = is_closed and state[u, 2] > 0.0
-            elif degrees[u] > 0.0:
-                in_hubs += state[u, 0]
+        residual, degree, worth = state[u, 0], state[u, 1], known[u]
+        if degree < np.inf:
+            left += residual
+            ratio = max(ratio, residual / degree)
+            is_closed = is_closed and worth > 0.0
+            worth += (1.0 - damping_factor) * residual
+        else:
+            degree = degrees[u]
+            if degree > 0.0:
+                in_hubs += residual
                 hub_nodes[n_hubs] = u
                 n_hubs += 1
+            else:
+                worth += residual
+        worths[i] = worth
+        sizes[i] = degree if graph.is_neighbor[u] else -1.0
     is_closed = is_closed and n_hubs == 0
     source_hash, is_reversible = np.uint64(0), graph.is_symmetric
     for seed in seeds:
         source_hash = source_hash ^ np.uint64(graph.id_hashes[seed])
         # A guest that was not pushed, because of the limit of work.
-        is_reversible = is_reversible and (state[seed, 2] > 0.0 or state[seed, 1] == np.inf)
+        is_reversible = is_reversible and (known[seed] > 0.0 or state[seed, 1] == np.inf)
     # The error of any node is at most `flat`, and at most `slope` times its degree; and what hubs add.
     flat = damping_factor * left
     slope = damping_factor * ratio if is_reversible else np.inf
+    # What goes on ends up, roughly, in proportion to the degrees: the part of it that is estimated, per degree.
+    share = flat / graph.total_degree if is_reversible and n_hubs == 0 and left > _DUST else 0.0
     from_hubs = in_hubs * hubs.error
     if n_hubs > 0:
         n_hubs, dropped = _drop_small(hubs, state, hub_nodes, n_hubs, 0.01 * tie_tolerance)
@@ -249,32 +271,40 @@ def _select(
     found, other, floor = 0, 0.0, np.float32(0.0)
     # What is known of each without the hubs; the k-th of these is a floor that the best of all cannot be below.
     for i in range(n_touched):
-        v = touched[i]
-        worth = state[v, 2]
-        if state[v, 1] < np.inf:
-            worth += (1.0 - damping_factor) * state[v, 0]
-        elif degrees[v] == 0.0:
-            worth += state[v, 0]
-        value[v] = worth
-        if state[v, 3] < 0.0:
+        # Most are passed over here, without a call.
+        if sizes[i] < 0.0:
             continue
-        # Most are passed over here: a call with this many arrays costs more than the rest.
+        v, worth = touched[i], worths[i] + share * sizes[i]
         if np.float32(worth) < floor:
-            other = max(other, worth + min(flat, slope * state[v, 3]))
+            other = max(other, worth + min(flat, slope * sizes[i]) - share * sizes[i])
             continue
         if _is_excluded(graph.groups, seeds, v):
             continue
+        last = scores[k - 1]
         out = _insert(v, worth, tie_order(source_hash, graph.id_hashes[v]), found, nodes, scores, ties)
         if out < 0:
             found += 1
         else:
-            other = max(other, value[out] + min(flat, slope * degrees[out]))
+            known_of_out = (worth if out == v else last) - share * degrees[out]
+            other = max(other, known_of_out + min(flat, slope * degrees[out]))
         if found == k:
             floor = np.float32(scores[k - 1])
 
     if n_hubs > 0:
         found, other = _select_mixed(
-            graph, hubs, buffers, n_touched, n_hubs, seeds, source_hash, flat, slope, nodes, scores, ties
+            graph,
+            hubs,
+            buffers,
+            n_touched,
+            n_hubs,
+            seeds,
+            source_hash,
+            damping_factor,
+            flat,
+            slope,
+            nodes,
+            scores,
+            ties,
         )
     # Items that nothing has touched: the one with the largest degree lacks most.
     unseen = 0.0
@@ -282,19 +312,20 @@ def _select(
         unseen = flat
         if is_reversible:
             for v in graph.by_degree:
-                if state[v, 0] == 0.0 and state[v, 2] == 0.0:
+                if state[v, 0] == 0.0:
                     unseen = min(flat, slope * degrees[v])
                     break
-    largest = 0.0
+    largest, least = 0.0, np.inf
     for i in range(found):
         largest = max(largest, degrees[nodes[i]])
+        least = min(least, scores[i] - share * degrees[nodes[i]])
     error = min(flat, slope * largest) if found > 0 else unseen
     if n_hubs > 0:
         # The vectors of the hubs are rounded down to float32.
         error += from_hubs + _FLOAT32 * scores[0]
         other = (other + unseen) * (1.0 + _FLOAT32) + from_hubs
     # With fewer than k, all that has any score is there, if what lies beneath the precision counts as none.
-    threshold = scores[k - 1] * (1.0 + tie_tolerance) if found == k else from_hubs + unseen * (left < _DUST)
+    threshold = least * (1.0 + tie_tolerance) if found == k else from_hubs + unseen * (left < _DUST)
     return error, left, max(other, unseen) <= threshold
 
 
@@ -320,7 +351,7 @@ def top_k(
 
     With `max_work` 0 the push ends at `epsilon`; else it is refined until the set is proven or has cost that much.
     """
-    state, _, _, touched, frontiers = buffers[:5]
+    state, known, _, _, _, touched, frontiers = buffers[:7]
     ties = np.empty(nodes.shape[1], np.uint64)
     limit = max_work if max_work > 0 else np.int64(2) ** 62
     for row in range(len(nodes)):
@@ -357,4 +388,4 @@ def top_k(
                         n_frontier += 1
         for i in range(n_touched):
             u = touched[i]
-            state[u, 0] = state[u, 2] = 0.0
+            state[u, 0] = known[u] = 0.0

@@ -14,8 +14,11 @@ from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
 from graphstore import samples
+from graphstore.hubs import hubs_pay
 from graphstore.lineage import opt_out
 from graphstore.load import load_source
+from graphstore.ppr import exact_ppr, top_k_ppr
+from graphstore.projection import project
 from graphstore.samples import sample_all
 from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.schema import SYSTEM_LABELS
@@ -287,6 +290,44 @@ def test_a_killed_run_goes_on_where_it_was(
     resumed = sample_all(embedded, data, SamplerSettings(encoder="test"))
     assert (resumed.shards_new, resumed.shards_existing, resumed.changed) == (2, 2, True)
     assert data.snapshot(f"neighbors/{whole.digest}") == expected
+
+
+def test_all_items_are_sampled_with_the_vectors_of_hubs_if_they_pay(
+    embedded: GraphStore, data: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A genre of 1,100 works: for `neighbors --all` its works are ranked all the same; and a killed run goes on."""
+    n = 1_100
+    items = [item(f"art:{i:04}") for i in range(n)]
+    artists, genre = [f"art/Artist/a{i}" for i in range(n // 4)], "art/Genre/g"
+    relations = [relation("CREATED_BY", f"art:{i:04}", artists[i // 4]) for i in range(n)]
+    relations += [relation("IN_GENRE", f"art:{i:04}", genre, 1.0 + i % 7) for i in range(n)]
+    publish(data, "art", items, [entity(id_) for id_ in [*artists, genre]], relations)
+    load_source(embedded, data, "art")
+    projection = project(embedded)
+    assert hubs_pay(projection)
+    assert not hubs_pay(project(embedded, relation_weights={"IN_GENRE": 0.05}))
+    assert not hubs_pay(project(embedded, via=["CREATED_BY"]))
+
+    monkeypatch.setattr(samples, "SHARD_ROWS", 512)
+    settings = {"mode": "ppr", "k": 10, "pool": 10, "epsilon": 1e-4}
+    sampled = _sampled(embedded, data, encoder=None, **settings)
+    exact = exact_ppr(projection, range(20))
+    rough = top_k_ppr(projection, np.arange(20), k=10, epsilon=1e-4)
+    for node in range(20):
+        neighbors = sampled[f"art:{node:04}"]
+        found = [projection.node(neighbor["item_id"]) for neighbor in neighbors]
+        np.testing.assert_allclose([neighbor["ppr"] for neighbor in neighbors], exact[node][found], rtol=1e-2)
+        exact[node][node] = 0.0
+        assert exact[node][found].min() >= np.sort(exact[node][:n])[-10] * 0.99
+        assert set(found[:3]) == set(rough.nodes[node, :3].tolist())
+
+    digest = sample_all(embedded, data, SamplerSettings(**settings)).digest
+    expected = data.snapshot(f"neighbors/{digest}")
+    first = data.read_file(f"neighbors/{digest}", expected.files[0])
+    data.fs.rm(data.path(f"neighbors/{digest}"), recursive=True)
+    data.append(f"neighbors/{digest}", first, first.schema)
+    assert sample_all(embedded, data, SamplerSettings(**settings)).shards_existing == 1
+    assert data.snapshot(f"neighbors/{digest}") == expected
 
 
 def test_missing_embeddings_are_told(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
