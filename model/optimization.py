@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor, nn
@@ -42,8 +42,11 @@ def make_accelerator(config: OptimizationConfig, logs: Path | None = None) -> Ac
             )
         if tracker not in [str(name) for name in get_available_trackers()]:
             raise Graph2ImageError(f"optimization.trackers: {tracker} is not installed", "Install it, or leave it out.")
-    half = config.precision == "bf16" and _has_bf16(PartialState().device)
-    AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
+    # What `accelerate` was told about precision cannot be changed, and its device is not known before. It may also have
+    # been told by an earlier training of this process.
+    AcceleratorState._reset_state()
+    half = config.precision == "bf16" and _has_bf16(Accelerator(mixed_precision="no").device)
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision="bf16" if half else "no",
         log_with=trackers or None,

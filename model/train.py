@@ -143,8 +143,9 @@ def train(
             on_checkpoint=pictures.write_curves,
             on_sample=pictures.write_samples,
         )
-    accelerator.end_training()
-    if accelerator.is_main_process:
+    main = accelerator.is_main_process
+    accelerator.end_training()  # after which every process takes itself for the main one
+    if main:
         _publish(run, trainer, pipeline, pictures, logs, started)
     seconds = time.monotonic() - started
     loss = trainer.recent_loss()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,34 +297,3 @@ def test_unknown_trackers(tmp_path: Path) -> None:
     with pytest.raises(Graph2ImageError, match="no tracker 'nope'") as error:
         make_accelerator(settings(trackers=["nope"]), tmp_path)
     assert "tensorboard" in str(error.value.hint)
-
-
-def test_several_processes_train_as_one(tmp_path: Path) -> None:
-    data = arrays(everything=True)
-    alone = trainer(everything=True, batch_size=4)
-    run(tmp_path / "alone", alone, data)
-    code = (
-        "import sys, torch; torch.set_num_threads(1)\n"
-        "from pathlib import Path\n"
-        "from test_trainer import all_weights, arrays, run, trainer\n"
-        "made = trainer(everything=True, batch_size=4)\n"
-        "assert made.accelerator.num_processes == 2\n"
-        "run(Path(sys.argv[1]), made, arrays(everything=True))\n"
-        "if made.accelerator.is_main_process:\n"
-        "    torch.save((made.losses, all_weights(made)), sys.argv[2])\n"
-        "made.accelerator.end_training()"
-    )
-    script, result = tmp_path / "script.py", tmp_path / "result.pt"
-    script.write_text(code)
-    launch = ["torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d"]
-    here = Path(__file__).parent
-    subprocess.run(
-        [sys.executable, "-m", *launch, "--rdzv-endpoint=localhost:0", str(script), str(tmp_path / "two"), str(result)],
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{here}:{here.parents[1]}", "ACCELERATE_USE_CPU": "true"},
-        timeout=300,
-    )
-    losses, weights = torch.load(result, weights_only=True)
-    torch.testing.assert_close(losses, alone.losses, rtol=1e-4, atol=1e-5)
-    differences = [(value - all_weights(alone)[name]).abs().mean() for name, value in weights.items()]
-    assert max(differences) < 0.02 * alone.config.learning_rate * alone.config.steps

@@ -25,6 +25,14 @@ from model.config import TrainConfig, load_train_config
 from model.pipeline import Graph2ImagePipeline
 from model.train import TrainReport, train
 
+TRAIN = """
+import sys, torch
+torch.set_num_threads(1)
+from ingest.datasets import DataRoot
+from model.config import load_train_config
+from model.train import train
+train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])
+"""
 FOUNDED = """
 preset = "mini"
 image_size = 32
@@ -206,15 +214,8 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     expected = train(whole.root, with_changes(whole, *longer), NEIGHBORS)
 
     with_changes(killed, *longer)
-    code = (
-        "import sys, torch; torch.set_num_threads(1)\n"
-        "from ingest.datasets import DataRoot\n"
-        "from model.config import load_train_config\n"
-        "from model.train import train\n"
-        "train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])"
-    )
     arguments = [killed.root.url, str(killed.config_path), NEIGHBORS]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], cwd=Path(__file__).parents[2])
     training = Path(killed.root.path("training", expected.model_id))
     deadline = time.monotonic() + 300
     while not list(training.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
@@ -228,6 +229,27 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     ours, theirs = weights(killed, resumed), weights(whole, expected)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_several_processes_train_as_one(tmp_path: Path) -> None:
+    alone, shared = make_data(tmp_path / "alone"), make_data(tmp_path / "shared")
+    expected = train(alone.root, with_changes(alone, ("sample_every = 0", "sample_every = 2")), NEIGHBORS)
+    with_changes(shared, ("sample_every = 0", "sample_every = 2"))
+    script = tmp_path / "script.py"
+    script.write_text(TRAIN)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [*launch, "--rdzv-endpoint=localhost:0", script, shared.root.url, shared.config_path, NEIGHBORS],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"},
+        timeout=300,
+    )
+    ours, theirs = (
+        data.root.read_json(f"models/{expected.model_id}/model.json")["loss_curve"] for data in (shared, alone)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    assert not shared.root.exists(f"training/{expected.model_id}")
 
 
 def test_damaged_checkpoint(tiny: TinyData) -> None:
