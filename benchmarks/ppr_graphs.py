@@ -1,20 +1,23 @@
-"""The graphs of `ppr.py`: made as arrays, in the form that `graphstore.projection.project` gives them."""
+"""The graphs of `ppr.py`: as arrays, in the form that `graphstore.projection.project` gives them, or as datasets."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 
 from graphstore.projection import Projection, project
 from graphstore.store import open_store
+from ingest.datasets import ITEM_SCHEMA, RELATION_SCHEMA, DataRoot
 
 Array = npt.NDArray[Any]
 
@@ -65,18 +68,33 @@ def art(n: int = 310_000, seed: int = 0) -> Projection:
     return _projection(first, n, from_, to, weights.astype(np.float32), seed)
 
 
-def huge(n: int = 10_000_000, n_relations: int = 100_000_000, seed: int = 0) -> Projection:
-    """Items and relations among near ones (within 1,000 numbers, 7 of 10) and popular ones; twice as many edges."""
-    rng = np.random.default_rng(seed)
-    from_, to = np.empty(n_relations, np.int32), np.empty(n_relations, np.int32)
-    for start in range(0, n_relations, 1 << 22):
-        part = slice(start, min(start + (1 << 22), n_relations))
-        size = part.stop - start
-        from_[part] = rng.integers(0, n, size)
-        near = from_[part] + rng.integers(1, 1_000, size)
-        popular = (n * rng.random(size) ** 2).astype(np.int64)
-        to[part] = np.where(rng.random(size) < 0.7, near, popular) % n
-    return _projection(n, n, from_, to, np.ones(n_relations, np.float32), seed)
+def write_huge(data: DataRoot, n: int = 10_000_000, n_relations: int = 100_000_000, seed: int = 0) -> None:
+    """Publish items and relations among near ones (within 1,000 numbers, 7 of 10) and popular ones, shard by shard."""
+    numbers = pa.array(np.arange(n))
+    ids = pc.binary_join_element_wise("huge:", pc.utf8_lpad(numbers.cast(pa.string()), 8, "0"), "")
+
+    def items() -> Iterator[pa.Table]:
+        for start in range(0, n, 1 << 20):
+            own = ids.slice(start, 1 << 20)
+            constants = {"label": "Item", "split": "train", "opted_out": False}
+            columns = {name: pa.repeat(pa.scalar(value), len(own)) for name, value in constants.items()}
+            columns |= {"item_id": own, "group_id": own, "image_hash": pc.utf8_lpad(own, 64, "0")}
+            filled = [columns.get(field.name, pa.nulls(len(own), field.type)) for field in ITEM_SCHEMA]
+            yield pa.table(filled, ITEM_SCHEMA)
+
+    def relations() -> Iterator[pa.Table]:
+        rng = np.random.default_rng(seed)
+        for start in range(0, n_relations, 1 << 22):
+            size = min(1 << 22, n_relations - start)
+            from_ = rng.integers(0, n, size)
+            popular = (n * rng.random(size) ** 2).astype(np.int64)
+            to = np.where(rng.random(size) < 0.7, from_ + rng.integers(1, 1_000, size), popular) % n
+            columns = [pa.repeat("LINKED_TO", size), ids.take(pa.array(from_)), ids.take(pa.array(to))]
+            columns += [pa.repeat(1.0, size), pa.nulls(size, pa.string())]
+            yield pa.table(columns, RELATION_SCHEMA)
+
+    data.publish("items/huge", items(), ITEM_SCHEMA)
+    data.publish("relations/huge", relations(), RELATION_SCHEMA)
 
 
 def fashion(folder: Path) -> Projection | None:
@@ -102,7 +120,7 @@ def _projection(n: int, n_items: int, from_: Array, to: Array, weights: Array, s
     is_item = np.arange(n) < n_items
     return Projection(
         items=pa.table({"number": np.arange(n_items, dtype=np.int32)}),
-        ids=pa.nulls(n, pa.string()) if n < 1_000_000 else pa.array([], pa.string()),
+        ids=pa.nulls(n, pa.string()),
         id_hashes=np.random.default_rng(seed).integers(0, 1 << 32, n, dtype=np.uint32),
         is_neighbor=is_item,
         groups=np.where(is_item, np.arange(n), -1).astype(np.int32),
