@@ -92,7 +92,7 @@ def local_folder(data: DataRoot, name: str) -> Iterator[Path]:
         yield Path(data.path(name))
         return
     with TemporaryDirectory() as temporary:
-        data.fs.get(data.path(name), temporary, recursive=True)
+        data.fs.get(f"{data.path(name)}/", temporary, recursive=True)  # with the slash: what is in it
         yield Path(temporary)
 
 

@@ -252,6 +252,23 @@ def test_several_processes_train_as_one(tmp_path: Path) -> None:
     assert not shared.root.exists(f"training/{expected.model_id}")
 
 
+def test_a_data_root_that_is_no_local_folder(tiny: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    remote = DataRoot(f"memory://{tmp_path.name}")
+    for path in Path(tiny.root.path()).rglob("*"):
+        if path.is_file():
+            remote.write_bytes(path.relative_to(tiny.root.path()).as_posix(), path.read_bytes())
+    report = train(remote, with_changes(tiny, ("sample_every = 0", "sample_every = 4")), NEIGHBORS)
+    local = train(tiny.root, tiny.config, NEIGHBORS)
+    assert (report.model_id, report.loss) == (local.model_id, local.loss)
+    published_there = remote.fs.find(remote.path("models", report.model_id))
+    assert len(published_there) == sum(
+        path.is_file() for path in Path(tiny.root.path("models", local.model_id)).rglob("*")
+    )
+    assert not remote.exists(f"training/{report.model_id}")
+    assert not list((tmp_path / "cache").rglob("logs"))
+
+
 def test_damaged_checkpoint(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     Path(tiny.root.path("models", report.model_id, "model.json")).unlink()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tiny_data import ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot
 from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
-from model.arrays import ArrayWriter, TrainingArrays, build_arrays, open_arrays
+from model.arrayfiles import ArrayWriter
+from model.arrays import TrainingArrays, build_arrays, open_arrays
 from model.autoencoder import MiniAutoencoder
 from model.config import GraphEncoderConfig
 from model.dataset import StringIndex, TrainingItems, neighbor_features, read_embeddings, read_training_items
@@ -205,8 +207,6 @@ def test_each_epoch_sees_every_item_once(length: int, batch_size: int, seed: int
 
 @given(st.lists(st.integers(0, 5), max_size=4), st.sampled_from(["float16", "int32", "float32"]))
 def test_arrays_are_written_in_parts(lengths: list[int], dtype: str) -> None:
-    import tempfile
-
     parts = [np.arange(6 * length).reshape(length, 2, 3) for length in lengths]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.npy"
