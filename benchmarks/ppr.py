@@ -158,6 +158,7 @@ def bare_loop(measured: Measured, epsilon: float) -> None:
         touched = buffers.touched[:n_touched]
         pushed.append(touched[buffers.scores[touched] > 0].copy())
         buffers.state[touched, 0] = buffers.scores[touched] = 0.0
+        buffers.state[touched, 1] = graph.degrees[touched]
         work += visited
     spent = []
     for _ in range(3):

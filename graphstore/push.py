@@ -2,7 +2,8 @@
 
 `state[v]` has what a visit needs, in 16 bytes: the residual, and the degree, infinite for a node that is never pushed
 (a hub of `hubs`, or a node without edges). A node has been touched if its residual is not 0: one that has been taken
-leaves `_TAKEN`, to which adding a residual gives that residual.
+leaves `_TAKEN`, to which adding a residual gives that residual. Only such a node has a score, and so that nobody looks
+for others, its degree is negative here: in a large graph, whatever lies elsewhere is far away.
 
 `selection.top_k` has this compiled in, and numba looks at that file only to tell whether what it has kept is current:
 after a change here, save that file too.
@@ -97,7 +98,7 @@ def push(
 
     In rounds: all residuals of a round are taken before any is spread, so nodes in the same position fare the same.
     """
-    offsets, targets, weights, degrees = graph[:4]
+    offsets, targets, weights = graph[:3]
     state, scores, taken, _, _, touched, frontiers = buffers[:7]
     work, side = 0, 0
     while n_frontier > 0:
@@ -111,12 +112,12 @@ def push(
         for i in range(n_frontier):
             u = frontier[i]
             taken[i] = state[u, 0]
-            state[u, 0] = _TAKEN
+            state[u, 0], state[u, 1] = _TAKEN, -abs(state[u, 1])
             scores[u] += (1.0 - damping_factor) * taken[i]
         n_coming = 0
         for i in range(n_frontier):
             u = frontier[i]
-            share = damping_factor * taken[i] / degrees[u]
+            share = damping_factor * taken[i] / -state[u, 1]
             for edge in range(offsets[u], offsets[u + 1]):
                 v = targets[edge]
                 before = state[v, 0]
@@ -126,7 +127,7 @@ def push(
                 touched[n_touched] = v
                 n_touched += (before == 0.0) & (after > 0.0)
                 # Once a round at most: residuals only grow until they are taken.
-                enough = epsilon * state[v, 1]
+                enough = epsilon * abs(state[v, 1])
                 coming[n_coming] = v
                 n_coming += (after >= enough) & (before < enough)
         n_frontier, side = n_coming, 1 - side

@@ -144,8 +144,9 @@ def _select_mixed(
     block_value, block_lack, block_bounds = buffers.blocks
     group_value, group_lack, bounds = buffers.groups
     for i in range(n_touched):
-        if sizes[i] >= 0.0:
-            block = hubs.place_of[touched[i]] // FANOUT
+        place = hubs.place_of[touched[i]]
+        if place >= 0:
+            block = place // FANOUT
             block_value[block] = max(block_value[block], worths[i])
             block_lack[block] = max(block_lack[block], min(flat, slope * sizes[i]))
             group = block // FANOUT
@@ -235,7 +236,9 @@ def _select(
     for i in range(n_touched):
         # Not by `_worth`: a call with so many arrays costs more than all of this.
         u = touched[i]
-        residual, degree, worth = state[u, 0], state[u, 1], known[u]
+        residual, degree, worth = state[u, 0], state[u, 1], 0.0
+        if degree < 0.0:
+            degree, worth = -degree, known[u]
         if degree < np.inf:
             left += residual
             ratio = max(ratio, residual / degree)
@@ -249,8 +252,7 @@ def _select(
                 n_hubs += 1
             else:
                 worth += residual
-        worths[i] = worth
-        sizes[i] = degree if graph.is_neighbor[u] else -1.0
+        worths[i], sizes[i] = worth, degree
     is_closed = is_closed and n_hubs == 0
     source_hash, is_reversible = np.uint64(0), graph.is_symmetric
     for seed in seeds:
@@ -271,12 +273,14 @@ def _select(
     found, other, floor = 0, 0.0, np.float32(0.0)
     # What is known of each without the hubs; the k-th of these is a floor that the best of all cannot be below.
     for i in range(n_touched):
-        # Most are passed over here, without a call.
-        if sizes[i] < 0.0:
-            continue
+        # Most are passed over here: without a call, and without a look at what else is known of the node.
         v, worth = touched[i], worths[i] + share * sizes[i]
         if np.float32(worth) < floor:
-            other = max(other, worth + min(flat, slope * sizes[i]) - share * sizes[i])
+            most = worth - share * sizes[i] + min(flat, slope * sizes[i])
+            if most > other and graph.is_neighbor[v]:
+                other = most
+            continue
+        if not graph.is_neighbor[v]:
             continue
         if _is_excluded(graph.groups, seeds, v):
             continue
@@ -383,9 +387,11 @@ def top_k(
                 level *= max(_REFINEMENT, min(enough, 0.5))
                 for i in range(n_touched):
                     u = touched[i]
-                    if state[u, 0] > 0.0 and state[u, 0] >= level * state[u, 1]:
+                    if state[u, 0] > 0.0 and state[u, 0] >= level * abs(state[u, 1]):
                         frontiers[0, n_frontier] = u
                         n_frontier += 1
         for i in range(n_touched):
             u = touched[i]
-            state[u, 0] = known[u] = 0.0
+            state[u, 0] = 0.0
+            if state[u, 1] < 0.0:
+                state[u, 1], known[u] = -state[u, 1], 0.0
