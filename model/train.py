@@ -7,6 +7,7 @@ autoencoder's latents, the texts' hidden states, the neighbors' embeddings.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Collection
@@ -42,6 +43,8 @@ _INCIDENTAL = {"gradient_checkpointing", "checkpoint_every", "checkpoints_kept",
 #: Text guidance of sample grids: a small model's own, and Stable Diffusion's.
 _SMALL_GUIDANCE, _FOUNDATION_GUIDANCE = 2.0, 7.5
 _CURVES, _SAMPLES = "curves.png", "samples.png"
+#: Curves are not drawn more often, which takes half a second: a small model has a checkpoint every few seconds.
+_CURVES_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ class _Pictures:
     def __init__(self, run: _Run, trainer: Trainer, arrays: TrainingArrays, pipeline: Graph2ImagePipeline) -> None:
         self.run, self.trainer, self.arrays, self.pipeline = run, trainer, arrays, pipeline
         self._grid: SampleGrid | None = None
+        self._drawn = -math.inf
 
     def curves(self) -> bytes:
         trainer = self.trainer
@@ -249,6 +253,9 @@ class _Pictures:
         return curves_png(trainer.losses[: trainer.step].cpu().numpy(), rates, self.run.model_id)
 
     def write_curves(self) -> None:
+        if time.monotonic() - self._drawn < _CURVES_SECONDS:
+            return
+        self._drawn = time.monotonic()
         self.run.data.write_bytes(f"{self.run.folder}/{_CURVES}", self.curves())
 
     def samples(self) -> bytes:
