@@ -67,6 +67,9 @@ def main() -> None:
     parser.add_argument("--quality", metavar="ROOT", help="instead: a data root with a trained model")
     parser.add_argument("--model", metavar="ID", help="with --quality: by default the newest")
     parser.add_argument("--items", type=int, default=64, help="with --quality: held-out items")
+    parser.add_argument("--fast-steps", type=int, help="instead of those of `generate --fast`; likewise:")
+    parser.add_argument("--fast-scheduler", choices=list(SCHEDULERS))
+    parser.add_argument("--fast-interval", type=float, nargs=2, metavar=("FROM", "TO"))
     options = parser.parse_args()
     result = measure_quality(options) if options.quality else measure_speed(options)
     print_json(
@@ -75,10 +78,20 @@ def main() -> None:
             "machine": describe_machine(),
             "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device,
             "threads": torch.get_num_threads(),
-            "fast": dict(FAST),
+            "fast": fast_settings(options),
             **result,
         }
     )
+
+
+def fast_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of `generate --fast`, with what is asked for in their place."""
+    asked = {
+        "num_inference_steps": options.fast_steps,
+        "scheduler": options.fast_scheduler,
+        "guidance_interval": options.fast_interval and tuple(options.fast_interval),
+    }
+    return {**FAST, **{name: value for name, value in asked.items() if value is not None}}
 
 
 # -- speed -------------------------------------------------------------------------------------------------------------
@@ -149,7 +162,8 @@ def prepare(
         [frozen.embeddings([data.pictures[neighbor] for neighbor in data.neighbors[item]]) for item in items]
     )
     own = pipeline.scheduler
-    fast_scheduler = getattr(diffusers, SCHEDULERS[FAST["scheduler"]]).from_config(own.config)
+    fast = fast_settings(options)
+    fast_scheduler = getattr(diffusers, SCHEDULERS[fast.pop("scheduler")]).from_config(own.config)
 
     def reference(chosen: Sequence[int]) -> Tensor:
         return the_references_way(pipeline, frozen, data, chosen, noise[list(chosen)], scales, options.steps)
@@ -171,7 +185,6 @@ def prepare(
             pipeline.scheduler = own
         return torch.as_tensor(pictures)
 
-    fast = {key: value for key, value in FAST.items() if key != "scheduler"}
     contenders: dict[str, Contender] = {
         "reference's way": lambda: torch.cat([reference([item]) for item in items]),
         "graph2image": lambda: ours(own, num_inference_steps=options.steps),
@@ -256,11 +269,9 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     wanted = requests.for_split(Settings(data=options.quality), model_id, "test", options.items).requests
     full = GenerationSettings(num_inference_steps=options.steps, device=options.device, copy_check=None)
     judge = train_judge(data)
-    pixels, seconds = {}, {}
-    for name, settings in {"full": full, "fast": replace(full, **FAST)}.items():
-        started = time.perf_counter()
+    pixels = {}
+    for name, settings in {"full": full, "fast": replace(full, **fast_settings(options))}.items():
         report = generate(data, model_id, wanted, settings)
-        seconds[name] = time.perf_counter() - started
         files = [data.read_bytes(f"generated/{model_id}/{name}.png") for name in report.generated_ids]
         pixels[name] = np.stack(
             [np.asarray(square(Image.open(io.BytesIO(file)).convert("RGB"), IMAGE_SIZE)) for file in files]
@@ -278,7 +289,6 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
             "setting": name,
             "similarity to the true picture": float((value * truth).sum(axis=1).mean()),
             "similarity to the full setting's": float((value * features["full"]).sum(axis=1).mean()),
-            "s for all": seconds[name],
         }
         for name, value in features.items()
     ]

@@ -245,7 +245,7 @@ def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -
         absent = {"image_encoder": None, "feature_extractor": None}
         try:
             pipeline: Graph2ImagePipeline = Graph2ImagePipeline.from_pretrained(
-                folder, use_safetensors=True, torch_dtype=_dtype(settings), **absent
+                folder, use_safetensors=True, dtype=_dtype(settings), **absent
             )
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]

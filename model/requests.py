@@ -147,8 +147,8 @@ class GenerationSettings:
             )
 
 
-#: The settings of `--fast`; docs/generation.md has what they cost.
-FAST: Mapping[str, Any] = {"scheduler": "dpm++", "num_inference_steps": 7, "guidance_interval": (0.0, 0.5)}
+#: The settings of `--fast`: 11 predictions in place of the 60 of 20 steps; docs/generation.md has what they cost.
+FAST: Mapping[str, Any] = {"scheduler": "dpm++", "num_inference_steps": 5, "guidance_interval": (0.0, 0.6)}
 
 
 @dataclass(frozen=True)

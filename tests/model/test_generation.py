@@ -280,7 +280,7 @@ def test_solvers_come_to_the_same_picture(tmp_path: Path, scheduler: str) -> Non
     data = make_data(tmp_path)
     publish_model(data)
     request = GenerationRequest(data.item_ids[0], data.texts[0], (neighbors_of(data, 4, 5),), (1.0,))
-    settings: dict[str, Any] = {"num_inference_steps": 150, "guidance_scale": 1.0, "copy_check": None}
+    settings: dict[str, Any] = {"num_inference_steps": 60, "guidance_scale": 1.0, "copy_check": None}
     own = one_picture(data, request, **settings)
     other = one_picture(data, request, **settings, scheduler=scheduler)
     coarse = one_picture(data, request, **settings | {"num_inference_steps": 2}, scheduler=scheduler)
