@@ -24,6 +24,7 @@ from typing import Any
 import imagehash
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 TEXT, SHUFFLED, TOP_NEIGHBOR = "text", "shuffled", "top-neighbor"
 _GRAPH = re.compile(r"graph-\d+(\.\d+)?")
+#: Settings in which the pictures of one comparison may differ.
+_OF_A_VARIANT = ("text", "graph_guidance_scales")
 
 #: Two pictures whose 64-bit perceptual hashes differ in at most this many bits count as copies.
 COPY_BITS = 8
@@ -160,7 +163,19 @@ def _test_items(data: DataRoot) -> dict[str, str]:
 
 
 def _complete(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the compared variants, one per item and variant, of the items that have all of them."""
+    """Rows of the compared variants, one per item and variant, of the items that have all of them.
+
+    They are of one seed and one set of settings, that by which most items were made: others are other experiments.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        shared = {name: value for name, value in orjson.loads(row["settings"]).items() if name not in _OF_A_VARIANT}
+        groups.setdefault(digest(row["seed"], shared), []).append(row)
+    return max((_complete_of_one(groups[key]) for key in sorted(groups)), key=len, default=[])
+
+
+def _complete_of_one(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, of rows with equal settings."""
     kept: dict[tuple[str, str], dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: row["generated_id"]):
         if row["variant"] in (TEXT, SHUFFLED) or _GRAPH.fullmatch(row["variant"]):

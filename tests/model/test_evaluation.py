@@ -132,8 +132,10 @@ def write_data(data: DataRoot, *, entities: bool = True) -> None:
     data.write_json(f"models/{MODEL}/model.json", {"model_id": MODEL, "neighbors": NEIGHBORS})
 
 
-def add_generated(data: DataRoot, work: Work, variant: str, content: bytes, sources: list[Work]) -> None:
-    generated_id = hashlib.sha256(f"{work.item_id}{variant}".encode()).hexdigest()[:16]
+def add_generated(
+    data: DataRoot, work: Work, variant: str, content: bytes, sources: list[Work], made_by: str = "{}"
+) -> None:
+    generated_id = hashlib.sha256(f"{work.item_id}{variant}{made_by}".encode()).hexdigest()[:16]
     path = f"generated/{MODEL}/{generated_id}.png"
     data.write_bytes(path, content)
     row = {
@@ -142,7 +144,7 @@ def add_generated(data: DataRoot, work: Work, variant: str, content: bytes, sour
         "model_id": MODEL,
         "variant": variant,
         "seed": 0,
-        "settings": "{}",
+        "settings": made_by,
         "neighbors": [{"item_id": s.item_id, "weight": 1.0, "rank": rank} for rank, s in enumerate(sources, 1)],
         "image_path": path,
     }
@@ -249,6 +251,15 @@ def test_another_recipe_is_another_classifier(evaluated: DataRoot, monkeypatch: 
     other_id = train_judge(evaluated).judge_id
     assert other_id != kept
     evaluated.fs.rm(evaluated.path("classifiers", other_id), recursive=True)
+
+
+def test_pictures_by_other_settings_are_not_mixed_in(evaluated: DataRoot, tmp_path: Path) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
+    for work in TESTED:  # the true pictures, which would be the best there are
+        add_generated(data, work, "text", work.content, [], made_by='{"num_inference_steps": 5}')
+    assert evaluate(data, MODEL).items == TEST
+    assert metrics_of(data)["variants"]["text"] == metrics_of(evaluated)["variants"]["text"]
 
 
 def test_items_without_all_variants_are_left_out(evaluated: DataRoot, tmp_path: Path) -> None:
