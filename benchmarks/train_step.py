@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--frozen", choices=list(FROZEN), default="sd15")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3, help="timed steps of each, after one that is not")
+    parser.add_argument("--only", nargs="+", metavar="WHAT", help="some of the contenders, by name")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
 
@@ -111,7 +112,12 @@ def main() -> None:
             speeds = run_in_turn(prepare(unet, frozen, data, arrays, options), options)
         for name, speed in speeds.items():
             rows.append(
-                {"UNet": unet, "what": name, "samples/s": speed, "of the bare step": speed / speeds["bare step"]}
+                {
+                    "UNet": unet,
+                    "what": name,
+                    "samples/s": speed,
+                    "of the bare step": speed / speeds.get("bare step", speed),
+                }
             )
         ours = speeds["graph2image"]
         ratios[unet] = {name: round(ours / speed, 2) for name, speed in speeds.items() if name != "graph2image"}
@@ -323,7 +329,7 @@ def run_in_turn(
     makers: dict[str, Callable[[], Callable[[int], None]]], options: argparse.Namespace
 ) -> dict[str, float]:
     """Samples per second of each, by its fastest step after one that is not counted."""
-    contenders = {name: make() for name, make in makers.items()}
+    contenders = {name: make() for name, make in makers.items() if name in (options.only or makers)}
     fastest = dict.fromkeys(contenders, float("inf"))
     for step in range(options.steps + 1):
         for name, contender in contenders.items():
