@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.demo import DemoReport, run_demo
+from model import classifier
 
 #: Every part of the main job, each as small as it can be.
 TINY = """
@@ -34,6 +35,15 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _short_judge() -> Iterator[None]:
+    """The classifier that judges pictures need not be a good one here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "FEWEST_STEPS", 60)
+        patch.setattr(classifier, "EPOCHS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")
