@@ -20,7 +20,7 @@ demo: setup ## Set up, then the main job end to end on the sample gallery; ends 
 
 .PHONY: test
 test: .venv/dev.stamp ## Set up, then all tests
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: .venv/dev.stamp ## Format check, linter, type checker
