@@ -37,7 +37,7 @@ from graphstore.neo4j import Neo4jStore
 from graphstore.neo4j_driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
 from graphstore.nodeids import hash_ids
 from graphstore.projection import Direction
-from graphstore.selection import tie_order
+from graphstore.ranking import tie_order
 from graphstore.store import GraphStore
 from ingest.errors import Graph2ImageError
 

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from graphstore.mixtures import FANOUT
 from graphstore.projection import Projection
 from graphstore.push import Graph, Hubs
-from graphstore.selection import FANOUT
 from graphstore.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
 
 _Indices: TypeAlias = npt.NDArray[np.int32]

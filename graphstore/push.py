@@ -6,7 +6,7 @@ leaves `_TAKEN`, to which adding a residual gives that residual. Only such a nod
 for others, its degree is negative here: in a large graph, whatever lies elsewhere is far away.
 
 `selection.top_k` has this compiled in, and numba looks at that file only to tell whether what it has kept is current:
-after a change here, save that file too.
+after a change here, or in another module that it calls, save that file too.
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ class Hubs(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What one thread works in: `state` [n_nodes, 2] and `scores` [n_nodes], residuals and scores zero between sources.
+    """What one thread works in: `state` [n_nodes, 2], and `scores` and `slots` [n_nodes].
 
-    The others are scratch: `worths` and `sizes` are of the touched nodes, by their place in `touched`.
+    Residuals, scores and slots are zero between sources. The others are scratch: `worths` and `sizes` are of the
+    touched nodes, by their place in `touched`.
     """
 
     state: _Floats
     scores: _Floats
+    slots: _Indices
     taken: _Floats
     worths: _Floats
     sizes: _Floats
@@ -81,7 +83,7 @@ def make_buffers(graph: Graph, hubs: Hubs) -> Buffers:
     blocks, groups = np.empty((3, len(hubs.vectors))), np.empty((3, len(hubs.block_max)))
     # With room for one that is written and not counted.
     touched, frontiers = np.empty(n_nodes + 1, np.int32), np.empty((2, n_nodes + 1), np.int32)
-    return Buffers(state, scores, taken, worths, sizes, touched, frontiers, blocks, groups)
+    return Buffers(state, scores, np.zeros(n_nodes, np.int32), taken, worths, sizes, touched, frontiers, blocks, groups)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -99,7 +101,7 @@ def push(
     In rounds: all residuals of a round are taken before any is spread, so nodes in the same position fare the same.
     """
     offsets, targets, weights = graph[:3]
-    state, scores, taken, _, _, touched, frontiers = buffers[:7]
+    state, scores, _, taken, _, _, touched, frontiers = buffers[:8]
     work, side = 0, 0
     while n_frontier > 0:
         frontier, coming = frontiers[side], frontiers[1 - side]

@@ -11,20 +11,25 @@ being the damping factor:
 
 Of symmetric weights, the walks that still go on stop in the long run in proportion to the degrees. So `a * sum_u r[u]`,
 divided among all nodes by degree, is added to the scores as an estimate; it is within these bounds, the mean of
-`r[u] / d[u]` being no more than the largest. What has to be proven is proven without it. With hubs there is no need.
+`r[u] / d[u]` being no more than the largest. It decides who the candidates are, half as many again as are wanted. For
+them, `candidates` has a better estimate and closer bounds, if they do not have too many edges. With hubs there is no
+need for any of it.
 
 A hub's residual `q[h]` is worth `q[h] * ppr_h(v)`, which `hubs` has computed before, but for its stated error.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from graphstore.candidates import count_edges, pull
+from graphstore.mixtures import drop_small, select_mixed
 from graphstore.push import Buffers, Graph, Hubs, push
+from graphstore.ranking import DUST, FLOAT32, insert, is_excluded, put_best_first, tie_order
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -32,185 +37,91 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 
 #: Each refinement goes down to this part of the residual per degree.
 _REFINEMENT = 1 / 16
-#: A residual of this much in all is rounding: it is refined no further.
-_DUST = 1e-13
-_FLOAT32 = 2.0**-22
-#: Bounds are sums in another order than what they bound.
-_ROUNDING = 1.0 + 1e-12
-#: Items in a block, and blocks in a group: as float32, one cache line.
-FANOUT = 16
+#: Candidates are asked for their edges unless these are so many times as many as the push has visited.
+_PULLED = 4
+
+
+class Candidates(NamedTuple):
+    """The best by the first estimate, with their ties; `sure` and `open` are of the module `candidates`.
+
+    While they are collected, there is room for twice as many.
+    """
+
+    nodes: _Indices
+    scores: _Floats
+    ties: npt.NDArray[np.uint64]
+    sure: _Floats
+    open: _Floats
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def tie_order(source_hash: Any, node_hash: Any) -> Any:
-    """A hash of both (the finalizer of splitmix64), uint64."""
-    x = (np.uint64(source_hash) << np.uint64(32)) + np.uint64(node_hash) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _cut(
+    candidates: Candidates, n: int, degrees: _Floats, flat: float, slope: float, share: float, other: float
+) -> tuple[int, np.float32, float]:
+    """Keep the best half of the room; returns how many there are, the least score, and what any other has at most."""
+    nodes, scores = candidates.nodes, candidates.scores
+    width = len(nodes) // 2
+    if n > width:
+        put_best_first(width, n, nodes, scores, candidates.ties)
+        for i in range(width, n):
+            degree = degrees[nodes[i]]
+            other = max(other, scores[i] - share * degree + min(flat, slope * degree))
+        n = width
+    return n, np.float32(scores[:n].min()) if n == width else np.float32(0.0), other
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _is_excluded(groups: _Indices, seeds: _Indices, v: int) -> bool:
-    for seed in seeds:  # noqa: SIM110
-        if v == seed or groups[v] == groups[seed]:
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _insert(
-    v: int, value: float, tie: Any, found: int, nodes: _Indices, scores: _Floats, ties: npt.NDArray[np.uint64]
-) -> int:
-    """Insert into the best so far, which are sorted; returns the node that does not stay (-1 if all do)."""
-    k = len(nodes)
-    rounded, place = np.float32(value), found
-    while place > 0 and (
-        rounded > np.float32(scores[place - 1]) or (rounded == np.float32(scores[place - 1]) and tie < ties[place - 1])
-    ):
-        place -= 1
-    if place == k:
-        return v
-    out = nodes[k - 1] if found == k else -1
-    for j in range(min(found, k - 1), place, -1):
-        nodes[j], scores[j], ties[j] = nodes[j - 1], scores[j - 1], ties[j - 1]
-    nodes[place], scores[place], ties[place] = v, value, tie
-    return out
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _drop_small(hubs: Hubs, state: _Floats, hub_nodes: _Indices, n_hubs: int, part: float) -> tuple[int, float]:
-    """Keep the hubs that matter, most worth first; returns how many, and what any item can have of the others."""
-    worth = np.empty(n_hubs)
-    for j in range(n_hubs):
-        worth[j] = state[hub_nodes[j], 0] * hubs.max[hubs.number_of[hub_nodes[j]]]
-    for j in range(1, n_hubs):
-        moved, node, place = worth[j], hub_nodes[j], j
-        while place > 0 and worth[place - 1] < moved:
-            worth[place], hub_nodes[place] = worth[place - 1], hub_nodes[place - 1]
-            place -= 1
-        worth[place], hub_nodes[place] = moved, node
-    dropped, kept = 0.0, n_hubs
-    while kept > 0 and dropped + worth[kept - 1] <= part * worth[0]:
-        kept -= 1
-        dropped += worth[kept]
-    return kept, dropped
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _mix(rows: npt.NDArray[np.float32], which: _Indices, residuals: _Floats, out: _Floats) -> None:
-    """The mixture of 16 values by the hubs' residuals: `rows` is [n_hubs, 16]."""
-    for i in range(FANOUT):
-        out[i] = 0.0
-    for j in range(len(which)):
-        row, residual = which[j], residuals[j]
-        for i in range(FANOUT):
-            out[i] += residual * rows[row, i]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _worth(state: _Floats, known: _Floats, degrees: _Floats, v: int, damping_factor: float) -> Any:
-    """What is known of a touched node's score without the hubs."""
-    if state[v, 1] < np.inf:
-        return known[v] + (1.0 - damping_factor) * state[v, 0]
-    return known[v] + (state[v, 0] if degrees[v] == 0.0 else 0.0)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _select_mixed(
+def _choose(
     graph: Graph,
-    hubs: Hubs,
     buffers: Buffers,
-    n_touched: int,
-    n_hubs: int,
-    seeds: _Indices,
-    source_hash: Any,
+    candidates: Candidates,
+    n_candidates: int,
+    max_edges: int,
     damping_factor: float,
     flat: float,
     slope: float,
+    share: float,
     nodes: _Indices,
     scores: _Floats,
     ties: npt.NDArray[np.uint64],
-) -> tuple[int, float]:
-    """Add what the hubs are worth: write the best of all items, of which `scores` has the best without the hubs.
+) -> tuple[int, float, float, float, int]:
+    """Write the best of the candidates.
 
-    Returns how many there are, and what any other can have at most, but for what items that are not touched may lack.
+    Returns how many there are, what a candidate that is not among them can have at most, what those that are have at
+    least, by how much a score may be wrong, and the edges visited.
     """
-    state, known, _, worths, sizes, touched, frontiers = buffers[:7]
-    k, degrees = len(nodes), graph.degrees
-    n_blocks, n_groups = len(hubs.vectors), len(hubs.block_max)
-    # Of the touched items in each block and in each group of blocks: the largest value, and the largest lack.
-    buffers.blocks[:], buffers.groups[:] = 0.0, 0.0
-    block_value, block_lack, block_bounds = buffers.blocks
-    group_value, group_lack, bounds = buffers.groups
-    for i in range(n_touched):
-        place = hubs.place_of[touched[i]]
-        if place >= 0:
-            block = place // FANOUT
-            block_value[block] = max(block_value[block], worths[i])
-            block_lack[block] = max(block_lack[block], min(flat, slope * sizes[i]))
-            group = block // FANOUT
-            group_value[group] = max(group_value[group], block_value[block])
-            group_lack[group] = max(group_lack[group], block_lack[block])
-    residuals, which = np.empty(n_hubs), np.empty(n_hubs, np.int32)
-    for j in range(n_hubs):
-        residuals[j], which[j] = state[frontiers[0, j], 0], hubs.number_of[frontiers[0, j]]
-        for group in range(n_groups):
-            bounds[group] += residuals[j] * hubs.group_max[which[j], group]
-
-    floor = np.float32(scores[k - 1] * (1.0 - _FLOAT32))
-    nodes[:], scores[:] = -1, 0.0
-    found, other, level = 0, 0.0, 0.0
-    for group in range(n_groups):
-        bounds[group] = (bounds[group] + group_value[group]) * _ROUNDING
-        level = max(level, bounds[group])
-    # A group's blocks have bounds once it is opened, and its own is 0 then; so is a block's once it has been looked at.
-    row = np.empty(FANOUT)
-    # From the most promising down, until none that is left can have one of the best.
-    while level > 0.0:
-        level = level * 0.7 if np.float32(level) >= floor and level > _DUST else 0.0
-        for group in range(n_groups):
-            first = group * FANOUT
-            if bounds[group] > level and np.float32(bounds[group]) >= floor:
-                bounds[group] = 0.0
-                _mix(hubs.block_max[group], which, residuals, row)
-                for i in range(FANOUT):
-                    block_bounds[first + i] = (row[i] + block_value[first + i]) * _ROUNDING
-            elif bounds[group] > 0.0:
-                continue
-            for block in range(first, first + FANOUT):
-                if block_bounds[block] <= level or np.float32(block_bounds[block]) < floor:
-                    continue
-                block_bounds[block] = 0.0
-                _mix(hubs.vectors[block], which, residuals, row)
-                for i in range(FANOUT):
-                    v = hubs.nodes[block * FANOUT + i]
-                    if v < 0:
-                        continue
-                    worth, lack = row[i], 0.0
-                    if state[v, 0] > 0.0:
-                        worth += _worth(state, known, degrees, v, damping_factor)
-                        lack = min(flat, slope * degrees[v])
-                    if worth <= 0.0 or np.float32(worth) < floor:
-                        other = max(other, worth + lack)
-                        continue
-                    if _is_excluded(graph.groups, seeds, v):
-                        continue
-                    last = scores[k - 1]
-                    out = _insert(v, worth, tie_order(source_hash, graph.id_hashes[v]), found, nodes, scores, ties)
-                    if out < 0:
-                        found += 1
-                    else:
-                        other = max(other, (worth if out == v else last) + min(flat, slope * degrees[out]))
-                if found == k:
-                    floor = max(floor, np.float32(scores[k - 1]))
-    for group in range(n_groups):
-        if bounds[group] > 0.0:
-            other = max(other, bounds[group] + group_lack[group])
-    for block in range(n_blocks):
-        if block_bounds[block] > 0.0:
-            other = max(other, block_bounds[block] + block_lack[block])
-    return found, other
+    degrees, slots = graph.degrees, buffers.slots
+    own, sure, open_ = candidates.nodes[:n_candidates], candidates.sure, candidates.open
+    for i in range(n_candidates):
+        slots[own[i]] = i + 1
+    n_edges = count_edges(graph, own)
+    if share > 0.0 and n_edges <= max_edges:
+        pull(graph, buffers, own, n_edges, damping_factor, sure, open_)
+    else:
+        n_edges = 0
+        sure[:n_candidates], open_[:n_candidates] = 0.0, 1.0
+    found, other, least, error = 0, 0.0, np.inf, 0.0
+    for i in range(n_candidates):
+        v = own[i]
+        # From here on, what is known of it without an estimate.
+        candidates.scores[i] -= share * degrees[v]
+        worth = candidates.scores[i] + degrees[v] * (sure[i] + share * open_[i])
+        out = insert(v, worth, candidates.ties[i], found, nodes, scores, ties)
+        if out < 0:
+            found += 1
+        else:
+            j = slots[out] - 1
+            other = max(
+                other, candidates.scores[j] + min(flat, degrees[out] * sure[j] + slope * (degrees[out] * open_[j]))
+            )
+    for j in range(found):
+        v, i = nodes[j], slots[nodes[j]] - 1
+        lacks = min(flat, degrees[v] * sure[i] + slope * (degrees[v] * open_[i]))
+        at_least = candidates.scores[i] + degrees[v] * sure[i]
+        least = min(least, at_least)
+        error = max(error, scores[j] - at_least, candidates.scores[i] + lacks - scores[j])
+    slots[own] = 0
+    return found, other, least, error, n_edges
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -222,13 +133,18 @@ def _select(
     seeds: _Indices,
     damping_factor: float,
     tie_tolerance: float,
+    max_edges: int,
+    candidates: Candidates,
     nodes: _Indices,
     scores: _Floats,
     ties: npt.NDArray[np.uint64],
-) -> tuple[float, float, bool]:
-    """Write the best so far; returns how much a score may lack, the residual left, and whether the set is proven."""
+) -> tuple[float, float, bool, int]:
+    """Write the best so far.
+
+    Returns by how much a score may be wrong, the residual left, whether the set is proven, and the edges visited.
+    """
     degrees = graph.degrees
-    state, known, _, worths, sizes, touched, frontiers = buffers[:7]
+    state, known, _, _, worths, sizes, touched, frontiers = buffers[:8]
     k = len(nodes)
     # What is left: in ordinary nodes, and in hubs, whose numbers go into a frontier that is not in use.
     left, ratio, in_hubs, n_hubs, is_closed = 0.0, 0.0, 0.0, 0, True
@@ -263,39 +179,41 @@ def _select(
     flat = damping_factor * left
     slope = damping_factor * ratio if is_reversible else np.inf
     # What goes on ends up, roughly, in proportion to the degrees: the part of it that is estimated, per degree.
-    share = flat / graph.total_degree if is_reversible and n_hubs == 0 and left > _DUST else 0.0
+    share = flat / graph.total_degree if is_reversible and n_hubs == 0 and left > DUST else 0.0
     from_hubs = in_hubs * hubs.error
     if n_hubs > 0:
-        n_hubs, dropped = _drop_small(hubs, state, hub_nodes, n_hubs, 0.01 * tie_tolerance)
+        n_hubs, dropped = drop_small(hubs, state, hub_nodes, n_hubs, 0.01 * tie_tolerance)
         from_hubs += dropped
 
-    nodes[:], scores[:] = -1, 0.0
-    found, other, floor = 0, 0.0, np.float32(0.0)
-    # What is known of each without the hubs; the k-th of these is a floor that the best of all cannot be below.
+    n_candidates, other, floor = 0, 0.0, np.float32(0.0)
     for i in range(n_touched):
         # Most are passed over here: without a call, and without a look at what else is known of the node.
         v, worth = touched[i], worths[i] + share * sizes[i]
         if np.float32(worth) < floor:
-            most = worth - share * sizes[i] + min(flat, slope * sizes[i])
+            most = worths[i] + min(flat, slope * sizes[i])
             if most > other and graph.is_neighbor[v]:
                 other = most
             continue
         if not graph.is_neighbor[v]:
             continue
-        if _is_excluded(graph.groups, seeds, v):
+        if is_excluded(graph.groups, seeds, v):
             continue
-        last = scores[k - 1]
-        out = _insert(v, worth, tie_order(source_hash, graph.id_hashes[v]), found, nodes, scores, ties)
-        if out < 0:
-            found += 1
-        else:
-            known_of_out = (worth if out == v else last) - share * degrees[out]
-            other = max(other, known_of_out + min(flat, slope * degrees[out]))
-        if found == k:
-            floor = np.float32(scores[k - 1])
+        candidates.nodes[n_candidates], candidates.scores[n_candidates] = v, worth
+        candidates.ties[n_candidates] = tie_order(source_hash, graph.id_hashes[v])
+        n_candidates += 1
+        if n_candidates == len(candidates.nodes):
+            n_candidates, floor, other = _cut(candidates, n_candidates, degrees, flat, slope, share, other)
+    n_candidates, floor, other = _cut(candidates, n_candidates, degrees, flat, slope, share, other)
 
+    nodes[:], scores[:] = -1, 0.0
+    n_edges = 0
     if n_hubs > 0:
-        found, other = _select_mixed(
+        # The k-th of what is known without the hubs is a floor that the best of all cannot be below.
+        found = 0
+        for i in range(n_candidates):
+            v, worth, tie = candidates.nodes[i], candidates.scores[i], candidates.ties[i]
+            found += insert(v, worth, tie, found, nodes, scores, ties) < 0
+        found, other = select_mixed(
             graph,
             hubs,
             buffers,
@@ -310,6 +228,26 @@ def _select(
             scores,
             ties,
         )
+        least, error = np.inf, 0.0
+        for i in range(found):
+            least = min(least, scores[i])
+            error = max(error, min(flat, slope * degrees[nodes[i]]))
+    else:
+        found, other_candidate, least, error, n_edges = _choose(
+            graph,
+            buffers,
+            candidates,
+            n_candidates,
+            max_edges,
+            damping_factor,
+            flat,
+            slope,
+            share,
+            nodes,
+            scores,
+            ties,
+        )
+        other = max(other, other_candidate)
     # Items that nothing has touched: the one with the largest degree lacks most.
     unseen = 0.0
     if not is_closed:
@@ -319,18 +257,15 @@ def _select(
                 if state[v, 0] == 0.0:
                     unseen = min(flat, slope * degrees[v])
                     break
-    largest, least = 0.0, np.inf
-    for i in range(found):
-        largest = max(largest, degrees[nodes[i]])
-        least = min(least, scores[i] - share * degrees[nodes[i]])
-    error = min(flat, slope * largest) if found > 0 else unseen
+    if found == 0:
+        error = unseen
     if n_hubs > 0:
         # The vectors of the hubs are rounded down to float32.
-        error += from_hubs + _FLOAT32 * scores[0]
-        other = (other + unseen) * (1.0 + _FLOAT32) + from_hubs
+        error += from_hubs + FLOAT32 * scores[0]
+        other = (other + unseen) * (1.0 + FLOAT32) + from_hubs
     # With fewer than k, all that has any score is there, if what lies beneath the precision counts as none.
-    threshold = least * (1.0 + tie_tolerance) if found == k else from_hubs + unseen * (left < _DUST)
-    return error, left, max(other, unseen) <= threshold
+    threshold = least * (1.0 + tie_tolerance) if found == k else from_hubs + unseen * (left < DUST)
+    return error, left, max(other, unseen) <= threshold, n_edges
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -355,8 +290,12 @@ def top_k(
 
     With `max_work` 0 the push ends at `epsilon`; else it is refined until the set is proven or has cost that much.
     """
-    state, known, _, _, _, touched, frontiers = buffers[:7]
-    ties = np.empty(nodes.shape[1], np.uint64)
+    state, known, _, _, _, _, touched, frontiers = buffers[:8]
+    k = nodes.shape[1]
+    ties, room = np.empty(k, np.uint64), 2 * (k + k // 2 + 10)
+    candidates = Candidates(
+        np.empty(room, np.int32), np.empty(room), np.empty(room, np.uint64), np.empty(room // 2), np.empty(room // 2)
+    )
     limit = max_work if max_work > 0 else np.int64(2) ** 62
     for row in range(len(nodes)):
         own = seeds[seed_offsets[row] : seed_offsets[row + 1]]
@@ -375,10 +314,13 @@ def top_k(
                 graph, buffers, n_touched, n_frontier, damping_factor, level, limit - work[row]
             )
             work[row] += visited
-            errors[row], left, proven[row] = _select(
-                graph, hubs, buffers, n_touched, own, damping_factor, tie_tolerance, nodes[row], scores[row], ties
+            most = min(_PULLED * work[row], limit - work[row])
+            errors[row], left, proven[row], pulled = _select(
+                *(graph, hubs, buffers, n_touched, own, damping_factor, tie_tolerance, most, candidates),
+                *(nodes[row], scores[row], ties),
             )
-            if proven[row] or max_work == 0 or not is_done or left < _DUST:
+            work[row] += pulled
+            if proven[row] or max_work == 0 or not is_done or left < DUST:
                 break
             # With an error that is a tie, no other item is better: there is no need to go beyond.
             enough = tie_tolerance * scores[row, -1] / errors[row] if errors[row] > 0.0 else 1.0
