@@ -15,7 +15,8 @@ FOCS 2006: every node has a score and a residual, at first 1 at the source; push
 - The result states by how much scores may be wrong (proof in `selection`): by `damping_factor * epsilon * d[v]` where
   weights are symmetric, and by all residuals together if that is less.
 - Where weights are symmetric, what is left in residuals is not left out, but estimated: walks that go on for long stop
-  in proportion to the degrees. It costs nothing, and brings far more of the true best than the push has found itself.
+  in proportion to the degrees. For the best candidates, `candidates` knows it better: it pulls residuals in over their
+  own edges. Together they bring as many of the true best as a far smaller `epsilon` would.
 - With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be
   among the best `k` of the source: the set is proven. Or until the limit; the result says which.
 - `hubs.hub_vectors`, computed once for a projection, take the hubs out of the work of a source.

@@ -117,6 +117,17 @@ def test_what_goes_on_is_estimated_by_the_degrees(large: tuple[Projection, Array
     assert 0.05 < (wrong > 0).mean() < 0.95
 
 
+def test_candidates_are_known_a_step_further_than_the_push_went() -> None:
+    """Their bounds too: what may be lacking has gone on once more, or oftener, from candidate to candidate."""
+    projection, sources = make_projection(random_graph()), list(range(100))
+    exact = exact_ppr(projection, sources)
+    top = top_k_ppr(projection, sources, k=20, epsilon=1e-3)
+    check(top, projection, exact, sources)
+    assert np.all(top.errors <= 0.85**2 * 1e-3 * projection.degrees[top.nodes].max(axis=1))
+    wrong = [np.abs(scores - exact[row][nodes]) for row, (nodes, scores) in enumerate(zip(*top[:2], strict=True))]
+    assert np.mean(wrong) < 0.05 * top.errors.mean()
+
+
 @pytest.mark.parametrize("with_hubs", [False, True])
 def test_refining_proves_the_best(large: tuple[Projection, Array], with_hubs: bool) -> None:
     projection, exact = large
