@@ -58,6 +58,8 @@ def pull(
     n_inner = 0
     for i in range(n):
         v = nodes[i]
+        # Without edges it lacks nothing: its one neighbor is a guest.
+        degree = degrees[v] if degrees[v] > 0.0 else 1.0
         first, pulled, inner = n_inner, 0.0, 0.0
         for edge in range(offsets[v], offsets[v + 1]):
             u, weight = targets[edge], weights[edge]
@@ -66,9 +68,9 @@ def pull(
             others[n_inner], shares[n_inner] = slots[u] - 1, weight
             n_inner += slots[u] > 0
         for j in range(first, n_inner):
-            shares[j] /= degrees[v]
+            shares[j] /= degree
             inner += shares[j]
-        own[i], elsewhere[i], ends[i] = (1.0 - damping_factor) * pulled / degrees[v], max(0.0, 1.0 - inner), n_inner
+        own[i], elsewhere[i], ends[i] = (1.0 - damping_factor) * pulled / degree, max(0.0, 1.0 - inner), n_inner
         # The first pass: nothing is known of the others.
         sure[i], open_[i] = damping_factor * own[i], damping_factor
     after, open_after = np.empty(n), np.empty(n)

@@ -8,7 +8,7 @@ walk starts at one of them, in proportion to its weight.
 `top_k_ppr` is the forward push of R. Andersen, F. Chung, K. Lang, "Local graph partitioning using PageRank vectors",
 FOCS 2006: every node has a score and a residual, at first 1 at the source; pushing a node turns a part
 `1 - damping_factor` of its residual into score and spreads the rest over its edges. It ends when every residual
-`r[u] < epsilon * d[u]`, `d[u]` being the weight of all edges of `u`. What is notable here:
+`r[u] < epsilon * d[u]`, `d[u]` being the weight of all edges of `u`, counted in mean edges. What is notable here:
 
 - The work for one source is at most `max(n / d) / (epsilon * (1 - damping_factor))` edge visits, `n` being the number
   of a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
@@ -100,7 +100,8 @@ def top_k_ppr(
     damping_factor
         Probability that the walk goes on at each step.
     epsilon
-        Residual per weight of edges that is left unspread; the smaller, the more exact and the slower.
+        Residual per edge of mean weight that is left unspread; the smaller, the more exact and the slower. Equal
+        graphs but for a factor of all weights have equal results.
     max_work
         If given, `epsilon` is where refining begins, and it ends when the set is proven, or before so many edges have
         been visited for the source.
@@ -125,6 +126,7 @@ def top_k_ppr(
     if expanded:
         _check_bipartite(projection)
     step_factor = np.sqrt(damping_factor) if expanded else damping_factor
+    level = epsilon / graph.mean_weight
     n_nodes = len(graph.degrees)
     if hubs is not None and (hubs.damping_factor != step_factor or len(hubs.arrays.number_of) != n_nodes):
         raise ValueError("these hubs are of another projection or damping factor")
@@ -147,7 +149,7 @@ def top_k_ppr(
             part = slice(first, first + _CHUNK)
             own = offsets[first : first + _CHUNK + 1]
             top_k(
-                *(graph, arrays, buffers, seeds, weights, own, step_factor, epsilon, max_work or 0, tie_tolerance),
+                *(graph, arrays, buffers, seeds, weights, own, step_factor, level, max_work or 0, tie_tolerance),
                 *(top.nodes[part], top.scores[part], top.errors[part], top.proven[part], top.work[part]),
             )
 

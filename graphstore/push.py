@@ -27,7 +27,8 @@ _TAKEN = 1e-300
 class Graph(NamedTuple):
     """What the kernel needs of a `Projection`.
 
-    `by_degree`: the items that may be neighbors, largest degree first; `total_degree`: of all nodes but guests.
+    `by_degree`: the items that may be neighbors, largest degree first; `total_degree`: of all nodes but guests;
+    `mean_weight`: of the edges.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -39,6 +40,7 @@ class Graph(NamedTuple):
     id_hashes: npt.NDArray[np.uint32]
     by_degree: _Indices
     total_degree: float
+    mean_weight: float
     is_symmetric: bool
 
 

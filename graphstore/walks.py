@@ -52,6 +52,7 @@ def as_graph(projection: Projection) -> Graph:
             projection.id_hashes,
             items[np.argsort(-projection.degrees[items], kind="stable")].astype(np.int32),
             float(projection.degrees[is_reached(projection.targets, len(projection.degrees))].sum()),
+            float(projection.weights.mean(dtype=np.float64)) if len(projection.weights) else 1.0,
             projection.is_symmetric,
         )
         weakref.finalize(projection, _graphs.pop, id(projection))

@@ -46,7 +46,8 @@ def test_a_score_lacks_no_more_than_epsilon_times_degree(
     scores[found] = top.scores[0][: len(found)]
     scores[source] = exact[source]
     # Also of those that are not found.
-    assert np.all(exact - scores <= damping_factor * epsilon * projection.degrees + ROUNDING)
+    mean = weights[weights > 0].mean() if weights.any() else 1.0
+    assert np.all(exact - scores <= damping_factor * epsilon * projection.degrees / mean + ROUNDING)
 
 
 @settings(deadline=None)
@@ -117,13 +118,33 @@ def test_what_goes_on_is_estimated_by_the_degrees(large: tuple[Projection, Array
     assert 0.05 < (wrong > 0).mean() < 0.95
 
 
+def test_an_item_that_only_a_guest_leads_to() -> None:
+    weights = np.zeros((4, 4))
+    for one, other in ((0, 1), (0, 2), (1, 3)):
+        weights[one, other] = weights[other, one] = 1.0
+    projection = make_projection(weights, guests=(0,))
+    top = top_k_ppr(projection, [0], k=3, epsilon=0.1)
+    check(top, projection, exact_ppr(projection, [0]), [0])
+    assert top.scores[0, top.nodes[0] == 2] == pytest.approx(0.425)
+
+
+def test_a_factor_of_all_weights_changes_nothing() -> None:
+    one, other = (
+        top_k_ppr(make_projection(weights), np.arange(100), k=20, epsilon=1e-3)
+        for weights in (random_graph(), 2.0**-9 * random_graph())
+    )
+    for a, b in zip(one, other, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 def test_candidates_are_known_a_step_further_than_the_push_went() -> None:
     """Their bounds too: what may be lacking has gone on once more, or oftener, from candidate to candidate."""
     projection, sources = make_projection(random_graph()), list(range(100))
     exact = exact_ppr(projection, sources)
     top = top_k_ppr(projection, sources, k=20, epsilon=1e-3)
     check(top, projection, exact, sources)
-    assert np.all(top.errors <= 0.85**2 * 1e-3 * projection.degrees[top.nodes].max(axis=1))
+    largest = projection.degrees[top.nodes].max(axis=1) / projection.weights.mean()
+    assert np.all(top.errors <= 0.85**2 * 1e-3 * largest)
     wrong = [np.abs(scores - exact[row][nodes]) for row, (nodes, scores) in enumerate(zip(*top[:2], strict=True))]
     assert np.mean(wrong) < 0.05 * top.errors.mean()
 
