@@ -179,7 +179,7 @@ def bare_loop(measured: Measured, epsilon: float) -> None:
         once = time.perf_counter()
         edges = sum(_visit(graph, own, buffers.taken) for own in visited)
         spent.append(time.perf_counter() - once)
-    seconds = min(spent) * top.work.sum() / edges / measured.threads
+    seconds = min(spent) * int(top.work.sum()) / edges / measured.threads
     figures = {"edges/source": int(top.work.mean())}
     measured.add("bare loop", f"edges of {epsilon:g}", len(sources), seconds, None, **figures)
     measured.rows[-1]["agreement"] = None
@@ -326,6 +326,7 @@ def main() -> None:
             rows += measure(name, projection, options)
             if name == "items" and options.whole:
                 figures["whole"] = whole(projection, options.threads)
+                print(figures["whole"], file=sys.stderr, flush=True)
     if rows:
         print_table([{key: row[key] for key in list(rows[0])} for row in rows])
     print_json(

@@ -12,8 +12,6 @@ nodes but the candidates is replaced by one number, and what depends on it is ke
 With 0 for the others this is what `v` gets at least; with their largest possible one, `a max r / d`, what it gets at
 most; and with the mean one, `a sum r / sum d`, an estimate that has the next step of every walk exactly, and the steps
 after it where they lead from candidate to candidate.
-
-`selection.top_k` has this compiled in; see `push` about changes.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ from graphstore.projection import Projection
 from graphstore.push import Graph, Hubs
 from graphstore.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
 
+# compiled with: 10f6e16eb56b
+
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
 

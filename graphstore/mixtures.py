@@ -1,7 +1,4 @@
-"""The best of a push that ended at hubs: mixtures of the hubs' vectors, of which few items are looked at.
-
-`selection.top_k` has this compiled in; see `push` about changes.
-"""
+"""The best of a push that ended at hubs: mixtures of the hubs' vectors, of which few items are looked at."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ from numba import njit
 
 from graphstore.push import Buffers, Graph, Hubs
 from graphstore.ranking import DUST, FLOAT32, insert, is_excluded, tie_order
+
+# compiled with: 50e9e3f74753
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]

@@ -5,8 +5,8 @@
 leaves `_TAKEN`, to which adding a residual gives that residual. Only such a node has a score, and so that nobody looks
 for others, its degree is negative here: in a large graph, whatever lies elsewhere is far away.
 
-`selection.top_k` has this compiled in, and numba looks at that file only to tell whether what it has kept is current:
-after a change here, or in another module that it calls, save that file too.
+Kernels of other modules have this compiled in. numba keeps what it has compiled, and looks at a kernel's own file only
+to tell whether that is current. So such a file has a comment with a digest of those compiled in, which a test checks.
 """
 
 from __future__ import annotations

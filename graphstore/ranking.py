@@ -1,7 +1,4 @@
-"""The order of scores: which of two is the better one, who takes no part, and the best so far.
-
-`selection.top_k` has this compiled in; see `push` about changes.
-"""
+"""The order of scores: which of two is the better one, who takes no part, and the best so far."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ from graphstore.mixtures import drop_small, select_mixed
 from graphstore.push import Buffers, Graph, Hubs, push
 from graphstore.ranking import DUST, FLOAT32, insert, is_excluded, put_best_first, tie_order
 
+# compiled with: 1f74e5d5ab60
+
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]

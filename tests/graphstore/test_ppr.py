@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import pytest
 from graphs import Array, bipartite_graphs, make_projection, random_graph, solve, weight_matrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.dispatcher import Dispatcher
 from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
+import graphstore
 from graphstore.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
 from graphstore.projection import Projection, project
@@ -268,6 +273,24 @@ def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) ->
         [f"CREATED_BY {MONET}", f"IN_GENRE {LANDSCAPE}", "SIMILAR_TO", "SIMILAR_TO art:4"],
         [f"IN_GENRE {LANDSCAPE} > IN_GENRE art:1"],
     ]
+
+
+def test_kernels_that_are_kept_know_what_they_were_compiled_with() -> None:
+    """numba looks at a kernel's own file only: a change in another that it is compiled with has to change it too."""
+    sources = {file.stem: file.read_text() for file in Path(graphstore.__file__).parent.glob("*.py")}
+    wanted = {}
+    for name in [name for name, source in sources.items() if "@njit" in source]:
+        module, compiled_with = import_module(f"graphstore.{name}"), set()
+        for other, names in re.findall(r"^from graphstore\.(\w+) import (.+)$", sources[name], re.MULTILINE):
+            for imported in names.split(", "):
+                if imported.isupper() or isinstance(getattr(module, imported, None), Dispatcher):
+                    compiled_with.add(other)
+        if compiled_with:
+            parts = "".join(sources[other] for other in sorted(compiled_with))
+            wanted[name] = hashlib.sha256(parts.encode()).hexdigest()[:12]
+    assert "selection" in wanted
+    found = {name: re.findall(r"^# compiled with: (\w+)$", sources[name], re.MULTILINE) for name in wanted}
+    assert found == {name: [digest] for name, digest in wanted.items()}
 
 
 def test_a_new_process_does_not_compile_again() -> None:
