@@ -27,6 +27,8 @@ from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
 
+#: Counted up when equal settings on an equal graph come to give other neighbors than before.
+_EDITION = 2
 #: Items per file: what a killed run loses at most.
 SHARD_ROWS = 4_096
 
@@ -75,7 +77,7 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
         missing.
     """
     version = store.version()
-    name = digest(settings.model_dump(mode="json"), version)
+    name = digest(_EDITION, settings.model_dump(mode="json"), version)
     dataset = f"neighbors/{name}"
     published = data.snapshot(dataset)
     if published is not None:
