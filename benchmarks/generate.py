@@ -23,6 +23,7 @@ centered).
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -132,10 +133,10 @@ def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_pipeline(unet: str, frozen: Frozen, device: str) -> Graph2ImagePipeline:
-    """A model with random weights."""
+    """A model with random weights, laid out in memory as `generate` does it."""
     network, graph_encoder = make_trainable(unet, frozen, device)
     pipeline = Graph2ImagePipeline(
-        frozen.vae,
+        copy.deepcopy(frozen.vae).to(memory_format=torch.channels_last),
         frozen.texts.encoder,
         frozen.texts.tokenizer,
         network.requires_grad_(False).eval().to(memory_format=torch.channels_last),

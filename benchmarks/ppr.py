@@ -36,11 +36,11 @@ from benchmarks import ppr_graphs
 from benchmarks.harness import describe_machine, print_json, print_table
 from benchmarks.ppr_peers import gds_server, run_gds, run_peer
 from graphstore.graphtables import DatasetTables
-from graphstore.hubs import hub_vectors, no_hubs
 from graphstore.ppr import TopK, exact_ppr, implied_edges, top_k_ppr
+from graphstore.ppr.hubs import hub_vectors, no_hubs
+from graphstore.ppr.push import Graph, make_buffers, push
+from graphstore.ppr.walks import as_graph
 from graphstore.projection import Projection, project
-from graphstore.push import Graph, make_buffers, push
-from graphstore.walks import as_graph
 from ingest.datasets import DataRoot
 
 Array = npt.NDArray[Any]

@@ -36,8 +36,8 @@ from graphstore.gds_edges import GdsEdges, edges_of, is_present
 from graphstore.neo4j import Neo4jStore
 from graphstore.neo4j_driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
 from graphstore.nodeids import hash_ids
+from graphstore.ppr.ranking import tie_order
 from graphstore.projection import Direction
-from graphstore.ranking import tie_order
 from graphstore.store import GraphStore
 from ingest.errors import Graph2ImageError
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
-from graphstore.hubs import hub_vectors, hubs_pay
+from graphstore.ppr.hubs import hub_vectors, hubs_pay
 from graphstore.sampling import Sampler, SamplerSettings, prepare_sampler, sample_rows
 from graphstore.store import GraphStore
 from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot, digest

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from graphstore.hubs import HubVectors
 from graphstore.nodeids import NodeIndex
 from graphstore.ppr import best_paths, top_k_ppr
+from graphstore.ppr.hubs import HubVectors
 from graphstore.projection import Direction, Projection, project, without_pictures
 from graphstore.reranking import Vectors, most_similar, similarities
 from graphstore.store import GraphStore

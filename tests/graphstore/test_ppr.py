@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
-import graphstore
+import graphstore.ppr
 from graphstore.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
 from graphstore.projection import Projection, project
@@ -277,11 +277,11 @@ def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) ->
 
 def test_kernels_that_are_kept_know_what_they_were_compiled_with() -> None:
     """numba looks at a kernel's own file only: a change in another that it is compiled with has to change it too."""
-    sources = {file.stem: file.read_text() for file in Path(graphstore.__file__).parent.glob("*.py")}
+    sources = {file.stem: file.read_text() for file in Path(graphstore.ppr.__file__).parent.glob("*.py")}
     wanted = {}
     for name in [name for name, source in sources.items() if "@njit" in source]:
-        module, compiled_with = import_module(f"graphstore.{name}"), set()
-        for other, names in re.findall(r"^from graphstore\.(\w+) import (.+)$", sources[name], re.MULTILINE):
+        module, compiled_with = import_module(f"graphstore.ppr.{name}"), set()
+        for other, names in re.findall(r"^from graphstore\.ppr\.(\w+) import (.+)$", sources[name], re.MULTILINE):
             for imported in names.split(", "):
                 if imported.isupper() or isinstance(getattr(module, imported, None), Dispatcher):
                     compiled_with.add(other)
@@ -298,7 +298,7 @@ def test_a_new_process_does_not_compile_again() -> None:
     code = (
         "import time, numpy as np\n"
         "from graphstore.ppr import top_k_ppr\n"
-        "from graphstore.selection import top_k\n"
+        "from graphstore.ppr.selection import top_k\n"
         "from graphs import make_projection\n"
         "top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)\n"
         "assert top_k.stats.cache_hits and not top_k.stats.cache_misses, top_k.stats\n"

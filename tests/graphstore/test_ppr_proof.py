@@ -8,8 +8,8 @@ from graphs import Array, make_projection, random_graph, solve, weight_matrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphstore.hubs import hub_vectors
 from graphstore.ppr import TopK, exact_ppr, top_k_ppr
+from graphstore.ppr.hubs import hub_vectors
 from graphstore.projection import Projection
 
 #: What sums in another order may differ by.

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
 from graphstore import samples
-from graphstore.hubs import hubs_pay
 from graphstore.lineage import opt_out
 from graphstore.load import load_source
 from graphstore.ppr import exact_ppr, top_k_ppr
+from graphstore.ppr.hubs import hubs_pay
 from graphstore.projection import project
 from graphstore.samples import sample_all
 from graphstore.sampling import SamplerSettings, explain_neighbors

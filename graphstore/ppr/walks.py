@@ -20,8 +20,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from numba import njit
 
+from graphstore.ppr.push import Graph
 from graphstore.projection import Projection
-from graphstore.push import Graph
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from graphstore.ppr.push import Graph
+from graphstore.ppr.walks import as_graph
 from graphstore.projection import Projection
-from graphstore.push import Graph
-from graphstore.walks import as_graph
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Longs: TypeAlias = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Personalized PageRank on a `Projection`: the best k of many sources, with a proof; and exactly, by power iteration.
+"""Personalized PageRank on a `Projection`: the best k of many sources, with a proof.
 
 The walk starts at the source; with probability `damping_factor` it goes on, along an edge with probability in
 proportion to the edge's weight, and else it stops. A node's score is the probability that the walk stops there; all
@@ -35,14 +35,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from graphstore.hubs import HubVectors, no_hubs
-from graphstore.paths import best_paths
+from graphstore.ppr.hubs import HubVectors, no_hubs
+from graphstore.ppr.push import make_buffers
+from graphstore.ppr.selection import top_k
+from graphstore.ppr.walks import Source, as_graph, flatten
 from graphstore.projection import Projection
-from graphstore.push import make_buffers
-from graphstore.selection import top_k
-from graphstore.walks import Source, as_graph, exact_ppr, flatten
-
-__all__ = ["Source", "TopK", "best_paths", "exact_ppr", "implied_edges", "top_k_ppr"]
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]

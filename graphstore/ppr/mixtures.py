@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from graphstore.push import Buffers, Graph, Hubs
-from graphstore.ranking import DUST, FLOAT32, insert, is_excluded, tie_order
+from graphstore.ppr.push import Buffers, Graph, Hubs
+from graphstore.ppr.ranking import DUST, FLOAT32, insert, is_excluded, tie_order
 
 # compiled with: 50e9e3f74753
 

@@ -26,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from graphstore.mixtures import FANOUT
+from graphstore.ppr.mixtures import FANOUT
+from graphstore.ppr.push import Graph, Hubs
+from graphstore.ppr.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
 from graphstore.projection import Projection
-from graphstore.push import Graph, Hubs
-from graphstore.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
 
-# compiled with: 10f6e16eb56b
+# compiled with: c77105221739
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]

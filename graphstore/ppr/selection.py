@@ -26,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from graphstore.candidates import count_edges, pull
-from graphstore.mixtures import drop_small, select_mixed
-from graphstore.push import Buffers, Graph, Hubs, push
-from graphstore.ranking import DUST, FLOAT32, insert, is_excluded, put_best_first, tie_order
+from graphstore.ppr.candidates import count_edges, pull
+from graphstore.ppr.mixtures import drop_small, select_mixed
+from graphstore.ppr.push import Buffers, Graph, Hubs, push
+from graphstore.ppr.ranking import DUST, FLOAT32, insert, is_excluded, put_best_first, tie_order
 
-# compiled with: 1f74e5d5ab60
+# compiled with: db89778cdbab
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
