@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from graphstore.neo4j_server import USER, ServerInfo, start, stop
 from ingest.errors import Graph2ImageError
@@ -27,6 +29,19 @@ PASSWORD_FILE = "GRAPH2IMAGE_NEO4J_PASSWORD_FILE"
 MARK = "graph2image_tests"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """All tests of a file on one worker, for their fixtures; and all that look at the demo, which takes minutes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "demo" if Path(file).name in ("test_main_job.py", "test_neighbors.py", "test_query.py") else str(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """Replaces the one of `--dist`."""
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
