@@ -1,6 +1,6 @@
 """Pictures per second of generation: ours, against the reference's way, and what `--fast` gains and costs.
 
-    .venv/bin/python -m benchmarks.generate [--unet tiny medium] [--frozen sd15] [--batch-sizes 1 8] [--steps 20]
+    .venv/bin/python -m benchmarks.generate [--unet tiny medium sd15] [--batch-sizes 1 8] [--steps 20]
     .venv/bin/python -m benchmarks.generate --quality ROOT [--model ID] [--items 64]
 
 Speed needs no data: all weights are random and pictures have 256 px. In turn, so that all meet the same state of the
@@ -38,6 +38,7 @@ from torch import Tensor
 
 from benchmarks.harness import describe_machine, print_json, print_table
 from benchmarks.train_step import (
+    DEFAULT_UNETS,
     FROZEN,
     SIZE,
     UNETS,
@@ -59,8 +60,11 @@ Contender = Callable[[], Tensor]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--unet", nargs="+", choices=list(UNETS), default=list(UNETS))
+    parser.add_argument("--unet", nargs="+", choices=list(UNETS), default=DEFAULT_UNETS)
     parser.add_argument("--frozen", choices=list(FROZEN), default="sd15")
+    parser.add_argument(
+        "--scales", type=float, nargs=2, action="append", metavar=("TEXT", "GRAPH"), help="by default both"
+    )
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--steps", type=int, default=20, help="denoising steps of the full setting")
     parser.add_argument("--repeats", type=int, default=2, help="timed repeats of each, after one that is not")
@@ -107,7 +111,7 @@ def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
     for unet in options.unet:
         pipeline = make_pipeline(unet, frozen, options.device)
         for count in options.batch_sizes:
-            for scales in SCALES:
+            for scales in options.scales or SCALES:
                 contenders = prepare(pipeline, frozen, data, count, scales, options)
                 seconds, pictures = run_in_turn(contenders, options)
                 difference = check_equal(pictures)
