@@ -152,7 +152,7 @@ def _select(
     left, ratio, in_hubs, n_hubs, is_closed = 0.0, 0.0, 0.0, 0, True
     hub_nodes = frontiers[0]
     for i in range(n_touched):
-        # Not by `_worth`: a call with so many arrays costs more than all of this.
+        # Not by `mixtures._worth`: a call with so many arrays costs more than all of this.
         u = touched[i]
         residual, degree, worth = state[u, 0], state[u, 1], 0.0
         if degree < 0.0:
@@ -205,7 +205,7 @@ def _select(
         n_candidates += 1
         if n_candidates == len(candidates.nodes):
             n_candidates, floor, other = _cut(candidates, n_candidates, degrees, flat, slope, share, other)
-    n_candidates, floor, other = _cut(candidates, n_candidates, degrees, flat, slope, share, other)
+    n_candidates, _, other = _cut(candidates, n_candidates, degrees, flat, slope, share, other)
 
     nodes[:], scores[:] = -1, 0.0
     n_edges = 0
