@@ -35,7 +35,7 @@ OURS = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.fetch import FetchSettings, HttpImages
 from ingest.images import ImageStore, StoredImage
 

@@ -264,7 +264,7 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     """What the fast setting's pictures lose: similarity to the truth of either setting, and between the two."""
     from flows import requests, stages
     from flows.settings import Settings
-    from ingest.datasets import DataRoot
+    from ingest.datasets.root import DataRoot
     from model.classifier import IMAGE_SIZE, train_judge
     from model.generate import generate
     from model.latents import load_squares, square

@@ -97,7 +97,7 @@ seconds = time.perf_counter() - start
 _OURS = """
 import sys, time
 from ingest import sources
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 if __name__ == "__main__":
     function, path, workers, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -111,7 +111,7 @@ _LOAD = """
 import sys, time
 from graphstore.load import load_source
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 start = time.perf_counter()
 with open_store("ladybug://" + sys.argv[2]) as store:
     report = load_source(store, DataRoot(sys.argv[1]), "amazon")
@@ -122,7 +122,7 @@ rows = report.items + report.entities + report.relations
 _COPY = """
 import sys, time
 import ladybug, pyarrow as pa, pyarrow.compute as pc
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 data = DataRoot(sys.argv[1])
 items, entities, relations = (data.read(f"{name}/amazon") for name in ("items", "entities", "relations"))
 # What can be loaded at all, found out before the clock starts.

@@ -39,7 +39,12 @@ from graphstore import importer
 from graphstore.load import load_source
 from graphstore.neo4j_server import ServerInfo, admin, start, stop
 from graphstore.store import Access, open_store
-from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoot
+from ingest.datasets.root import (
+    ENTITY_SCHEMA,
+    ITEM_SCHEMA,
+    RELATION_SCHEMA,
+    DataRoot,
+)
 
 SOURCE = "shop"
 PRODUCTS, BRANDS, CATEGORIES = 150_000, 24_890, 4_000

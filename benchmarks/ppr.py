@@ -41,7 +41,7 @@ from graphstore.ppr.hubs import hub_vectors, no_hubs
 from graphstore.ppr.push import Graph, make_buffers, push
 from graphstore.ppr.walks import as_graph
 from graphstore.projection import Projection, project
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 Array = npt.NDArray[Any]
 Row = dict[str, Any]

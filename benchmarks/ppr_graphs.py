@@ -17,7 +17,7 @@ from numba import njit
 
 from graphstore.projection import Projection, project
 from graphstore.store import open_store
-from ingest.datasets import ITEM_SCHEMA, RELATION_SCHEMA, DataRoot
+from ingest.datasets.root import ITEM_SCHEMA, RELATION_SCHEMA, DataRoot
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ from flows.report import build_report
 from flows.samples import split_samples
 from flows.settings import Settings
 from flows.timing import StopWatch
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from model.requests import GenerationRequest, GenerationSettings
 
 #: Items that get a mixing strip.

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from flows.settings import Settings, load_settings
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 StoreOption = Annotated[

@@ -15,7 +15,7 @@ from flows.requests import CONTROL_SCALE, MIX_SHARES
 from flows.samples import Sample, item_samples
 from flows.settings import Settings
 from flows.stages import withdrawn_items
-from ingest.datasets import DataRoot, text_hash
+from ingest.datasets.root import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
 from model.requests import GenerationRequest, Neighbor
 

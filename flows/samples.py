@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from flows.settings import Settings
 from flows.stages import withdrawn_items
-from ingest.datasets import NEIGHBOR_SCHEMA, SPLITS, DataRoot
+from ingest.datasets.root import NEIGHBOR_SCHEMA, SPLITS, DataRoot
 from ingest.errors import Graph2ImageError
 from model.requests import Neighbor, NeighborUse
 

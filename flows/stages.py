@@ -17,7 +17,7 @@ from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
 from graphstore.search import as_neo4j
 from graphstore.store import GraphStore
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from flows.settings import Settings
 from graphstore.store import NoGraphError
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 #: Less free space than this is worth a word: a model and the pictures of a small run need about as much.

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from graphstore.graphtables import GraphTables
-from graphstore.nodeids import NodeIndex, hash_ids
+from ingest.datasets.node_ids import NodeIndex, hash_ids
 from ingest.errors import Graph2ImageError
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]

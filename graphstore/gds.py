@@ -35,10 +35,10 @@ from graphstore.bookkeeping import check_complete
 from graphstore.gds_edges import GdsEdges, edges_of, is_present
 from graphstore.neo4j import Neo4jStore
 from graphstore.neo4j_driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
-from graphstore.nodeids import hash_ids
 from graphstore.ppr.ranking import tie_order
 from graphstore.projection import Direction
 from graphstore.store import GraphStore
+from ingest.datasets.node_ids import hash_ids
 from ingest.errors import Graph2ImageError
 
 #: Id of an item or entity; or the ids of several, of which the walk starts at one, in proportion to its weight.

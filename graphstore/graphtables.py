@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from graphstore.bookkeeping import check_complete
 from graphstore.store import GraphStore
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
 
 #: What is kept of every item.

@@ -34,7 +34,7 @@ from graphstore.schema import (
     TRAINED_ON,
 )
 from graphstore.store import GraphStore
-from ingest.datasets import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

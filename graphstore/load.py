@@ -47,7 +47,13 @@ from graphstore.schema import (
     property_type,
 )
 from graphstore.store import GraphStore
-from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoot, digest
+from ingest.datasets.root import (
+    ENTITY_SCHEMA,
+    ITEM_SCHEMA,
+    RELATION_SCHEMA,
+    DataRoot,
+    digest,
+)
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from graphstore.neo4j import Neo4jStore
 from graphstore.schema import GRAPH_SCHEMA
 from graphstore.search import Item
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +290,7 @@ def _write_vectors(store: Neo4jStore, data: DataRoot, name: str, encoder: str, p
 
 def _with_vectors(data: DataRoot, name: str, items: pa.Table) -> Iterator[pa.Table]:
     """`items` with their vectors, in the order of the vectors' dataset, which is read where it has some of them."""
-    from graphstore.nodeids import NodeIndex
+    from ingest.datasets.node_ids import NodeIndex
 
     hashes = items["image_hash"].combine_chunks().dictionary_encode()
     if not len(hashes):

@@ -36,7 +36,7 @@ from graphstore.basegraph import BaseGraph
 from graphstore.graphtables import GraphTables, StoreTables
 from graphstore.projectioncache import base_graph
 from graphstore.store import GraphStore
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 Direction: TypeAlias = Literal["both", "forward", "backward"]

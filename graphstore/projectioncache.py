@@ -27,7 +27,7 @@ from numba import njit
 
 from graphstore.basegraph import BaseGraph, build_base_graph
 from graphstore.graphtables import GraphTables
-from ingest.datasets import SWEEP_AGE, DataRoot, digest
+from ingest.datasets.root import SWEEP_AGE, DataRoot, digest
 
 log = logging.getLogger(__name__)
 

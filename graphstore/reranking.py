@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from numba import njit
 
-from graphstore.nodeids import NodeIndex
-from ingest.datasets import DataRoot
+from ingest.datasets.matrices import zero_matrix
+from ingest.datasets.node_ids import NodeIndex
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.matrices import zero_matrix
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Vectors: TypeAlias = npt.NDArray[np.float32]

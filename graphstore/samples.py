@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from graphstore.ppr.hubs import hub_vectors, hubs_pay
 from graphstore.sampling import Sampler, SamplerSettings, prepare_sampler, sample_rows
 from graphstore.store import GraphStore
-from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot, digest
+from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

@@ -22,13 +22,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from graphstore.nodeids import NodeIndex
 from graphstore.ppr import best_paths, top_k_ppr
 from graphstore.ppr.hubs import HubVectors
 from graphstore.projection import Direction, Projection, project, without_pictures
 from graphstore.reranking import Vectors, most_similar, similarities
 from graphstore.store import GraphStore
-from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot, digest, text_hash
+from ingest.datasets.node_ids import NodeIndex
+from ingest.datasets.root import (
+    NEIGHBOR_SCHEMA,
+    DataRoot,
+    digest,
+    text_hash,
+)
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:

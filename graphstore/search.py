@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.store import GraphStore
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ def _most_similar(
     store: GraphStore, data: DataRoot, item: Item, encoder: str, labels: Sequence[str], k: int
 ) -> list[dict[str, Any]]:
     """Rows of `SimilarItem`, from the vectors in Parquet; exact."""
-    from graphstore.nodeids import NodeIndex
     from graphstore.reranking import Vectors
+    from ingest.datasets.node_ids import NodeIndex
 
     if not data.names(f"embeddings/{encoder}"):
         there = [name.partition("/")[2] for name in data.names("embeddings")]

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from graphstore.schema import LOADED_SOURCE, OPT_OUT, TYPE_NAMES, GraphSchema, LabelInfo, RelationInfo
-from ingest.datasets import digest
+from ingest.datasets.root import digest
 from ingest.errors import Graph2ImageError
 
 _TRUNCATED = b"graph2image.truncated"

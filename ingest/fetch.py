@@ -24,7 +24,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.addresses import UnsafeAddressError, connect
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.fetchledger import Fetched, FetchLedger, as_datetime, now_us
 from ingest.http1 import Answer, Connection
 from ingest.images import FORMATS, content_hash, image_path

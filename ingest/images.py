@@ -24,7 +24,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from PIL import ExifTags, Image
 
-from ingest.datasets import IMAGE_SCHEMA, DataRoot
+from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
 from ingest.imagesources import ImageProblemError, ImageSource
 from ingest.records import RejectReason
 

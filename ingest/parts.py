@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.datasets import (
+from ingest.datasets.root import (
     ENTITY_NAME_SCHEMA,
     ITEM_SCHEMA,
     REJECT_SCHEMA,

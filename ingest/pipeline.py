@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from ingest.batches import Batch
 from ingest.collect import ROW_BITS, Collector, Picture
-from ingest.datasets import ITEM_SCHEMA, DataRoot, digest
+from ingest.datasets.root import ITEM_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images import ImageStore, StoredImage

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ingest.batches import Batch, from_records
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.fetch import FetchSettings, HttpImages
 from ingest.imagesources import ImageSource, open_image_source

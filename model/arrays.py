@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot, explain_os_errors
+from ingest.datasets.root import DataRoot, explain_os_errors
 from ingest.errors import Graph2ImageError
 from model.arrayfiles import ArrayWriter, ArrayWriters
 from model.config import GraphEncoderConfig

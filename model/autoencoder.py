@@ -26,7 +26,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
 from model import taef2

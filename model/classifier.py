@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
 from model.latents import load_squares

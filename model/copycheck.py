@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ingest.datasets import IMAGE_SCHEMA, DataRoot
+from ingest.datasets.matrices import zero_matrix
+from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
 from ingest.encoders.checkpoint import load_encoder
 from ingest.encoders.vectors import choose_device
 from ingest.errors import Graph2ImageError
 from ingest.images import PERCEPTUAL_HASH_BYTES, perceptual_hash
-from ingest.matrices import zero_matrix
 from model.requests import COPY_THRESHOLDS, CopyThresholds
 
 #: Training pictures that are compared at once.

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
 from ingest.encoders.embed import unreadable_pictures
 from ingest.errors import Graph2ImageError
 from model.config import GraphEncoderConfig

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ingest.datasets import GENERATED_SCHEMA, DataRoot, digest
+from ingest.datasets.root import GENERATED_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError
 from model.classifier import IMAGE_SIZE, Judge, Pixels, entity_labels, train_judge
 from model.latents import load_squares, square

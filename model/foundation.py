@@ -20,7 +20,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import hf_hub_download
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ingest.datasets import digest
+from ingest.datasets.root import digest
 from ingest.errors import Graph2ImageError
 from model.autoencoder import AUTOENCODERS
 from model.backbones import Backbone, cross_attention_dim

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets import GENERATED_SCHEMA, DataRoot
+from ingest.datasets.root import GENERATED_SCHEMA, DataRoot
 from ingest.encoders.checkpoint import DTYPES
 from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.encoders.pictures import image_paths, load_pictures
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler, PixArtTransformer2DModel, UNet2DConditionMo
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from model.autoencoder import autoencoder_id, prepare_autoencoder
 from model.backbones import Backbone

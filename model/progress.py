@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from model.arrays import TrainingArrays
 from model.dataset import TrainingItems
 from model.latents import load_squares

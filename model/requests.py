@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.identity import Precision
 from ingest.errors import Graph2ImageError
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 from fsspec.implementations.local import LocalFileSystem
 from transformers.utils import logging as transformers_logging
 
-from ingest.datasets import DataRoot, digest, explain_os_errors
+from ingest.datasets.root import DataRoot, digest, explain_os_errors
 
 
 def publish_folder(data: DataRoot, name: str, write: Callable[[Path], object], marker: str) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 #: Settings of open_clip text towers that change the architecture to something `CLIPTextModel` is not.

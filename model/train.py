@@ -19,7 +19,7 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load as load_safetensors
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
 from model.arrays import TrainingArrays, build_arrays, open_arrays
 from model.cards import model_card

@@ -23,7 +23,7 @@ from flows.report import figures, wording
 from flows.report.content import Card, Content
 from flows.timing import StageTiming
 from graphstore.schema import ITEM_LINEAGE_RELATIONS, SYSTEM_RELATIONS, GraphSchema
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.pixels import PixelGeometry
 from ingest.errors import Graph2ImageError

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 
 CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE = "open_clip_config.json", "model.safetensors", "encoder.json"
 

@@ -26,7 +26,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.checkpoint import publish_encoder
 from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
 from ingest.encoders.pictures import try_pictures

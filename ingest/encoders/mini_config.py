@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.datasets import digest
+from ingest.datasets.root import digest
 
 #: Per channel, of pixels in [0, 1]: the normalization of OpenAI's CLIP, which most open_clip models have too.
 MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from ingest.datasets import IMAGE_SCHEMA, DataRoot
+from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 
 Prepared = TypeVar("Prepared")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets import DataRoot, embedding_schema
+from ingest.datasets.root import DataRoot, embedding_schema
 from ingest.encoders.checkpoint import Encoder
 from ingest.encoders.identity import Precision
 from ingest.encoders.pictures import try_pictures

@@ -18,7 +18,7 @@ from typer.testing import Result
 
 from flows.settings import Settings
 from graphstore.load import load_source
-from ingest.datasets import (
+from ingest.datasets.root import (
     ENTITY_NAME_SCHEMA,
     ENTITY_SCHEMA,
     ITEM_SCHEMA,

@@ -15,7 +15,7 @@ from flows.ingestion import Ingestion
 from flows.settings import Settings
 from flows.stages import ingest
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.sampledata import paint_amazon
 
 POINTS = 20

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import Result
 
 from flows.demo import DemoReport, run_demo
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 Command = Callable[..., Result]
 

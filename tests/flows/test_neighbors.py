@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import Result
 
 from flows.demo import DemoReport
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 Command = Callable[..., Result]
 

@@ -28,7 +28,7 @@ from flows.report.figures import nice_ticks, size_bins
 from flows.report.wording import claim, main_differences, plural, via_words
 from flows.timing import StageTiming
 from graphstore.schema import GraphSchema, LabelInfo, RelationInfo
-from ingest.datasets import (
+from ingest.datasets.root import (
     ENTITY_SCHEMA,
     GENERATED_SCHEMA,
     IMAGE_SCHEMA,

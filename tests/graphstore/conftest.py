@@ -10,7 +10,7 @@ from neo4j import GraphDatabase
 
 from graphstore.neo4j_server import USER, ServerInfo
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 
 @pytest.fixture

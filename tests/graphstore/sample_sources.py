@@ -12,7 +12,7 @@ from PIL import Image
 
 from graphstore.load import load_source
 from graphstore.store import GraphStore
-from ingest.datasets import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
 from ingest.sampledata.artists import ARTISTS
 from ingest.sources import ingest_amazon, ingest_art500k, ingest_goodreads

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingest.datasets import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, DataRoot, embedding_schema, text_hash
+from ingest.datasets.root import (
+    ENTITY_SCHEMA,
+    ITEM_SCHEMA,
+    RELATION_SCHEMA,
+    DataRoot,
+    embedding_schema,
+    text_hash,
+)
 
 Row = dict[str, Any]
 

@@ -24,7 +24,7 @@ from graphstore.ppr import top_k_ppr
 from graphstore.projection import Projection, project
 from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import REJECT_SCHEMA, DataRoot
+from ingest.datasets.root import REJECT_SCHEMA, DataRoot
 from ingest.sources import ingest_art500k, ingest_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,7 +12,7 @@ from sample_sources import ingest_samples, load_samples, publish_pictures_made
 
 from graphstore.lineage import opt_out, record_lineage
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cypher.md").read_text(encoding="utf-8")
 #: What each query answers, and the query.

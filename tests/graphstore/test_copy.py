@@ -20,7 +20,7 @@ from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.load import load_source
 from graphstore.neo4j_server import ServerInfo, password_file, start, status, stop
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 _TITLES = [

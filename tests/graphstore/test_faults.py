@@ -18,14 +18,14 @@ from graphstore.bookkeeping import loaded_sources
 from graphstore.load import load_source
 from graphstore.projection import project
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 _LOAD = """
 import sys
 from graphstore.load import load_source
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 with open_store(sys.argv[1]) as store:
     print("loading", flush=True)
     load_source(store, DataRoot(sys.argv[2]), sys.argv[3])

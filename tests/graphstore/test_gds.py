@@ -30,7 +30,7 @@ from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.projection import Projection, project, without_pictures
 from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.sources import ingest_table
 

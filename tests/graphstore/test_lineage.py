@@ -11,7 +11,7 @@ from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_ar
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.load import load_source
 from graphstore.store import GraphStore
-from ingest.datasets import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 
 

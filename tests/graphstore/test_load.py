@@ -15,7 +15,7 @@ from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_ar
 from graphstore.bookkeeping import check_complete
 from graphstore.load import load_source
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 

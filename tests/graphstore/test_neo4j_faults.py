@@ -39,7 +39,7 @@ from graphstore.neo4j_lock import WriteLockError
 from graphstore.neo4j_server import USER, start, status, stop
 from graphstore.projection import project
 from graphstore.store import Access, GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 MEMORY = {"db.memory.transaction.max": "16m", "dbms.security.auth_lock_time": "1s"}
@@ -51,7 +51,7 @@ import sys
 from graphstore import neo4j_driver, neo4j_lock, neo4j_values
 from graphstore.load import load_source
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 neo4j_driver.RETRY_S, neo4j_lock.LOCK_WAIT_S, neo4j_values.BATCH_ROWS = float(sys.argv[1]), 2.0, 500
 try:
     with open_store(sys.argv[2]) as store:

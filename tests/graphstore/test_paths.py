@@ -14,7 +14,7 @@ from graphstore.load import load_source
 from graphstore.ppr import best_paths
 from graphstore.projection import project
 from graphstore.store import GraphStore
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 
 def _worth_of_best(weights: Array, source: int, longest: int) -> Array:

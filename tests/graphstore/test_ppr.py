@@ -23,7 +23,7 @@ from graphstore.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
 from graphstore.projection import Projection, project
 from graphstore.store import GraphStore
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 

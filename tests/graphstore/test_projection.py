@@ -18,10 +18,10 @@ from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publi
 from graphstore.graphtables import ITEM_COLUMNS, DatasetTables, GraphTables, StoreTables
 from graphstore.lineage import opt_out
 from graphstore.load import load_source
-from graphstore.nodeids import NodeIndex, hash_ids
 from graphstore.projection import Projection, project
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.node_ids import NodeIndex, hash_ids
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 ARRAYS = ("id_hashes", "is_neighbor", "groups", "offsets", "targets", "weights", "types", "degrees")

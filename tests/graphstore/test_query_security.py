@@ -19,7 +19,7 @@ from graphstore.load import load_source
 from graphstore.neo4j_driver import SignInError, parse_url
 from graphstore.neo4j_server import USER, ServerInfo
 from graphstore.store import Access, GraphStore, is_truncated, open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 NAMES = ["Hokusai", "Monet"]

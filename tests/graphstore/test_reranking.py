@@ -14,8 +14,8 @@ from sources import vector
 
 from graphstore import reranking
 from graphstore.reranking import Vectors, most_similar, similarities
-from ingest import matrices
-from ingest.datasets import DataRoot, embedding_schema
+from ingest.datasets import matrices
+from ingest.datasets.root import DataRoot, embedding_schema
 from ingest.errors import Graph2ImageError
 
 

@@ -23,7 +23,7 @@ from graphstore.samples import sample_all
 from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.schema import SYSTEM_LABELS
 from graphstore.store import GraphStore, open_store
-from ingest.datasets import DataRoot, text_hash
+from ingest.datasets.root import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
 
 MODES = ("random", "ppr", "semantic", "semantic-ppr")

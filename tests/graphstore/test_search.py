@@ -21,7 +21,7 @@ from graphstore.lineage import opt_out
 from graphstore.neo4j_search import IndexReport, index_embeddings
 from graphstore.search import as_neo4j, search, similar
 from graphstore.store import open_store
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 TITLES = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 SPEC = """
 source = "shop"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.sources import ingest_table
 from ingest.tablespec import load_spec
 

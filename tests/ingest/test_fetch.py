@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from webserver import Replies, Reply, WebServer, serve
 
 from ingest import fetch, fetchledger
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.fetch import FetchSettings, HttpImages
 from ingest.http1 import Answer
 from ingest.images import ImageStore, StoredImage, content_hash
@@ -523,7 +523,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import test_fetch
 from ingest import fetchledger, images
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 fetchledger.FLUSH_ROWS = 5
 images.IMAGE_BATCH = 7
 test_fetch._acquire(DataRoot(sys.argv[2]), sys.argv[3:], concurrency=4)

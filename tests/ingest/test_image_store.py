@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.images import MAX_IMAGE_PIXELS, ImageInfo, ImageStore, StoredImage, inspect_image, to_eight_bits
 from ingest.imagesources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource, open_image_source

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import from_records
-from ingest.datasets import ITEM_SCHEMA, DataRoot
+from ingest.datasets.root import ITEM_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.pipeline import IngestReport, InputFile, ingest, map_ordered
 from ingest.readers.art500k import COLUMNS
@@ -302,7 +302,7 @@ def test_two_runs_at_once(shop, data, tmp_path) -> None:
     ingest_table(other, shop.spec, shop.root)
     script = """
 import sys
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.sources import ingest_table
 ingest_table(DataRoot(sys.argv[1]), sys.argv[2], sys.argv[3])
 """
@@ -361,7 +361,7 @@ def test_memory_does_not_grow_with_what_a_row_holds(data) -> None:
     script = """
 import resource, sys
 import pyarrow as pa
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.batches import from_records
 from ingest.pipeline import InputFile, ingest
 from ingest.records import ItemRecord

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tiny_data import DIM, ENCODER, NEIGHBORS, TinyData, tiny_pipeline
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from model.graph_qformer import GraphQFormer
 from model.storage import publish_folder
 

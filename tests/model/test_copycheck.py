@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import DIM, ENCODER, tiny_clip
 
-from ingest.datasets import IMAGE_SCHEMA, ITEM_SCHEMA, DataRoot, embedding_schema
+from ingest.datasets.root import (
+    IMAGE_SCHEMA,
+    ITEM_SCHEMA,
+    DataRoot,
+    embedding_schema,
+)
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.errors import Graph2ImageError
 from ingest.images import inspect_image, perceptual_hash

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from ingest.datasets import (
+from ingest.datasets.root import (
     ENTITY_SCHEMA,
     GENERATED_SCHEMA,
     IMAGE_SCHEMA,

@@ -12,7 +12,7 @@ from PIL import Image
 from published import MODEL, publish_model
 from tiny_data import TinyData, make_data
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from model.generate import GenerateReport, generate
 from model.pictures import PNG_KEY

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import HIDDEN, POOLED, STRUCTURES, Structure, graph_encoder, parts
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from model.arrays import TrainingArrays
 from model.checkpoints import Checkpoints, State

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiny_data import CONFIG, ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 from tiny_models import STRUCTURES, Structure, save_foundation
 
-from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
 from model.config import TrainConfig, load_train_config
 from model.pipeline import Graph2ImagePipeline
@@ -28,7 +28,7 @@ from model.train import TrainReport, train
 TRAIN = """
 import sys, torch
 torch.set_num_threads(1)
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from model.config import load_train_config
 from model.train import train
 train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])

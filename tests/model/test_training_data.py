@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_data import ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 
-from ingest.datasets import NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
 from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.arrayfiles import ArrayWriter

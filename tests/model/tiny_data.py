@@ -16,7 +16,13 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from open_clip.model import CLIP
 from PIL import Image
 
-from ingest.datasets import IMAGE_SCHEMA, ITEM_SCHEMA, NEIGHBOR_SCHEMA, DataRoot, embedding_schema
+from ingest.datasets.root import (
+    IMAGE_SCHEMA,
+    ITEM_SCHEMA,
+    NEIGHBOR_SCHEMA,
+    DataRoot,
+    embedding_schema,
+)
 from ingest.encoders.checkpoint import publish_encoder
 from model.autoencoder import MiniAutoencoder
 from model.config import TrainConfig, load_train_config

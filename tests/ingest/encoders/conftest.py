@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 
 @pytest.fixture

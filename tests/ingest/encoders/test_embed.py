@@ -16,7 +16,12 @@ import torch
 from open_clip.model import CLIP
 from shapes import UNTRAINED, ShapeItem, shape_items, write_items
 
-from ingest.datasets import ITEM_SCHEMA, DataRoot, embedding_schema, text_hash
+from ingest.datasets.root import (
+    ITEM_SCHEMA,
+    DataRoot,
+    embedding_schema,
+    text_hash,
+)
 from ingest.encoders import vectors as vectors_module
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.encoders.embed import EmbedReport, embed, unreadable_pictures
@@ -124,7 +129,7 @@ def test_opted_out_items_are_not_embedded(data: DataRoot) -> None:
 
 KILLED = """
 import os, signal, sys
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.encoders import vectors
 from test_embed import embed_tiny
 
@@ -369,7 +374,7 @@ def test_unknown_device(data: DataRoot) -> None:
 
 NOTHING_TO_DO = """
 import sys
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.encoders.embed import embed
 from shapes import UNTRAINED
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shapes import COLORS, SHAPES, TINY, UNTRAINED, ShapeItem, shape_items, write_items
 from torch import Tensor
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.encoders.checkpoint import load_encoder
 from ingest.encoders.embed import embed
 from ingest.encoders.mini_clip import _contrast, _random_view, _train

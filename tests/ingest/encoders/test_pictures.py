@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from shapes import shape_items, write_items
 
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 from ingest.encoders.pictures import image_paths, load_pictures, open_picture, try_pictures
 from ingest.errors import Graph2ImageError
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from fsspec.implementations.local import LocalFileSystem
 
-from ingest.datasets import DataRoot, explain_os_errors
+from ingest.datasets.root import DataRoot, explain_os_errors
 
 #: A larger matrix, in bytes, is kept in a file.
 IN_MEMORY = 1 << 28

@@ -13,7 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.datasets import RELATION_SCHEMA, DataRoot, digest, embedding_schema, explain_os_errors, text_hash
+from ingest.datasets.root import (
+    RELATION_SCHEMA,
+    DataRoot,
+    digest,
+    embedding_schema,
+    explain_os_errors,
+    text_hash,
+)
 from ingest.errors import Graph2ImageError
 
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64())])
@@ -133,7 +140,7 @@ def test_only_old_leftovers_are_swept(data: DataRoot) -> None:
 PUBLISH = """
 import os, signal, sys
 import pyarrow as pa
-from ingest.datasets import DataRoot
+from ingest.datasets.root import DataRoot
 
 root, key, moment = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def hook(event, arguments):
