@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks.harness import describe_machine, print_json, print_table
 from flows.stages import newest
 from ingest.datasets.root import DataRoot
-from ingest.encoders.pictures import image_paths, load_pictures
+from ingest.images.loading import image_paths, load_pictures
 from model.copycheck import CopyCheck
 from model.latents import square
 from model.requests import COPY_THRESHOLDS, CopyThresholds

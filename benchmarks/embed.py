@@ -39,8 +39,8 @@ from ingest.datasets.root import IMAGE_SCHEMA, ITEM_SCHEMA, DataRoot
 from ingest.encoders.checkpoint import DTYPES, load_encoder, publish_encoder
 from ingest.encoders.embed import embed
 from ingest.encoders.identity import Precision
-from ingest.encoders.pictures import image_paths
 from ingest.encoders.vectors import append_image_vectors, choose_device, choose_precision
+from ingest.images.loading import image_paths
 
 ENCODER = "benchmark"
 

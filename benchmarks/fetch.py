@@ -36,8 +36,8 @@ import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from ingest.datasets.root import DataRoot
-from ingest.fetch import FetchSettings, HttpImages
-from ingest.images import ImageStore, StoredImage
+from ingest.images.fetch import FetchSettings, HttpImages
+from ingest.images.store import ImageStore, StoredImage
 
 urls, out, concurrency = open(sys.argv[1]).read().split(), sys.argv[2], int(sys.argv[3])
 start = time.perf_counter()

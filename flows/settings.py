@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     neo4j_user, neo4j_password_file
         Who signs in to a Neo4j server, and the file that holds the password; `Access` has more ways.
     fetch
-        Settings of `ingest.fetch.FetchSettings` that are not the default, such as `per_host_rate`; a table in the file.
+        Settings of `ingest.images.fetch.FetchSettings` that are not the default, such as `per_host_rate`; a table in the file.
     """
 
     model_config = SettingsConfigDict(env_prefix="GRAPH2IMAGE_", toml_file=CONFIG_FILE, extra="forbid")

@@ -138,7 +138,7 @@ def _pictures(settings: Settings, ingestion: Ingestion) -> Pictures:
         return ingestion.place
     from pydantic import ValidationError
 
-    from ingest.fetch import FetchSettings
+    from ingest.images.fetch import FetchSettings
 
     try:
         return FetchSettings(**{**settings.fetch, "refresh": ingestion.refresh})

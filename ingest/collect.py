@@ -29,8 +29,8 @@ from ingest.datasets.root import (
 )
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
-from ingest.images import StoredImage
-from ingest.imagesources import ImageProblemError
+from ingest.images.sources import ImageProblemError
+from ingest.images.store import StoredImage
 from ingest.parts import Part, Shards
 from ingest.records import Raw, RejectReason, RejectRecord, entity_id
 from ingest.splits import SplitFractions, split_of

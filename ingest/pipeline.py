@@ -32,8 +32,8 @@ from ingest.collect import ROW_BITS, Collector, Picture
 from ingest.datasets.root import ITEM_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
-from ingest.images import ImageStore, StoredImage
-from ingest.imagesources import ImageSource
+from ingest.images.sources import ImageSource
+from ingest.images.store import ImageStore, StoredImage
 from ingest.parts import Part, SourceFile, gone_rows, item_ids, read_parts, without
 from ingest.publish import publish_source
 from ingest.readers.files import explain_read_errors

@@ -21,7 +21,7 @@ from ingest.datasets.root import (
     DataRoot,
     Snapshot,
 )
-from ingest.images import PERCEPTUAL_HASH_BYTES
+from ingest.images.store import PERCEPTUAL_HASH_BYTES
 from ingest.parts import PART_SCHEMAS, Part, SourceFile, write_parts
 from ingest.splits import SplitFractions, final_splits, joined_groups
 

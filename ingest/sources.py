@@ -12,8 +12,8 @@ from pathlib import Path
 from ingest.batches import Batch, from_records
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.fetch import FetchSettings, HttpImages
-from ingest.imagesources import ImageSource, open_image_source
+from ingest.images.fetch import FetchSettings, HttpImages
+from ingest.images.sources import ImageSource, open_image_source
 from ingest.pipeline import IngestReport, InputFile, ingest
 from ingest.readers import amazon, art500k, goodreads, instructg2i
 from ingest.readers.painterpalette import read_painterpalette

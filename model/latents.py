@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot
-from ingest.encoders.pictures import image_paths, load_pictures
+from ingest.images.loading import image_paths, load_pictures
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingest.errors import Graph2ImageError
-from ingest.images import FORMATS, MAGIC, MAX_IMAGE_PIXELS
+from ingest.images.store import FORMATS, MAGIC, MAX_IMAGE_PIXELS
 
 #: Name of the PNG text chunk that holds a picture's record, as JSON.
 PNG_KEY = "graph2image"

@@ -27,8 +27,8 @@ import pyarrow.compute as pc
 from ingest.datasets.root import ITEM_SCHEMA, DataRoot, text_hash
 from ingest.encoders.identity import WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.mini_config import MiniClipConfig, mini_encoder_id
-from ingest.encoders.pictures import image_paths, try_pictures
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import image_paths, try_pictures
 
 log = logging.getLogger(__name__)
 

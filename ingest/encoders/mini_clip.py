@@ -29,10 +29,10 @@ from tqdm.auto import tqdm
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.checkpoint import publish_encoder
 from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
-from ingest.encoders.pictures import try_pictures
 from ingest.encoders.pixels import PixelGeometry
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import try_pictures
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 from ingest.datasets.root import DataRoot, embedding_schema
 from ingest.encoders.checkpoint import Encoder
 from ingest.encoders.identity import Precision
-from ingest.encoders.pictures import try_pictures
 from ingest.encoders.precision import cpu_has_bf16
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import try_pictures
 
 #: Rows per file: what a killed run loses, beside a shard that is just being written.
 SHARD_ROWS = 1_024

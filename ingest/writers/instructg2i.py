@@ -36,7 +36,7 @@ from ingest.datasets.root import (
 )
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
-from ingest.images import FORMATS
+from ingest.images.store import FORMATS
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from ingest.datasets.root import (
     DataRoot,
 )
 from ingest.errors import Graph2ImageError
-from ingest.images import FORMATS, content_hash, image_path
+from ingest.images.store import FORMATS, content_hash, image_path
 from ingest.readers.instructg2i import read_instructg2i
 from ingest.records import RejectReason
 from ingest.writers.instructg2i import MARKER, ExportReport, export_instructg2i, file_stem

@@ -24,7 +24,7 @@ from ingest.datasets.root import (
 )
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.errors import Graph2ImageError
-from ingest.images import inspect_image, perceptual_hash
+from ingest.images.store import inspect_image, perceptual_hash
 from model import copycheck
 from model.copycheck import CopyCheck
 from model.requests import CopyThresholds

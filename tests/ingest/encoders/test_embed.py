@@ -26,8 +26,8 @@ from ingest.encoders import vectors as vectors_module
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.encoders.embed import EmbedReport, embed, unreadable_pictures
 from ingest.encoders.identity import Precision
-from ingest.encoders.pictures import image_paths, open_picture
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import image_paths, open_picture
 
 ITEMS = shape_items(24, test=6)
 

@@ -11,8 +11,13 @@ from PIL import Image
 from shapes import shape_items, write_items
 
 from ingest.datasets.root import DataRoot
-from ingest.encoders.pictures import image_paths, load_pictures, open_picture, try_pictures
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import (
+    image_paths,
+    load_pictures,
+    open_picture,
+    try_pictures,
+)
 
 
 def save(data: DataRoot, image: Image.Image, name: str, **options: object) -> str:

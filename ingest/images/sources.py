@@ -1,4 +1,4 @@
-"""Where pictures are read from: a folder, a tar file, a zip file. (By HTTP: `ingest.fetch`.)
+"""Where pictures are read from: a folder, a tar file, a zip file. (By HTTP: `ingest.images.fetch`.)
 
 Archives are read in place, never unpacked, so one cannot write anywhere; a name that leads out of its folder or archive
 is refused. Metadata often names pictures by their address on the web; of such a reference these sources take the file

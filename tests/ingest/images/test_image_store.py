@@ -22,8 +22,20 @@ from PIL import Image
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.images import MAX_IMAGE_PIXELS, ImageInfo, ImageStore, StoredImage, inspect_image, to_eight_bits
-from ingest.imagesources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource, open_image_source
+from ingest.images.sources import (
+    MAX_IMAGE_BYTES,
+    ImageProblemError,
+    ImageSource,
+    open_image_source,
+)
+from ingest.images.store import (
+    MAX_IMAGE_PIXELS,
+    ImageInfo,
+    ImageStore,
+    StoredImage,
+    inspect_image,
+    to_eight_bits,
+)
 
 Picture = Callable[..., bytes]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.addresses import is_public
+from ingest.images.addresses import is_public
 
 # fmt: off
 PRIVATE = [

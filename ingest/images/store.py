@@ -25,7 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import ExifTags, Image
 
 from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
-from ingest.imagesources import ImageProblemError, ImageSource
+from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.records import RejectReason
 
 #: Larger pictures are refused: a few KB can expand to gigabytes.

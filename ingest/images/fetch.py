@@ -2,7 +2,7 @@
 
 An event loop in a thread of its own makes the requests; `HttpImages.read` waits for one.
 
-What became of a URL is remembered in the dataset `fetches` (`ingest.fetchledger`), so a second run makes no request.
+What became of a URL is remembered in the dataset `fetches` (`ingest.images.fetch_log`), so a second run makes no request.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ from importlib.metadata import version
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.addresses import UnsafeAddressError, connect
 from ingest.datasets.root import DataRoot
-from ingest.fetchledger import Fetched, FetchLedger, as_datetime, now_us
-from ingest.http1 import Answer, Connection
-from ingest.images import FORMATS, content_hash, image_path
-from ingest.imagesources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource
+from ingest.images.addresses import UnsafeAddressError, connect
+from ingest.images.fetch_log import (
+    Fetched,
+    FetchLedger,
+    as_datetime,
+    now_us,
+)
+from ingest.images.http import Answer, Connection
+from ingest.images.sources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource
+from ingest.images.store import FORMATS, content_hash, image_path
 from ingest.records import RejectReason
 
 #: Seconds until the second attempt, doubled for each further one; half of it is left to chance.

@@ -23,12 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webserver import Replies, Reply, WebServer, serve
 
-from ingest import fetch, fetchledger
 from ingest.datasets.root import DataRoot
-from ingest.fetch import FetchSettings, HttpImages
-from ingest.http1 import Answer
-from ingest.images import ImageStore, StoredImage, content_hash
-from ingest.imagesources import ImageProblemError
+from ingest.images import fetch
+from ingest.images import fetch_log as fetchledger
+from ingest.images.fetch import FetchSettings, HttpImages
+from ingest.images.http import Answer
+from ingest.images.sources import ImageProblemError
+from ingest.images.store import ImageStore, StoredImage, content_hash
 from ingest.records import RejectReason
 
 Picture = Callable[..., bytes]
@@ -315,7 +316,7 @@ def test_a_name_is_resolved_once_per_connection(
 ) -> None:
     """A name server that answers with a public address first and a private one then does not get us there."""
     asked = _resolve_as(monkeypatch, ["203.0.113.1"], ["127.0.0.1"])
-    monkeypatch.setattr("ingest.addresses.is_public", lambda address: not address.is_loopback)
+    monkeypatch.setattr("ingest.images.addresses.is_public", lambda address: not address.is_loopback)
     reason = _one(data, f"http://pictures.example:{web.port}/a.jpg", timeout_s=0.2, attempts=1)
     assert (reason, asked, web.connections) == ("image_unreachable", ["pictures.example"], 0)
     assert _one(data, f"http://pictures.example:{web.port}/a.jpg") == "image_unsafe_address"
