@@ -187,7 +187,7 @@ def ingest_table(
 
 def _ingest(call: Call, files: Sequence[str | Path], **options: Any) -> None:
     from flows import stages, words
-    from flows.ingestion import Ingestion
+    from ingest.ingestion import Ingestion
 
     outcome = stages.ingest(call.settings, Ingestion(files=tuple(map(str, files)), **options))
     call.show(outcome, words.ingested(outcome))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from flows import stages
 from flows.comparison import compare
-from flows.ingestion import Ingestion
 from flows.settings import Settings
 from flows.timing import StopWatch
 from graphstore.sampling import SamplerSettings
+from ingest.ingestion import Ingestion
 from ingest.sampledata import paint_art500k
 from model.config import load_train_config
 

@@ -11,8 +11,8 @@ import typer
 from prefect import flow
 
 from flows import tasks
-from flows.ingestion import Ingestion
 from flows.settings import load_settings
+from ingest.ingestion import Ingestion
 
 
 @flow

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.load import LoadReport, load_source
 from graphstore.search import as_neo4j
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
+from ingest.ingestion import Ingestion
 
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport

@@ -21,9 +21,9 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import requests, stages
-from flows.ingestion import Ingestion
 from flows.settings import Settings
 from graphstore.sampling import SamplerSettings
+from ingest.ingestion import Ingestion
 from model.config import load_train_config
 from model.requests import GenerationSettings
 

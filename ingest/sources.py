@@ -18,8 +18,8 @@ from ingest.pipeline import IngestReport, InputFile, ingest
 from ingest.readers import amazon, art500k, goodreads, instructg2i
 from ingest.readers.painterpalette import read_painterpalette
 from ingest.readers.table import column_schema, read_table
+from ingest.readers.tablespec import TableSpec, load_spec
 from ingest.splits import SplitFractions
-from ingest.tablespec import TableSpec, load_spec
 
 #: Where pictures come from: a folder, a tar or a zip; over HTTP by the addresses in the rows; or nowhere.
 Pictures = Path | FetchSettings | None
@@ -148,7 +148,7 @@ def ingest_instructg2i(
 def ingest_table(
     data: DataRoot, spec_path: str | Path, root: str | Path, *, strict: bool = False, prune: bool = False
 ) -> IngestReport:
-    """Ingest the table that the spec file describes (`ingest.tablespec`); its paths are relative to `root`.
+    """Ingest the table that the spec file describes (`ingest.readers.tablespec`); its paths are relative to `root`.
 
     Raises
     ------

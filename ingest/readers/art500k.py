@@ -26,11 +26,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ingest.artists import listed_artists, parse_artists, usual_names
 from ingest.batches import Batch, BatchBuilder
-from ingest.dates import year_interval
 from ingest.errors import Graph2ImageError
 from ingest.readers.artist_relations import listed_names, relate_artist, relate_artist_to
+from ingest.readers.artists import listed_artists, parse_artists, usual_names
+from ingest.readers.dates import year_interval
 from ingest.readers.files import explain_read_errors
 from ingest.readers.lines import Block, first_lines, read_batches
 from ingest.records import RejectReason, squeeze

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ingest.artists import Attributed
 from ingest.batches import BatchBuilder
+from ingest.readers.artists import Attributed
 from ingest.records import squeeze
 
 

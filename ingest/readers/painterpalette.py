@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ingest.artists import Attributed, listed_artists, parse_artists
 from ingest.batches import Batch, BatchBuilder
 from ingest.errors import Graph2ImageError
 from ingest.readers.artist_relations import relate_artist, relate_artist_to
+from ingest.readers.artists import Attributed, listed_artists, parse_artists
 from ingest.readers.files import explain_read_errors, is_text, open_text
 from ingest.records import RejectReason
 

@@ -1,4 +1,4 @@
-"""Reader of anybody's table, as a spec (`ingest.tablespec`) describes it: CSV, TSV, JSON lines or Parquet.
+"""Reader of anybody's table, as a spec (`ingest.readers.tablespec`) describes it: CSV, TSV, JSON lines or Parquet.
 
 Text cells are text. Nothing is guessed: no value is taken for a null, a number or a date unless the spec says so.
 """
@@ -18,8 +18,13 @@ import pyarrow.parquet as pq
 
 from ingest.errors import Graph2ImageError
 from ingest.readers.files import TextFile, explain_read_errors, is_text, open_text
+from ingest.readers.tablespec import (
+    ColumnSpec,
+    EntitySpec,
+    TableSpec,
+    as_text,
+)
 from ingest.records import ColumnValue, EntityLink, ItemLink, ItemRecord, Record, RejectReason, RejectRecord, squeeze
-from ingest.tablespec import ColumnSpec, EntitySpec, TableSpec, as_text
 
 #: Rows of a JSON-lines file that are looked at to learn its columns, since any key may be absent from any row.
 HEAD_ROWS = 1000

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.ingestion import Ingestion
 from flows.settings import Settings
 from flows.stages import ingest
 from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
+from ingest.ingestion import Ingestion
 from ingest.sampledata import paint_amazon
 
 POINTS = 20
@@ -25,7 +25,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from ingest import images
-from flows.ingestion import Ingestion
+from ingest.ingestion import Ingestion
 from flows.settings import Settings
 from flows.stages import ingest
 

@@ -9,9 +9,9 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.ingestion import Ingestion
 from flows.prepare import prepare
 from flows.produce import produce
+from ingest.ingestion import Ingestion
 
 SPEC = """
 source = "shop"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ingest.datasets.root import DataRoot
+from ingest.readers.tablespec import load_spec
 from ingest.sources import ingest_table
-from ingest.tablespec import load_spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows.ingestion import Ingestion
 from flows.settings import Settings
 from flows.stages import ingest
 from ingest.errors import Graph2ImageError
+from ingest.ingestion import Ingestion
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
 
 

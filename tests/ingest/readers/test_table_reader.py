@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ingest.errors import Graph2ImageError
 from ingest.readers.table import read_table, remove_words
+from ingest.readers.tablespec import TableSpec
 from ingest.records import EntityLink, ItemLink, ItemRecord, Record, RejectReason, RejectRecord
-from ingest.tablespec import TableSpec
 
 COLUMNS = ["id", "title", "color", "price", "year", "new", "tags", "similar", "part"]
 ROW = {

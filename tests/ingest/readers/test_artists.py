@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.artists import MASTERS, Attributed, artist_key, listed_artists, parse_artists, usual_names
+from ingest.readers.artists import (
+    MASTERS,
+    Attributed,
+    artist_key,
+    listed_artists,
+    parse_artists,
+    usual_names,
+)
 from ingest.records import canonical_name
 
 CASES: dict[str, list[tuple[str, str | None]]] = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.dates import year_interval
+from ingest.readers.dates import year_interval
 
 CASES = {
     "1610": (1610, 1610),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import Graph2ImageError
+from ingest.readers.tablespec import Template, load_spec
 from ingest.records import canonical_name
-from ingest.tablespec import Template, load_spec
 
 GOOD = """
 source = "shop"
