@@ -39,8 +39,8 @@ lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
 	$(COMPILE) pyproject.toml --extra neo4j --extra watermark --group dev --constraints requirements/use.txt --output-file requirements/dev.txt
 
 .PHONY: lock-neo4j
-lock-neo4j: setup ## Resolve Neo4j's jars again from the versions in graphstore/neo4j_jars.py
-	$(BIN)/python -m graphstore.neo4j_jars
+lock-neo4j: setup ## Resolve Neo4j's jars again from the versions in graphstore/neo4j/server/jars.py
+	$(BIN)/python -m graphstore.neo4j.server.jars
 
 .PHONY: clean
 clean: ## Remove the environment and the caches (not your data)

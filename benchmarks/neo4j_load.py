@@ -37,7 +37,12 @@ from neo4j import GraphDatabase
 from benchmarks.harness import describe_machine, print_json, print_table
 from graphstore import importer
 from graphstore.load import load_source
-from graphstore.neo4j_server import ServerInfo, admin, start, stop
+from graphstore.neo4j.server.server import (
+    ServerInfo,
+    admin,
+    start,
+    stop,
+)
 from graphstore.store import Access, open_store
 from ingest.datasets.root import (
     ENTITY_SCHEMA,

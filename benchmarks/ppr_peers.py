@@ -148,7 +148,7 @@ def gds_server(projection: Projection, folder: Path, port: int = 7699) -> Iterat
     """A driver to a Neo4j server of `folder` that has the graph in the catalog of its Graph Data Science library."""
     import neo4j
 
-    from graphstore import neo4j_server
+    from graphstore.neo4j.server import server as neo4j_server
 
     numbers = np.arange(len(projection.degrees))
     starts = np.repeat(numbers, np.diff(projection.offsets))

@@ -41,7 +41,7 @@ def copy(
     with call.settings.model_copy(update={"store": from_url}).open_store(read_only=True) as source:
         if offline:
             from graphstore.importer import copy_offline
-            from graphstore.neo4j_server import default_home
+            from graphstore.neo4j.server.server import default_home
 
             report = copy_offline(source, _home_of(to_url, home or default_home()))
         else:
@@ -56,8 +56,8 @@ def copy(
 
 def _home_of(url: str, home: Path) -> Path:
     """`home`, if its server is the one at `url`, or does not run."""
-    from graphstore.neo4j_driver import parse_url
-    from graphstore.neo4j_server import status
+    from graphstore.neo4j.driver import parse_url
+    from graphstore.neo4j.server.server import status
 
     address, server = parse_url(url), status(home)
     if server is not None and (

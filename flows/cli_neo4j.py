@@ -11,7 +11,7 @@ from flows.console import Call, command
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
-    from graphstore.neo4j_server import ServerInfo
+    from graphstore.neo4j.server.server import ServerInfo
 
 neo4j_app = typer.Typer(
     help="A local Neo4j with Graph Data Science: on this machine only, for you alone. Its Bolt port serves any client; "
@@ -42,7 +42,7 @@ def start_server(
     wait: Annotated[float, typer.Option(min=1, help="Seconds that it may take.")] = 180.0,
 ) -> None:
     """Start the server, made at the first call, and wait until it answers."""
-    from graphstore.neo4j_server import default_home, start, status
+    from graphstore.neo4j.server.server import default_home, start, status
 
     pairs = [pair.partition("=") for pair in settings or []]
     if wrong := [key for key, separator, _ in pairs if not separator]:
@@ -67,7 +67,7 @@ def stop_server(
     wait: Annotated[float, typer.Option(min=0, help="Seconds until it is killed.")] = 60.0,
 ) -> None:
     """Stop the server; its data stays."""
-    from graphstore.neo4j_server import default_home, stop
+    from graphstore.neo4j.server.server import default_home, stop
 
     home = home or default_home()
     stopped = stop(home, wait_s=wait)
@@ -77,8 +77,8 @@ def stop_server(
 @command(neo4j_app, "status")
 def server_status(call: Call, home: HomeOption = None) -> None:
     """Whether the server runs, where, and how much data it has."""
-    from graphstore.neo4j_jars import GDS_VERSION, NEO4J_VERSION
-    from graphstore.neo4j_server import default_home, password_file, status
+    from graphstore.neo4j.server.jars import GDS_VERSION, NEO4J_VERSION
+    from graphstore.neo4j.server.server import default_home, password_file, status
 
     home = home or default_home()
     server = status(home)

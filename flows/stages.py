@@ -22,7 +22,7 @@ from ingest.ingestion import Ingestion
 
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
-    from graphstore.neo4j_search import IndexReport
+    from graphstore.neo4j.indexes import IndexReport
     from graphstore.samples import SampleReport
     from graphstore.sampling import Engine, NeighborExplanation, SamplerSettings
     from graphstore.search import FoundItems, SimilarItems
@@ -165,7 +165,7 @@ def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
 def index_titles(store: GraphStore) -> None:
     """Bring the title index up to date, on a store that has one."""
     if (neo4j := as_neo4j(store)) is not None:
-        from graphstore.neo4j_search import ensure_title_index
+        from graphstore.neo4j.indexes import ensure_title_index
 
         ensure_title_index(neo4j)
 
@@ -192,7 +192,7 @@ def embed(
     )
     if settings.store_url.startswith("ladybug:"):  # which is not even opened for writing
         return EmbedOutcome(report, None)
-    from graphstore.neo4j_search import index_embeddings
+    from graphstore.neo4j.indexes import index_embeddings
 
     with settings.open_store() as store:
         neo4j = as_neo4j(store)

@@ -33,8 +33,8 @@ import pyarrow as pa
 
 from graphstore.bookkeeping import check_complete
 from graphstore.gds_edges import GdsEdges, edges_of, is_present
-from graphstore.neo4j import Neo4jStore
-from graphstore.neo4j_driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
+from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
+from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr.ranking import tie_order
 from graphstore.projection import Direction
 from graphstore.store import GraphStore

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from graphstore.bookkeeping import check_complete, copy_mark
 from graphstore.copying import CopyReport, copy_graph
-from graphstore.neo4j_server import admin, status, stopped
+from graphstore.neo4j.server.server import admin, status, stopped
 from graphstore.schema import GRAPH_SCHEMA, LOADED_SOURCE, WRITE_LOCK
 from graphstore.store import Access, GraphStore, open_store
 from ingest.errors import Graph2ImageError

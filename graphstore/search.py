@@ -28,7 +28,7 @@ from ingest.errors import Graph2ImageError
 if TYPE_CHECKING:
     import polars as pl
 
-    from graphstore.neo4j import Neo4jStore
+    from graphstore.neo4j.store import Neo4jStore
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def similar(
         )
     found = None
     if (neo4j := as_neo4j(store)) is not None:
-        from graphstore.neo4j_search import similar_in_index
+        from graphstore.neo4j.indexes import similar_in_index
 
         found = similar_in_index(neo4j, item, encoder, labels, k)
         if found is None:
@@ -193,7 +193,7 @@ def as_neo4j(store: GraphStore) -> Neo4jStore | None:
     """`store` if it is a Neo4j."""
     if store.url.startswith("ladybug:"):  # nothing of Neo4j is imported then
         return None
-    from graphstore.neo4j import Neo4jStore
+    from graphstore.neo4j.store import Neo4jStore
 
     return store if isinstance(store, Neo4jStore) else None
 
@@ -202,7 +202,7 @@ def indexed_encoder(store: GraphStore) -> str | None:
     """Id of the encoder whose vectors a Neo4j store has; None for another store, and where not all are in yet."""
     if (neo4j := as_neo4j(store)) is None:
         return None
-    from graphstore.neo4j_search import indexed_encoder as recorded
+    from graphstore.neo4j.indexes import indexed_encoder as recorded
 
     return recorded(neo4j)
 
@@ -310,7 +310,7 @@ def search(store: GraphStore, text: str, *, k: int = 10, label: str | None = Non
     words = _distinct_words(text)
     found = None
     if (neo4j := as_neo4j(store)) is not None:
-        from graphstore.neo4j_search import search_in_index
+        from graphstore.neo4j.indexes import search_in_index
 
         found = search_in_index(neo4j, words, labels, k)
         if found is None:

@@ -200,7 +200,7 @@ class Access:
     user
         Name of the user.
     password_file
-        File that holds the password; without one, `graphstore.neo4j_driver.find_password` says where it comes from.
+        File that holds the password; without one, `graphstore.neo4j.driver.find_password` says where it comes from.
     wait_s
         Seconds that a server which does not answer is waited for.
     """
@@ -229,7 +229,7 @@ def open_store(url: str, *, read_only: bool = False, access: Access | None = Non
 
         return LadybugStore(url, path, read_only=read_only)
     if separator and scheme.partition("+")[0] in ("neo4j", "bolt"):
-        from graphstore.neo4j import Neo4jStore
+        from graphstore.neo4j.store import Neo4jStore
 
         return Neo4jStore(url, access or Access(), read_only=read_only)
     raise Graph2ImageError(

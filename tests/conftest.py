@@ -18,7 +18,12 @@ from neo4j.exceptions import DriverError, Neo4jError
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from graphstore.neo4j_server import USER, ServerInfo, start, stop
+from graphstore.neo4j.server.server import (
+    USER,
+    ServerInfo,
+    start,
+    stop,
+)
 from ingest.errors import Graph2ImageError
 
 TEST_SIZES = {"heap": "1g", "page_cache": "256m"}

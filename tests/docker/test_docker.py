@@ -27,7 +27,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic_settings import BaseSettings
 
 from flows.settings import Settings
-from graphstore.neo4j_jars import NEO4J_VERSION
+from graphstore.neo4j.server.jars import NEO4J_VERSION
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from neo4j import GraphDatabase
 
-from graphstore.neo4j_server import USER, ServerInfo
+from graphstore.neo4j.server.server import USER, ServerInfo
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.root import DataRoot
 

@@ -18,7 +18,13 @@ from graphstore.copying import content_digest, copy_graph
 from graphstore.importer import copy_offline
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.load import load_source
-from graphstore.neo4j_server import ServerInfo, password_file, start, status, stop
+from graphstore.neo4j.server.server import (
+    ServerInfo,
+    password_file,
+    start,
+    status,
+    stop,
+)
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sources import publish_art
 
 from graphstore.load import load_source
-from graphstore.neo4j_driver import SignInError, parse_url
-from graphstore.neo4j_server import USER, ServerInfo
+from graphstore.neo4j.driver import SignInError, parse_url
+from graphstore.neo4j.server.server import USER, ServerInfo
 from graphstore.store import Access, GraphStore, is_truncated, open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError

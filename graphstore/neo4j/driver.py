@@ -141,7 +141,7 @@ def find_password(address: Address, access: Access) -> str:
     """
     file = access.password_file or os.environ.get(f"{_PASSWORD_VARIABLE}_FILE")
     if file is None and address.host in _LOOPBACK and _PASSWORD_VARIABLE not in os.environ:
-        from graphstore.neo4j_server import default_home, status
+        from graphstore.neo4j.server.server import default_home, status
 
         server = status(default_home())
         if server is not None and server.url.endswith(f":{address.port}"):

@@ -20,9 +20,17 @@ from neo4j import GraphDatabase
 from typer.testing import CliRunner
 
 from flows.cli import app
-from graphstore import neo4j_jars
-from graphstore.neo4j_jars import cache_folder, jar_folder
-from graphstore.neo4j_server import ServerInfo, admin, default_home, password_file, start, status, stop
+from graphstore.neo4j.server import jars as neo4j_jars
+from graphstore.neo4j.server.jars import cache_folder, jar_folder
+from graphstore.neo4j.server.server import (
+    ServerInfo,
+    admin,
+    default_home,
+    password_file,
+    start,
+    status,
+    stop,
+)
 from ingest.errors import Graph2ImageError
 
 QUICK = {
@@ -282,7 +290,7 @@ def test_two_processes_continue_an_interrupted_fetch(maven_repository: Path) -> 
     shutil.copyfile(next(maven_repository.rglob(first.path.name)), partial / first.path)
     (partial / second.path).write_bytes(b"cut off")
     calls = [
-        subprocess.Popen([sys.executable, "-c", "from graphstore.neo4j_jars import jar_folder; jar_folder()"])
+        subprocess.Popen([sys.executable, "-c", "from graphstore.neo4j.server.jars import jar_folder; jar_folder()"])
         for _ in range(2)
     ]
     assert [call.wait() for call in calls] == [0, 0]

@@ -17,7 +17,7 @@ from contextlib import suppress
 import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
-from graphstore.neo4j_driver import Address, TimeLimitError, explain_errors
+from graphstore.neo4j.driver import Address, TimeLimitError, explain_errors
 from graphstore.schema import WRITE_LOCK
 from ingest.errors import Graph2ImageError
 

@@ -24,9 +24,14 @@ from pathlib import Path
 
 import psutil
 
-from graphstore.neo4j_config import HOST, configuration, write_configuration
-from graphstore.neo4j_jars import GDS_VERSION, NEO4J_VERSION, jar_folder, java
-from graphstore.neo4j_log import StartLog
+from graphstore.neo4j.server.config import HOST, configuration, write_configuration
+from graphstore.neo4j.server.jars import (
+    GDS_VERSION,
+    NEO4J_VERSION,
+    jar_folder,
+    java,
+)
+from graphstore.neo4j.server.log import StartLog
 from ingest.errors import Graph2ImageError
 
 DEFAULT_PORT = 7687

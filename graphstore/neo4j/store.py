@@ -11,7 +11,7 @@ What is notable about Neo4j, and handled here:
   would cost many times more.
 - New relations are created from their ends' internal numbers, sorted by them: no index lookups, few locks at a time.
   Rows go as one list per column.
-- Writers exclude each other by a lock that is checked in every transaction that writes; see `graphstore.neo4j_lock`.
+- Writers exclude each other by a lock that is checked in every transaction that writes; see `graphstore.neo4j.write_lock`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.cypher import check_calls_on_neo4j, check_parameters, check_reads_only, with_row_limit
-from graphstore.neo4j_driver import MemoryLimitError, ReadOnlyError, connect, explain_errors, run_again
-from graphstore.neo4j_lock import WriteLock
-from graphstore.neo4j_values import batches, check_storable, read_chunks, read_table, to_table
+from graphstore.neo4j.driver import (
+    MemoryLimitError,
+    ReadOnlyError,
+    connect,
+    explain_errors,
+    run_again,
+)
+from graphstore.neo4j.values import (
+    batches,
+    check_storable,
+    read_chunks,
+    read_table,
+    to_table,
+)
+from graphstore.neo4j.write_lock import WriteLock
 from graphstore.schema import (
     ARROW_TYPES,
     GRAPH_SCHEMA,

@@ -21,10 +21,10 @@ from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import ClientError
 from sources import entity, item, publish, publish_art, relation
 
-from graphstore import neo4j_lock
 from graphstore.bookkeeping import check_complete, loaded_sources
 from graphstore.load import load_source
-from graphstore.neo4j_driver import (
+from graphstore.neo4j import write_lock as neo4j_lock
+from graphstore.neo4j.driver import (
     GdsMissingError,
     MemoryLimitError,
     ReadOnlyError,
@@ -35,8 +35,13 @@ from graphstore.neo4j_driver import (
     explain_errors,
     parse_url,
 )
-from graphstore.neo4j_lock import WriteLockError
-from graphstore.neo4j_server import USER, start, status, stop
+from graphstore.neo4j.server.server import (
+    USER,
+    start,
+    status,
+    stop,
+)
+from graphstore.neo4j.write_lock import WriteLockError
 from graphstore.projection import project
 from graphstore.store import Access, GraphStore, open_store
 from ingest.datasets.root import DataRoot

