@@ -109,7 +109,7 @@ if __name__ == "__main__":
 
 _LOAD = """
 import sys, time
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
 start = time.perf_counter()

@@ -35,8 +35,8 @@ import pyarrow.csv as pcsv
 from neo4j import GraphDatabase
 
 from benchmarks.harness import describe_machine, print_json, print_table
-from graphstore import importer
-from graphstore.load import load_source
+from graphstore.loading import offline_import as importer
+from graphstore.loading.load import load_source
 from graphstore.neo4j.server.server import (
     ServerInfo,
     admin,

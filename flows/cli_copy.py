@@ -11,7 +11,7 @@ from flows.console import Call, command
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
-    from graphstore.copying import CopyReport
+    from graphstore.loading.copying import CopyReport
 
 
 copy_app = typer.Typer()
@@ -40,12 +40,12 @@ def copy(
         raise typer.BadParameter("--home goes with --offline")
     with call.settings.model_copy(update={"store": from_url}).open_store(read_only=True) as source:
         if offline:
-            from graphstore.importer import copy_offline
+            from graphstore.loading.offline_import import copy_offline
             from graphstore.neo4j.server.server import default_home
 
             report = copy_offline(source, _home_of(to_url, home or default_home()))
         else:
-            from graphstore.copying import copy_graph
+            from graphstore.loading.copying import copy_graph
 
             with call.settings.model_copy(update={"store": to_url}).open_store() as target:
                 report = copy_graph(source, target)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
-from graphstore.load import LoadReport, load_source
+from graphstore.loading.load import LoadReport, load_source
 from graphstore.search import as_neo4j
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
@@ -84,7 +84,7 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
     Raises
     ------
     Graph2ImageError
-        If a file, a setting or the source is wrong; see `ingest.sources` and `graphstore.load`.
+        If a file, a setting or the source is wrong; see `ingest.sources` and `graphstore.loading.load`.
     """
     from ingest import sources
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.bookkeeping import apply_opt_outs, now, record_snapshot, upsert_record
-from graphstore.relations import labels_of
+from graphstore.loading.relations import labels_of
 from graphstore.schema import (
     CONDITIONED_ON,
     GENERATED_BY,

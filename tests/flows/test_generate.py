@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from typer.testing import Result
 
 from flows.settings import Settings
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from ingest.datasets.root import (
     ENTITY_NAME_SCHEMA,
     ENTITY_SCHEMA,

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.store import GraphStore
 from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads

@@ -19,7 +19,7 @@ from sample_sources import SOURCES, ingest_samples, publish_pictures_made
 
 from graphstore.bookkeeping import loaded_sources
 from graphstore.lineage import lineage, opt_out, record_lineage
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.ppr import top_k_ppr
 from graphstore.projection import Projection, project
 from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema

@@ -15,7 +15,7 @@ import pytest
 from sources import entity, item, publish, relation
 
 from graphstore.bookkeeping import loaded_sources
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.projection import project
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.root import DataRoot
@@ -23,7 +23,7 @@ from ingest.errors import Graph2ImageError
 
 _LOAD = """
 import sys
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
 with open_store(sys.argv[1]) as store:

@@ -23,7 +23,7 @@ from test_projection import Rows, expected_edges
 from graphstore import gds
 from graphstore.gds import GdsGraph, GdsSource, gds_projection, gds_top_k_ppr, sweep
 from graphstore.lineage import opt_out
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr import exact_ppr, top_k_ppr

@@ -9,7 +9,7 @@ import pytest
 from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 from graphstore.lineage import lineage, opt_out, record_lineage
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.store import GraphStore
 from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError

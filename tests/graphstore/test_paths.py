@@ -10,7 +10,7 @@ from graphs import Array, make_projection, weight_matrices
 from hypothesis import given, settings
 from sources import HOKUSAI, MONET, entity, item, publish, relation
 
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths
 from graphstore.projection import project
 from graphstore.store import GraphStore

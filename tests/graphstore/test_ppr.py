@@ -19,7 +19,7 @@ from numba.core.dispatcher import Dispatcher
 from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 import graphstore.ppr
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
 from graphstore.projection import Projection, project
 from graphstore.store import GraphStore

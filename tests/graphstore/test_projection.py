@@ -17,7 +17,7 @@ from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publi
 
 from graphstore.graphtables import ITEM_COLUMNS, DatasetTables, GraphTables, StoreTables
 from graphstore.lineage import opt_out
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.projection import Projection, project
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.node_ids import NodeIndex, hash_ids

@@ -15,7 +15,7 @@ from sources import Row, entity, item, publish, publish_embeddings, relation, ve
 
 from graphstore import samples
 from graphstore.lineage import opt_out
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.ppr.hubs import hubs_pay
 from graphstore.projection import project

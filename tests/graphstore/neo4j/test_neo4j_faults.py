@@ -22,7 +22,7 @@ from neo4j.exceptions import ClientError
 from sources import entity, item, publish, publish_art, relation
 
 from graphstore.bookkeeping import check_complete, loaded_sources
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.neo4j import write_lock as neo4j_lock
 from graphstore.neo4j.driver import (
     GdsMissingError,
@@ -54,7 +54,7 @@ READ_ONLY = MEMORY | {"server.databases.default_to_read_only": "true"}
 _LOAD = """
 import sys
 from graphstore import neo4j_driver, neo4j_lock, neo4j_values
-from graphstore.load import load_source
+from graphstore.loading.load import load_source
 from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
 neo4j_driver.RETRY_S, neo4j_lock.LOCK_WAIT_S, neo4j_values.BATCH_ROWS = float(sys.argv[1]), 2.0, 500

@@ -32,7 +32,13 @@ from graphstore.bookkeeping import (
     record_snapshot,
     upsert_record,
 )
-from graphstore.relations import LoadedRelations, check_count, check_relations, count, load_relations
+from graphstore.loading.relations import (
+    LoadedRelations,
+    check_count,
+    check_relations,
+    count,
+    load_relations,
+)
 from graphstore.schema import (
     ENTITY_PROPERTIES,
     GENERATED_IMAGE,

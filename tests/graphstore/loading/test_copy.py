@@ -14,10 +14,10 @@ from sources import MONET, entity, item, publish, relation
 from test_lineage import append_generated, generated, publish_model
 
 from graphstore.bookkeeping import check_complete, loaded_sources
-from graphstore.copying import content_digest, copy_graph
-from graphstore.importer import copy_offline
 from graphstore.lineage import lineage, opt_out, record_lineage
-from graphstore.load import load_source
+from graphstore.loading.copying import content_digest, copy_graph
+from graphstore.loading.load import load_source
+from graphstore.loading.offline_import import copy_offline
 from graphstore.neo4j.server.server import (
     ServerInfo,
     password_file,
@@ -150,7 +150,7 @@ def test_the_digest_tells_every_difference(store: GraphStore, data: DataRoot) ->
 
 _COPY_AND_DIE = """
 import os, signal, sys
-from graphstore.copying import copy_graph
+from graphstore.loading.copying import copy_graph
 from graphstore.store import open_store
 with open_store(sys.argv[1], read_only=True) as source, open_store(sys.argv[2]) as target:
     writes = 0
