@@ -35,12 +35,12 @@ from numba import njit
 from benchmarks import ppr_graphs
 from benchmarks.harness import describe_machine, print_json, print_table
 from benchmarks.ppr_peers import gds_server, run_gds, run_peer
-from graphstore.graphtables import DatasetTables
 from graphstore.ppr import TopK, exact_ppr, implied_edges, top_k_ppr
 from graphstore.ppr.hubs import hub_vectors, no_hubs
 from graphstore.ppr.push import Graph, make_buffers, push
 from graphstore.ppr.walks import as_graph
-from graphstore.projection import Projection, project
+from graphstore.projection.projection import Projection, project
+from graphstore.projection.tables import DatasetTables
 from ingest.datasets.root import DataRoot
 
 Array = npt.NDArray[Any]

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from benchmarks.harness import peer_python
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 Array = npt.NDArray[Any]
 

@@ -36,7 +36,7 @@ from graphstore.gds_edges import GdsEdges, edges_of, is_present
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr.ranking import tie_order
-from graphstore.projection import Direction
+from graphstore.projection.projection import Direction
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import hash_ids
 from ingest.errors import Graph2ImageError

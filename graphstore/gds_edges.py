@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphstore.projection import Direction, check_types
+from graphstore.projection.projection import Direction, check_types
 from graphstore.schema import check_identifier
 from graphstore.store import GraphStore
 

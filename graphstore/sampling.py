@@ -24,7 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graphstore.ppr import best_paths, top_k_ppr
 from graphstore.ppr.hubs import HubVectors
-from graphstore.projection import Direction, Projection, project, without_pictures
+from graphstore.projection.projection import (
+    Direction,
+    Projection,
+    project,
+    without_pictures,
+)
 from graphstore.reranking import Vectors, most_similar, similarities
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex

@@ -29,7 +29,7 @@ from numba import njit
 from graphstore.ppr.mixtures import FANOUT
 from graphstore.ppr.push import Graph, Hubs
 from graphstore.ppr.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 # compiled with: c77105221739
 

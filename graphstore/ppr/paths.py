@@ -25,7 +25,7 @@ from numba import njit
 
 from graphstore.ppr.push import Graph
 from graphstore.ppr.walks import as_graph
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Longs: TypeAlias = npt.NDArray[np.int64]

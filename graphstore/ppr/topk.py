@@ -39,7 +39,7 @@ from graphstore.ppr.hubs import HubVectors, no_hubs
 from graphstore.ppr.push import make_buffers
 from graphstore.ppr.selection import top_k
 from graphstore.ppr.walks import Source, as_graph, flatten
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from numba import njit
 
 from graphstore.ppr.push import Graph
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 Array = npt.NDArray[Any]
 

@@ -21,7 +21,7 @@ from graphstore.bookkeeping import loaded_sources
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.load import load_source
 from graphstore.ppr import top_k_ppr
-from graphstore.projection import Projection, project
+from graphstore.projection.projection import Projection, project
 from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.root import REJECT_SCHEMA, DataRoot

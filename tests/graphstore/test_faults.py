@@ -16,7 +16,7 @@ from sources import entity, item, publish, relation
 
 from graphstore.bookkeeping import loaded_sources
 from graphstore.loading.load import load_source
-from graphstore.projection import project
+from graphstore.projection.projection import project
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError

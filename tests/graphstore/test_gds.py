@@ -27,7 +27,7 @@ from graphstore.loading.load import load_source
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr import exact_ppr, top_k_ppr
-from graphstore.projection import Projection, project, without_pictures
+from graphstore.projection.projection import Projection, project, without_pictures
 from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
 from ingest.datasets.root import DataRoot

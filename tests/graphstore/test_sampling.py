@@ -18,7 +18,7 @@ from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.ppr.hubs import hubs_pay
-from graphstore.projection import project
+from graphstore.projection.projection import project
 from graphstore.samples import sample_all
 from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.schema import SYSTEM_LABELS

@@ -42,7 +42,7 @@ from graphstore.neo4j.server.server import (
     stop,
 )
 from graphstore.neo4j.write_lock import WriteLockError
-from graphstore.projection import project
+from graphstore.projection.projection import project
 from graphstore.store import Access, GraphStore, open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError

@@ -25,8 +25,8 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from numba import njit
 
-from graphstore.basegraph import BaseGraph, build_base_graph
-from graphstore.graphtables import GraphTables
+from graphstore.projection.base_graph import BaseGraph, build_base_graph
+from graphstore.projection.tables import GraphTables
 from ingest.datasets.root import SWEEP_AGE, DataRoot, digest
 
 log = logging.getLogger(__name__)

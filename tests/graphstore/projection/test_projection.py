@@ -15,10 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, relation
 
-from graphstore.graphtables import ITEM_COLUMNS, DatasetTables, GraphTables, StoreTables
 from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
-from graphstore.projection import Projection, project
+from graphstore.projection.projection import Projection, project
+from graphstore.projection.tables import (
+    ITEM_COLUMNS,
+    DatasetTables,
+    GraphTables,
+    StoreTables,
+)
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.node_ids import NodeIndex, hash_ids
 from ingest.datasets.root import DataRoot

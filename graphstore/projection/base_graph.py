@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from graphstore.graphtables import GraphTables
+from graphstore.projection.tables import GraphTables
 from ingest.datasets.node_ids import NodeIndex, hash_ids
 from ingest.errors import Graph2ImageError
 

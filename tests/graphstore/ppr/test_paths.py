@@ -12,7 +12,7 @@ from sources import HOKUSAI, MONET, entity, item, publish, relation
 
 from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths
-from graphstore.projection import project
+from graphstore.projection.projection import project
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 

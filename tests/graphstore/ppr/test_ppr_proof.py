@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graphstore.ppr import TopK, exact_ppr, top_k_ppr
 from graphstore.ppr.hubs import hub_vectors
-from graphstore.projection import Projection
+from graphstore.projection.projection import Projection
 
 #: What sums in another order may differ by.
 ROUNDING = 1e-12

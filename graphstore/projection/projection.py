@@ -32,9 +32,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from graphstore.basegraph import BaseGraph
-from graphstore.graphtables import GraphTables, StoreTables
-from graphstore.projectioncache import base_graph
+from graphstore.projection.base_graph import BaseGraph
+from graphstore.projection.cache import base_graph
+from graphstore.projection.tables import GraphTables, StoreTables
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError

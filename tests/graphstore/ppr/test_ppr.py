@@ -21,7 +21,7 @@ from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relati
 import graphstore.ppr
 from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
-from graphstore.projection import Projection, project
+from graphstore.projection.projection import Projection, project
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
