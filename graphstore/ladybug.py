@@ -29,7 +29,12 @@ import ladybug
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.cypher import check_calls_on_ladybug, check_parameters, check_reads_only, with_row_limit
+from graphstore.readonly import (
+    check_calls_on_ladybug,
+    check_parameters,
+    check_reads_only,
+    with_row_limit,
+)
 from graphstore.schema import (
     ARROW_TYPES,
     SYSTEM_LABELS,

@@ -42,7 +42,7 @@ from ingest.datasets.root import (
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
-    from graphstore.gds import GdsGraph
+    from graphstore.gds.walk import GdsGraph
 
 #: Where walks are made: `push`, here; or by Graph Data Science on the store's server.
 Engine: TypeAlias = Literal["push", "gds"]
@@ -264,7 +264,7 @@ def _on_server(
     """The graph of `_project` for GDS, if walks are made there."""
     if engine == "push" or settings.mode in ("semantic", "random"):
         return nullcontext()
-    from graphstore.gds import gds_projection
+    from graphstore.gds.walk import gds_projection
 
     return gds_projection(
         store,
@@ -357,7 +357,7 @@ def _nearest(sampler: Sampler, targets: _Indices, k: int) -> tuple[_Indices, npt
     if sampler.gds is None:
         top = top_k_ppr(projection, targets, k=k, damping_factor=damping_factor, epsilon=epsilon, hubs=sampler.hubs)
         return top.nodes, top.scores
-    from graphstore.gds import gds_top_k_ppr
+    from graphstore.gds.walk import gds_top_k_ppr
 
     nodes, scores = np.full((len(targets), k), -1, dtype=np.int32), np.zeros((len(targets), k))
     sources = [str(projection.ids[target]) for target in targets.tolist()]

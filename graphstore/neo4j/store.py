@@ -26,7 +26,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.cypher import check_calls_on_neo4j, check_parameters, check_reads_only, with_row_limit
 from graphstore.neo4j.driver import (
     MemoryLimitError,
     ReadOnlyError,
@@ -42,6 +41,12 @@ from graphstore.neo4j.values import (
     to_table,
 )
 from graphstore.neo4j.write_lock import WriteLock
+from graphstore.readonly import (
+    check_calls_on_neo4j,
+    check_parameters,
+    check_reads_only,
+    with_row_limit,
+)
 from graphstore.schema import (
     ARROW_TYPES,
     GRAPH_SCHEMA,

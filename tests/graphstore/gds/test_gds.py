@@ -20,8 +20,14 @@ import pytest
 from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, publish_embeddings, relation
 from test_projection import Rows, expected_edges
 
-from graphstore import gds
-from graphstore.gds import GdsGraph, GdsSource, gds_projection, gds_top_k_ppr, sweep
+from graphstore.gds import walk as gds
+from graphstore.gds.walk import (
+    GdsGraph,
+    GdsSource,
+    gds_projection,
+    gds_top_k_ppr,
+    sweep,
+)
 from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError
@@ -320,7 +326,7 @@ def test_projections_are_dropped(server: Neo4jStore, data: DataRoot) -> None:
 
 _HOLD = """
 import sys
-from graphstore.gds import gds_projection
+from graphstore.gds.walk import gds_projection
 from graphstore.sampling import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
 with open_store(sys.argv[1], read_only=True) as store, gds_projection(store) as graph:

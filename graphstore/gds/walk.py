@@ -32,7 +32,7 @@ import psutil
 import pyarrow as pa
 
 from graphstore.bookkeeping import check_complete
-from graphstore.gds_edges import GdsEdges, edges_of, is_present
+from graphstore.gds.edges import GdsEdges, edges_of, is_present
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr.ranking import tie_order
