@@ -106,7 +106,7 @@ def neighbors(
     from pydantic import ValidationError
 
     from flows import stages, words
-    from graphstore.sampling import SamplerSettings
+    from graphstore.sampling.sampler import SamplerSettings
 
     if (item is None) == (not all_items):
         raise typer.BadParameter("give one item, or --all")

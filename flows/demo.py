@@ -12,7 +12,7 @@ from flows import stages
 from flows.comparison import compare
 from flows.settings import Settings
 from flows.timing import StopWatch
-from graphstore.sampling import SamplerSettings
+from graphstore.sampling.sampler import SamplerSettings
 from ingest.ingestion import Ingestion
 from ingest.sampledata import paint_art500k
 from model.config import load_train_config

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
 from graphstore.loading.load import LoadReport, load_source
-from graphstore.search import as_neo4j
+from graphstore.search.search import as_neo4j
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -23,9 +23,9 @@ from ingest.ingestion import Ingestion
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
     from graphstore.neo4j.indexes import IndexReport
-    from graphstore.samples import SampleReport
-    from graphstore.sampling import Engine, NeighborExplanation, SamplerSettings
-    from graphstore.search import FoundItems, SimilarItems
+    from graphstore.sampling.dataset import SampleReport
+    from graphstore.sampling.sampler import Engine, NeighborExplanation, SamplerSettings
+    from graphstore.search.search import FoundItems, SimilarItems
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
@@ -204,7 +204,7 @@ def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label
 
     `encoder` is by default the one whose vectors the store has, else the newest.
     """
-    from graphstore import search
+    from graphstore.search import search
 
     data = DataRoot(settings.data)
     with settings.open_store(read_only=True) as store:
@@ -214,7 +214,7 @@ def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label
 
 def search(settings: Settings, text: str, k: int, label: str | None) -> FoundItems:
     """Find the items whose titles have words of `text`."""
-    from graphstore.search import search as search_titles
+    from graphstore.search.search import search as search_titles
 
     with settings.open_store(read_only=True) as store:
         return search_titles(store, text, k=k, label=label)
@@ -222,7 +222,7 @@ def search(settings: Settings, text: str, k: int, label: str | None) -> FoundIte
 
 def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
     """Sample the neighbors of every item."""
-    from graphstore.samples import sample_all
+    from graphstore.sampling.dataset import sample_all
 
     with settings.open_store(read_only=True) as store:
         return sample_all(store, DataRoot(settings.data), sampler)
@@ -230,7 +230,7 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
 
 def explain(settings: Settings, item_id: str, sampler: SamplerSettings, engine: Engine = "push") -> NeighborExplanation:
     """Sample the neighbors of one item, with titles, scores and paths."""
-    from graphstore.sampling import explain_neighbors
+    from graphstore.sampling.sampler import explain_neighbors
 
     with settings.open_store(read_only=True) as store:
         return explain_neighbors(store, DataRoot(settings.data), item_id, sampler, engine=engine)

@@ -22,7 +22,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import requests, stages
 from flows.settings import Settings
-from graphstore.sampling import SamplerSettings
+from graphstore.sampling.sampler import SamplerSettings
 from ingest.ingestion import Ingestion
 from model.config import load_train_config
 from model.requests import GenerationSettings

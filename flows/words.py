@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
-    from graphstore.samples import SampleReport
-    from graphstore.sampling import NeighborExplanation
-    from graphstore.search import FoundItems, SimilarItems
+    from graphstore.sampling.dataset import SampleReport
+    from graphstore.sampling.sampler import NeighborExplanation
+    from graphstore.search.search import FoundItems, SimilarItems
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport
     from model.train import TrainReport

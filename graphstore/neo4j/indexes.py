@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.schema import GRAPH_SCHEMA
-from graphstore.search import Item
+from graphstore.search.search import Item
 from ingest.datasets.root import DataRoot
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.projection.projection import Projection, project, without_pictures
-from graphstore.sampling import SamplerSettings, explain_neighbors
+from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -327,7 +327,7 @@ def test_projections_are_dropped(server: Neo4jStore, data: DataRoot) -> None:
 _HOLD = """
 import sys
 from graphstore.gds.walk import gds_projection
-from graphstore.sampling import SamplerSettings, explain_neighbors
+from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
 from graphstore.store import open_store
 with open_store(sys.argv[1], read_only=True) as store, gds_projection(store) as graph:
     print(graph.name, flush=True)

@@ -211,7 +211,7 @@ def _most_similar(
     store: GraphStore, data: DataRoot, item: Item, encoder: str, labels: Sequence[str], k: int
 ) -> list[dict[str, Any]]:
     """Rows of `SimilarItem`, from the vectors in Parquet; exact."""
-    from graphstore.reranking import Vectors
+    from graphstore.sampling.reranking import Vectors
     from ingest.datasets.node_ids import NodeIndex
 
     if not data.names(f"embeddings/{encoder}"):

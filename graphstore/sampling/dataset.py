@@ -20,7 +20,12 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from graphstore.ppr.hubs import hub_vectors, hubs_pay
-from graphstore.sampling import Sampler, SamplerSettings, prepare_sampler, sample_rows
+from graphstore.sampling.sampler import (
+    Sampler,
+    SamplerSettings,
+    prepare_sampler,
+    sample_rows,
+)
 from graphstore.store import GraphStore
 from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError

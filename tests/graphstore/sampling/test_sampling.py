@@ -13,14 +13,14 @@ import pytest
 from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
-from graphstore import samples
 from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.ppr.hubs import hubs_pay
 from graphstore.projection.projection import project
-from graphstore.samples import sample_all
-from graphstore.sampling import SamplerSettings, explain_neighbors
+from graphstore.sampling import dataset as samples
+from graphstore.sampling.dataset import sample_all
+from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
 from graphstore.schema import SYSTEM_LABELS
 from graphstore.store import GraphStore, open_store
 from ingest.datasets.root import DataRoot, text_hash

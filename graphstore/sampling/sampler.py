@@ -30,7 +30,7 @@ from graphstore.projection.projection import (
     project,
     without_pictures,
 )
-from graphstore.reranking import Vectors, most_similar, similarities
+from graphstore.sampling.reranking import Vectors, most_similar, similarities
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex
 from ingest.datasets.root import (

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import vector
 
-from graphstore import reranking
-from graphstore.reranking import Vectors, most_similar, similarities
+from graphstore.sampling import reranking
+from graphstore.sampling.reranking import Vectors, most_similar, similarities
 from ingest.datasets import matrices
 from ingest.datasets.root import DataRoot, embedding_schema
 from ingest.errors import Graph2ImageError
