@@ -23,7 +23,7 @@ from flows.stages import newest
 from ingest.datasets.root import DataRoot
 from ingest.images.loading import image_paths, load_pictures
 from model.copycheck import CopyCheck
-from model.latents import square
+from model.networks.latents import square
 from model.requests import COPY_THRESHOLDS, CopyThresholds
 
 Change = Callable[[Image.Image], Image.Image]

@@ -267,7 +267,7 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     from ingest.datasets.root import DataRoot
     from model.classifier import IMAGE_SIZE, train_judge
     from model.generate import generate
-    from model.latents import load_squares, square
+    from model.networks.latents import load_squares, square
 
     data = DataRoot(options.quality)
     model_id = options.model or stages.newest(data, "models")

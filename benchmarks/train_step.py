@@ -44,8 +44,8 @@ from transformers import (
 from benchmarks.harness import describe_machine, print_json, print_table
 from model.arrays import TrainingArrays, open_arrays
 from model.config import load_train_config
-from model.graph_qformer import GraphQFormer
-from model.text import EncodedTexts, TextEncoders, build_tokenizer
+from model.networks.graph_qformer import GraphQFormer
+from model.networks.text_encoders import EncodedTexts, TextEncoders, build_tokenizer
 from model.trainer import Trainer
 
 SIZE, ITEMS, NEIGHBORS = 256, 64, 5

@@ -28,7 +28,7 @@ from model.arrayfiles import ArrayWriter, ArrayWriters
 from model.config import GraphEncoderConfig
 from model.dataset import StringIndex, TrainingItems, missing_embeddings, neighbor_weights, relation_numbers
 from model.neighbor_sets import NeighborSet
-from model.text import TextEncoders
+from model.networks.text_encoders import TextEncoders
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Batch:
     input_ids
         `(batch, length)` int64.
     text_hidden, text_pooled
-        `(batch, length, hidden_size)` and `(batch, pooled_size)`; see `model.text.EncodedTexts`.
+        `(batch, length, hidden_size)` and `(batch, pooled_size)`; see `model.networks.text_encoders.EncodedTexts`.
     neighbors
         Padded with zeros where the mask is false.
     """

@@ -33,7 +33,7 @@ from PIL import Image
 from ingest.datasets.root import GENERATED_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError
 from model.classifier import IMAGE_SIZE, Judge, Pixels, entity_labels, train_judge
-from model.latents import load_squares, square
+from model.networks.latents import load_squares, square
 
 log = logging.getLogger(__name__)
 

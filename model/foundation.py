@@ -22,11 +22,11 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from ingest.datasets.root import digest
 from ingest.errors import Graph2ImageError
-from model.autoencoder import AUTOENCODERS
-from model.backbones import Backbone, cross_attention_dim
-from model.graph_qformer import GraphQFormer
+from model.networks.autoencoder import AUTOENCODERS
+from model.networks.backbones import Backbone, cross_attention_dim
+from model.networks.graph_qformer import GraphQFormer
+from model.networks.text_encoders import TextEncoders
 from model.parts import Checkpoint, first_line
-from model.text import TextEncoders
 
 _INDEX = "model_index.json"
 _PARTS = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler")

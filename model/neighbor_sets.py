@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.graph_qformer import GraphQFormer
+from model.networks.graph_qformer import GraphQFormer
 
 #: An argument of the pipeline that has one entry per neighbor set: that of the only set may stand alone.
 PerSet = Tensor | Sequence[Tensor] | None

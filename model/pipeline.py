@@ -2,7 +2,7 @@
 
 The network's cross-attention sees `[text tokens ; graph tokens]` (InstructG2I, Jin et al. 2024); `model.guidance` has
 the formula that combines its predictions. One class serves the structure of Stable Diffusion 1.5, that of Stable
-Diffusion XL, which has a second text encoder, and transformers over patches; see `model.backbones`.
+Diffusion XL, which has a second text encoder, and transformers over patches; see `model.networks.backbones`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from transformers import (
 )
 
 # Named in a saved pipeline's `model_index.json`; diffusers loads only classes of modules that are imported already.
-import model.autoencoder
-import model.taef2  # noqa: F401
-from model.backbones import Backbone, Condition, predict
-from model.graph_qformer import GraphQFormer
+import model.networks.autoencoder
+import model.networks.taef2  # noqa: F401
 from model.guidance import Branch, combine, conditioned_weights, guidance_weights, rescale
-from model.image_encoder import OpenClipImageEncoder
-from model.latents import denormalize_latents, spatial_factor
 from model.neighbor_sets import NeighborImages, NeighborSet, PerSet, image_rows, neighbor_sets, pad
-from model.text import EncodedTexts, TextEncoders
+from model.networks.backbones import Backbone, Condition, predict
+from model.networks.graph_qformer import GraphQFormer
+from model.networks.image_encoder import OpenClipImageEncoder
+from model.networks.latents import denormalize_latents, spatial_factor
+from model.networks.text_encoders import EncodedTexts, TextEncoders
 
 _OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -51,13 +51,13 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     text_encoder, tokenizer
         CLIP text model, whose last hidden states condition the network, and its tokenizer.
     unet
-        A network of `model.backbones`; predicts noise or v, as `scheduler.config.prediction_type` says.
+        A network of `model.networks.backbones`; predicts noise or v, as `scheduler.config.prediction_type` says.
     scheduler
         Any diffusers scheduler.
     graph_encoder
         Makes graph tokens from the prompt and the neighbor embeddings.
     text_encoder_2, tokenizer_2
-        Stable Diffusion XL's second pair; see `model.text.TextEncoders`.
+        Stable Diffusion XL's second pair; see `model.networks.text_encoders.TextEncoders`.
     image_encoder, feature_extractor
         What neighbors given as images are embedded with; an `OpenClipImageEncoder` needs no extractor. Without an
         encoder the pipeline takes embeddings only.

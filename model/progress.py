@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ingest.datasets.root import DataRoot
 from model.arrays import TrainingArrays
 from model.dataset import TrainingItems
-from model.latents import load_squares
+from model.networks.latents import load_squares
 from model.pipeline import Graph2ImagePipeline
 
 logger = logging.getLogger(__name__)

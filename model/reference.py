@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from ingest.errors import Graph2ImageError
-from model.backbones import cross_attention_dim
-from model.graph_qformer import GraphQFormer
+from model.networks.backbones import cross_attention_dim
+from model.networks.graph_qformer import GraphQFormer
 from model.parts import Checkpoint, first_line
 from model.pipeline import Graph2ImagePipeline
 from model.storage import quiet_libraries

@@ -27,14 +27,19 @@ from model.checkpoints import Checkpoints
 from model.config import TrainConfig
 from model.dataset import TrainingItems, read_training_items
 from model.foundation import Foundation
-from model.image_encoder import OpenClipImageEncoder
-from model.latents import compute_latents, latents_dataset
-from model.networks import build_graph_encoder, choose_trainable, load_parts, parts_ids
+from model.networks.image_encoder import OpenClipImageEncoder
+from model.networks.latents import compute_latents, latents_dataset
 from model.optimization import explain_out_of_memory, make_accelerator
 from model.pipeline import Graph2ImagePipeline
 from model.progress import SampleGrid, curves_png, png
 from model.storage import exclusive, publish_folder, quiet_libraries, work_folder
 from model.trainer import Trainer
+from model.training.build import (
+    build_graph_encoder,
+    choose_trainable,
+    load_parts,
+    parts_ids,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +294,7 @@ def _publish(
 
     def write(folder: Path) -> None:
         if optimization.trainable == "lora":
-            from model.lora import merge_lora, save_lora
+            from model.networks.lora import merge_lora, save_lora
 
             save_lora(trainer.network, folder / "lora")
             merge_lora(trainer.network)

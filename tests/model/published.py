@@ -8,7 +8,7 @@ import torch
 from tiny_data import DIM, ENCODER, NEIGHBORS, TinyData, tiny_pipeline
 
 from ingest.datasets.root import DataRoot
-from model.graph_qformer import GraphQFormer
+from model.networks.graph_qformer import GraphQFormer
 from model.storage import publish_folder
 
 MODEL = "tiny-1"

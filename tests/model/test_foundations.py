@@ -17,8 +17,8 @@ from tiny_models import HIDDEN, HIDDEN_2, NEIGHBOR_DIM, STRUCTURES, Structure, s
 from transformers import CLIPTextModel
 
 from ingest.errors import Graph2ImageError
-from model.backbones import cross_attention_dim
 from model.foundation import foundation_id, load_foundation
+from model.networks.backbones import cross_attention_dim
 from model.pipeline import Graph2ImagePipeline
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

@@ -17,8 +17,8 @@ from tiny_models import NEIGHBOR_DIM, graph_encoder, image_encoder, parts, pipel
 from torch import Tensor
 
 from ingest.encoders.checkpoint import load_encoder
-from model.backbones import Condition, predict
-from model.image_encoder import OpenClipImageEncoder
+from model.networks.backbones import Condition, predict
+from model.networks.image_encoder import OpenClipImageEncoder
 from model.pipeline import Graph2ImagePipeline
 
 # -- prompts and guidance ----------------------------------------------------------------------------------------------

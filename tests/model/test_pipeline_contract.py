@@ -18,7 +18,7 @@ from tiny_data import tiny_clip, tiny_pipeline
 from tiny_models import STRUCTURES, Structure, image_encoder, parts, pipeline
 from torch import Tensor
 
-from model.image_encoder import OpenClipImageEncoder
+from model.networks.image_encoder import OpenClipImageEncoder
 from model.pipeline import Graph2ImagePipeline
 
 # -- saving, dtypes and devices ----------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from ingest.errors import Graph2ImageError
 from model.arrays import TrainingArrays
 from model.checkpoints import Checkpoints, State
 from model.config import OptimizationConfig, load_train_config
-from model.networks import build_scheduler, choose_trainable
 from model.optimization import explain_out_of_memory, learning_rate_factor, loss_weights, make_accelerator
 from model.trainer import Trainer
+from model.training.build import build_scheduler, choose_trainable
 
 BASE = load_train_config("mini")
 ITEMS, NEIGHBORS, DIM, LENGTH = 12, 3, 10, 12

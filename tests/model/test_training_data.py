@@ -22,11 +22,11 @@ from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.arrayfiles import ArrayWriter
 from model.arrays import TrainingArrays, build_arrays, open_arrays
-from model.autoencoder import MiniAutoencoder
 from model.config import GraphEncoderConfig
 from model.dataset import StringIndex, TrainingItems, neighbor_features, read_embeddings, read_training_items
-from model.latents import compute_latents
-from model.text import TextEncoders, load_text_encoder
+from model.networks.autoencoder import MiniAutoencoder
+from model.networks.latents import compute_latents
+from model.networks.text_encoders import TextEncoders, load_text_encoder
 
 IMAGES = GraphEncoderConfig(max_neighbors=3, tokens_per_neighbor=2, cross_attention_freq=1, num_hidden_layers=1)
 EVERYTHING = IMAGES.model_copy(update={"neighbor_content": "both", "neighbor_weights": True, "relation_types": True})

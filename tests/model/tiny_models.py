@@ -27,7 +27,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from model.graph_qformer import GraphQFormer
+from model.networks.graph_qformer import GraphQFormer
 from model.pipeline import Graph2ImagePipeline
 
 Structure = Literal["sd15", "sdxl", "pixart"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from model.graph_qformer import GraphQFormer
+from model.networks.graph_qformer import GraphQFormer
 
 
 def text_encoder(layers: int = 3) -> CLIPTextModel:

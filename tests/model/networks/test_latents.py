@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from tiny_data import TinyData
 
-import model.latents
+import model.networks.latents
 from ingest.errors import Graph2ImageError
-from model.autoencoder import MiniAutoencoder
-from model.latents import (
+from model.networks.autoencoder import MiniAutoencoder
+from model.networks.latents import (
     compute_latents,
     encode_images,
     load_squares,

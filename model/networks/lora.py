@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from model.backbones import Backbone
+from model.networks.backbones import Backbone
 
 #: The maps of every attention layer of UNets and of transformers: query, key, value, output.
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]

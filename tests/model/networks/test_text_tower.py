@@ -10,7 +10,12 @@ from tiny_models import LENGTH, Structure, parts
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ingest.errors import Graph2ImageError
-from model.text import TextEncoders, build_tokenizer, convert_text_tower, load_text_encoder
+from model.networks.text_encoders import (
+    TextEncoders,
+    build_tokenizer,
+    convert_text_tower,
+    load_text_encoder,
+)
 
 TEXTS = ["", "a red shoe", "Sunset over the sea, ca. 1890", "it's 3 o'clock — café", "word " * 40]
 

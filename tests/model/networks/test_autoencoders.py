@@ -11,10 +11,21 @@ from PIL import Image, ImageDraw
 from tiny_data import TinyData
 
 from ingest.errors import Graph2ImageError
-from model.autoencoder import MiniAutoencoder, autoencoder_id, prepare_autoencoder, train_autoencoder
 from model.config import AutoencoderConfig
-from model.latents import denormalize_latents, encode_images, normalize_latents, spatial_factor, to_pixels
-from model.taef2 import DECODER_FILE, ENCODER_FILE, TAEF2
+from model.networks.autoencoder import (
+    MiniAutoencoder,
+    autoencoder_id,
+    prepare_autoencoder,
+    train_autoencoder,
+)
+from model.networks.latents import (
+    denormalize_latents,
+    encode_images,
+    normalize_latents,
+    spatial_factor,
+    to_pixels,
+)
+from model.networks.taef2 import DECODER_FILE, ENCODER_FILE, TAEF2
 
 CONFIG = AutoencoderConfig(channels=16, latent_channels=8, blocks=1, steps=60, batch_size=8, learning_rate=3e-3)
 

@@ -9,14 +9,14 @@ from torch import nn
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.autoencoder import autoencoder_id, prepare_autoencoder
-from model.backbones import Backbone
 from model.config import DiffusionConfig, TrainConfig, TransformerConfig, UNetConfig
 from model.dataset import TrainingItems
 from model.foundation import Foundation, foundation_id, load_foundation
-from model.graph_qformer import GraphQFormer
-from model.latents import spatial_factor
-from model.text import TextEncoders, load_text_encoder
+from model.networks.autoencoder import autoencoder_id, prepare_autoencoder
+from model.networks.backbones import Backbone
+from model.networks.graph_qformer import GraphQFormer
+from model.networks.latents import spatial_factor
+from model.networks.text_encoders import TextEncoders, load_text_encoder
 
 
 def parts_ids(config: TrainConfig, items: TrainingItems, encoder: str) -> tuple[str, str]:
@@ -144,7 +144,7 @@ def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:
 
 def choose_trainable(network: Backbone, graph_encoder: GraphQFormer, config: TrainConfig) -> None:
     """Say by `requires_grad` which weights are trained, and add those that are only there to be trained."""
-    from model.lora import add_lora  # peft is slow to import, and rarely needed
+    from model.networks.lora import add_lora  # peft is slow to import, and rarely needed
 
     settings = config.optimization
     network.requires_grad_(settings.trainable == "full")
