@@ -26,11 +26,11 @@ from model.cards import model_card
 from model.checkpoints import Checkpoints
 from model.config import TrainConfig
 from model.dataset import TrainingItems, read_training_items
-from model.foundation import Foundation
 from model.networks.image_encoder import OpenClipImageEncoder
 from model.networks.latents import compute_latents, latents_dataset
 from model.optimization import explain_out_of_memory, make_accelerator
 from model.pipeline import Graph2ImagePipeline
+from model.pretrained.base_models import Foundation
 from model.progress import SampleGrid, curves_png, png
 from model.storage import exclusive, publish_folder, quiet_libraries, work_folder
 from model.trainer import Trainer

@@ -26,7 +26,7 @@ from model.networks.autoencoder import AUTOENCODERS
 from model.networks.backbones import Backbone, cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import TextEncoders
-from model.parts import Checkpoint, first_line
+from model.pretrained.weights import Checkpoint, first_line
 
 _INDEX = "model_index.json"
 _PARTS = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler")

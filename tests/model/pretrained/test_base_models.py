@@ -17,9 +17,9 @@ from tiny_models import HIDDEN, HIDDEN_2, NEIGHBOR_DIM, STRUCTURES, Structure, s
 from transformers import CLIPTextModel
 
 from ingest.errors import Graph2ImageError
-from model.foundation import foundation_id, load_foundation
 from model.networks.backbones import cross_attention_dim
 from model.pipeline import Graph2ImagePipeline
+from model.pretrained.base_models import foundation_id, load_foundation
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

@@ -25,7 +25,7 @@ from transformers.activations import ACT2FN
 
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
-from model.reference import load_reference_checkpoint, save_reference_checkpoint
+from model.pretrained.reference import load_reference_checkpoint, save_reference_checkpoint
 
 GNN, PROJECTION = "gnn/ckpt.pt", "image_proj_model/ckpt.pt"
 

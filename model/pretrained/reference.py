@@ -26,8 +26,8 @@ from transformers import (
 from ingest.errors import Graph2ImageError
 from model.networks.backbones import cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
-from model.parts import Checkpoint, first_line
 from model.pipeline import Graph2ImagePipeline
+from model.pretrained.weights import Checkpoint, first_line
 from model.storage import quiet_libraries
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_proj_model", "gnn")
