@@ -42,11 +42,11 @@ from transformers import (
 )
 
 from benchmarks.harness import describe_machine, print_json, print_table
-from model.arrays import TrainingArrays, open_arrays
-from model.config import load_train_config
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import EncodedTexts, TextEncoders, build_tokenizer
-from model.trainer import Trainer
+from model.training.arrays import TrainingArrays, open_arrays
+from model.training.config import load_train_config
+from model.training.trainer import Trainer
 
 SIZE, ITEMS, NEIGHBORS = 256, 64, 5
 LEARNING_RATE = 1e-5

@@ -183,7 +183,7 @@ def train(
 ) -> None:
     """Train a graph-conditioned diffusion model; continues a run that was stopped."""
     from flows import stages, words
-    from model.config import load_train_config
+    from model.training.config import load_train_config
 
     report = stages.train(call.settings, load_train_config(config), samples, encoder)
     if os.environ.get("RANK", "0") == "0":  # the first of the processes that `accelerate launch` starts

@@ -15,7 +15,7 @@ from flows.timing import StopWatch
 from graphstore.sampling.sampler import SamplerSettings
 from ingest.ingestion import Ingestion
 from ingest.sampledata import paint_art500k
-from model.config import load_train_config
+from model.training.config import load_train_config
 
 #: Held-out works that are generated and compared.
 HELD_OUT = 64

@@ -144,7 +144,7 @@ def _samples(
 
 def _neighbors(rows: Sequence[dict[str, Any]], texts: dict[str, str]) -> tuple[Neighbor, ...]:
     """Neighbors of one item, from rows of a neighbors dataset."""
-    from model.dataset import first_relations, neighbor_features
+    from model.training.items import first_relations, neighbor_features
 
     weights, _ = neighbor_features(rows, ())
     relations = first_relations(pa.array([row["via"] for row in rows], pa.string())).to_pylist()

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
     from ingest.writers.instructg2i import ExportReport
-    from model.config import TrainConfig
     from model.evaluation import EvaluationReport
     from model.generate import GenerateReport
     from model.requests import GenerationRequest, GenerationSettings
-    from model.train import TrainReport
+    from model.training.config import TrainConfig
+    from model.training.train import TrainReport
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def train(
 
     `encoder` is that of the neighbors' pictures, by default the one that the samples were ranked with.
     """
-    from model.train import train as train_model
+    from model.training.train import train as train_model
 
     data = DataRoot(settings.data)
     neighbors = neighbors or newest(data, "neighbors")

@@ -24,8 +24,8 @@ from flows import requests, stages
 from flows.settings import Settings
 from graphstore.sampling.sampler import SamplerSettings
 from ingest.ingestion import Ingestion
-from model.config import load_train_config
 from model.requests import GenerationSettings
+from model.training.config import load_train_config
 
 
 def record_counts(key: str, report: Any) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from graphstore.search.search import FoundItems, SimilarItems
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport
-    from model.train import TrainReport
+    from model.training.train import TrainReport
 
 
 def count(number: int, thing: str) -> str:

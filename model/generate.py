@@ -27,12 +27,12 @@ from ingest.encoders.checkpoint import DTYPES
 from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError
 from model.copycheck import CopyCheck, CopyScores
-from model.dataset import read_embeddings
 from model.neighbor_sets import pad
 from model.pictures import encode_picture
 from model.pipeline import Graph2ImagePipeline
 from model.requests import SCHEDULERS, GenerationRequest, GenerationSettings, Job, Neighbor, NeighborUse, make_job
 from model.storage import local_folder, quiet_libraries
+from model.training.items import read_embeddings
 from model.watermark import add_watermark, check_watermark
 
 logger = logging.getLogger(__name__)

@@ -29,10 +29,10 @@ from tqdm.auto import tqdm
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
-from model.config import AutoencoderConfig
 from model.networks import taef2
 from model.networks.latents import encode_images, load_squares, to_pixels
 from model.storage import local_folder, publish_folder
+from model.training.config import AutoencoderConfig
 
 logger = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from ingest.datasets.root import (
     embedding_schema,
 )
 from ingest.encoders.checkpoint import publish_encoder
-from model.config import TrainConfig, load_train_config
 from model.networks.autoencoder import MiniAutoencoder
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import build_tokenizer, convert_text_tower
 from model.pipeline import Graph2ImagePipeline
+from model.training.config import TrainConfig, load_train_config
 
 ENCODER, NEIGHBORS, DIM = "tiny", "abc123", 16
 ITEMS, TEST_ITEMS = 20, 4

@@ -34,7 +34,9 @@ def model_card(record: Mapping[str, Any], *, curves: str, samples: str | None) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.from_string(resources.files("model").joinpath("card.md.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        resources.files("model.training").joinpath("model_card.md.j2").read_text(encoding="utf-8")
+    )
     config, metadata = record["config"], record["neighbors_metadata"]
     settings = metadata.get("settings", {})
     content = config["graph_encoder"]["neighbor_content"]

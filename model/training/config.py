@@ -252,7 +252,7 @@ def preset_names() -> list[str]:
     """Names that `preset` may have."""
     return sorted(
         path.name.removesuffix(".toml")
-        for path in resources.files("model.presets").iterdir()
+        for path in resources.files("model.training.presets").iterdir()
         if path.name.endswith(".toml")
     )
 
@@ -287,7 +287,7 @@ def load_train_config(config: str | Path) -> TrainConfig:
 
 
 def _read_preset(name: str) -> dict[str, Any]:
-    text = (resources.files("model.presets") / f"{name}.toml").read_text(encoding="utf-8")
+    text = (resources.files("model.training.presets") / f"{name}.toml").read_text(encoding="utf-8")
     return {"preset": name, **tomllib.loads(text)}
 
 

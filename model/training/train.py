@@ -1,6 +1,6 @@
 """The training stage: from Parquet datasets to a pipeline in `models/<model_id>`.
 
-Everything frozen is computed before the loop (`model.trainer`) starts, into mapped files (`model.arrays`): the
+Everything frozen is computed before the loop (`model.training.trainer`) starts, into mapped files (`model.training.arrays`): the
 autoencoder's latents, the texts' hidden states, the neighbors' embeddings.
 """
 
@@ -21,25 +21,25 @@ from safetensors.torch import load as load_safetensors
 
 from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
-from model.arrays import TrainingArrays, build_arrays, open_arrays
-from model.cards import model_card
-from model.checkpoints import Checkpoints
-from model.config import TrainConfig
-from model.dataset import TrainingItems, read_training_items
 from model.networks.image_encoder import OpenClipImageEncoder
 from model.networks.latents import compute_latents, latents_dataset
-from model.optimization import explain_out_of_memory, make_accelerator
 from model.pipeline import Graph2ImagePipeline
 from model.pretrained.base_models import Foundation
-from model.progress import SampleGrid, curves_png, png
 from model.storage import exclusive, publish_folder, quiet_libraries, work_folder
-from model.trainer import Trainer
+from model.training.arrays import TrainingArrays, build_arrays, open_arrays
 from model.training.build import (
     build_graph_encoder,
     choose_trainable,
     load_parts,
     parts_ids,
 )
+from model.training.checkpoints import Checkpoints
+from model.training.config import TrainConfig
+from model.training.items import TrainingItems, read_training_items
+from model.training.model_card import model_card
+from model.training.optimization import explain_out_of_memory, make_accelerator
+from model.training.plots import SampleGrid, curves_png, png
+from model.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

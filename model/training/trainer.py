@@ -29,12 +29,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ingest.errors import Graph2ImageError
-from model.arrays import Batch, TrainingArrays
-from model.checkpoints import Checkpoints, State
-from model.config import OptimizationConfig
 from model.networks.backbones import Backbone, Condition, predict
 from model.networks.graph_qformer import GraphQFormer
-from model.optimization import build_optimizer, learning_rate_factor, loss_weights, make_accelerator
+from model.training.arrays import Batch, TrainingArrays
+from model.training.checkpoints import Checkpoints, State
+from model.training.config import OptimizationConfig
+from model.training.optimization import (
+    build_optimizer,
+    learning_rate_factor,
+    loss_weights,
+    make_accelerator,
+)
 
 logger = logging.getLogger(__name__)
 

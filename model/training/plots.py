@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from ingest.datasets.root import DataRoot
-from model.arrays import TrainingArrays
-from model.dataset import TrainingItems
 from model.networks.latents import load_squares
 from model.pipeline import Graph2ImagePipeline
+from model.training.arrays import TrainingArrays
+from model.training.items import TrainingItems
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,17 @@ from tiny_models import HIDDEN, POOLED, STRUCTURES, Structure, graph_encoder, pa
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.arrays import TrainingArrays
-from model.checkpoints import Checkpoints, State
-from model.config import OptimizationConfig, load_train_config
-from model.optimization import explain_out_of_memory, learning_rate_factor, loss_weights, make_accelerator
-from model.trainer import Trainer
+from model.training.arrays import TrainingArrays
 from model.training.build import build_scheduler, choose_trainable
+from model.training.checkpoints import Checkpoints, State
+from model.training.config import OptimizationConfig, load_train_config
+from model.training.optimization import (
+    explain_out_of_memory,
+    learning_rate_factor,
+    loss_weights,
+    make_accelerator,
+)
+from model.training.trainer import Trainer
 
 BASE = load_train_config("mini")
 ITEMS, NEIGHBORS, DIM, LENGTH = 12, 3, 10, 12

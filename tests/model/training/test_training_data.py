@@ -20,13 +20,19 @@ from tiny_data import ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
 from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
-from model.arrayfiles import ArrayWriter
-from model.arrays import TrainingArrays, build_arrays, open_arrays
-from model.config import GraphEncoderConfig
-from model.dataset import StringIndex, TrainingItems, neighbor_features, read_embeddings, read_training_items
 from model.networks.autoencoder import MiniAutoencoder
 from model.networks.latents import compute_latents
 from model.networks.text_encoders import TextEncoders, load_text_encoder
+from model.training.array_files import ArrayWriter
+from model.training.arrays import TrainingArrays, build_arrays, open_arrays
+from model.training.config import GraphEncoderConfig
+from model.training.items import (
+    StringIndex,
+    TrainingItems,
+    neighbor_features,
+    read_embeddings,
+    read_training_items,
+)
 
 IMAGES = GraphEncoderConfig(max_neighbors=3, tokens_per_neighbor=2, cross_attention_freq=1, num_hidden_layers=1)
 EVERYTHING = IMAGES.model_copy(update={"neighbor_content": "both", "neighbor_weights": True, "relation_types": True})
@@ -224,10 +230,10 @@ def test_a_killed_build_starts_again_cleanly(tmp_path: Path) -> None:
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "import model.arrays\n"
+        "import model.training.arrays\n"
         "from tiny_data import TinyData, DataRoot\n"
         "from test_training_data import EVERYTHING, arrays_of\n"
-        "model.arrays._write_texts = lambda *a: time.sleep(300)\n"  # killed in the middle
+        "model.training.arrays._write_texts = lambda *a: time.sleep(300)\n"  # killed in the middle
         "data = TinyData(DataRoot(sys.argv[2]), [], [], [], Path())\n"
         "arrays_of(data, Path(sys.argv[3]), EVERYTHING)"
     )

@@ -24,11 +24,17 @@ from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot, explain_os_errors
 from ingest.errors import Graph2ImageError
-from model.arrayfiles import ArrayWriter, ArrayWriters
-from model.config import GraphEncoderConfig
-from model.dataset import StringIndex, TrainingItems, missing_embeddings, neighbor_weights, relation_numbers
 from model.neighbor_sets import NeighborSet
 from model.networks.text_encoders import TextEncoders
+from model.training.array_files import ArrayWriter, ArrayWriters
+from model.training.config import GraphEncoderConfig
+from model.training.items import (
+    StringIndex,
+    TrainingItems,
+    missing_embeddings,
+    neighbor_weights,
+    relation_numbers,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import Graph2ImageError
-from model.config import load_train_config, preset_names
+from model.training.config import load_train_config, preset_names
 
 UNET = """block_out_channels = [32]
 down_block_types = ["CrossAttnDownBlock2D"]

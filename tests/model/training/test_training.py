@@ -21,16 +21,16 @@ from tiny_models import STRUCTURES, Structure, save_foundation
 
 from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
 from ingest.errors import Graph2ImageError
-from model.config import TrainConfig, load_train_config
 from model.pipeline import Graph2ImagePipeline
-from model.train import TrainReport, train
+from model.training.config import TrainConfig, load_train_config
+from model.training.train import TrainReport, train
 
 TRAIN = """
 import sys, torch
 torch.set_num_threads(1)
 from ingest.datasets.root import DataRoot
-from model.config import load_train_config
-from model.train import train
+from model.training.config import load_train_config
+from model.training.train import train
 train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])
 """
 FOUNDED = """

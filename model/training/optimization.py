@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ingest.encoders.precision import cpu_has_bf16
 from ingest.errors import Graph2ImageError
-from model.config import OptimizationConfig
+from model.training.config import OptimizationConfig
 
 
 def make_accelerator(config: OptimizationConfig, logs: Path | None = None) -> Accelerator:

@@ -1,7 +1,7 @@
 """The items of a training run and their neighbors, as the Parquet datasets have them.
 
 Items and neighbors are held in Arrow columns, one to three kilobytes for an item, so that millions of them fit into
-memory; everything larger (hidden states, latents, embeddings) is left to `model.arrays`.
+memory; everything larger (hidden states, latents, embeddings) is left to `model.training.arrays`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
 from ingest.encoders.embed import unreadable_pictures
 from ingest.errors import Graph2ImageError
-from model.config import GraphEncoderConfig
+from model.training.config import GraphEncoderConfig
 
 logger = logging.getLogger(__name__)
 
