@@ -22,9 +22,9 @@ from benchmarks.harness import describe_machine, print_json, print_table
 from flows.stages import newest
 from ingest.datasets.root import DataRoot
 from ingest.images.loading import image_paths, load_pictures
-from model.copycheck import CopyCheck
+from model.generation.copycheck import CopyCheck
+from model.generation.requests import COPY_THRESHOLDS, CopyThresholds
 from model.networks.latents import square
-from model.requests import COPY_THRESHOLDS, CopyThresholds
 
 Change = Callable[[Image.Image], Image.Image]
 

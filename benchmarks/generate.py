@@ -49,8 +49,8 @@ from benchmarks.train_step import (
     make_scheduler,
     make_trainable,
 )
+from model.generation.requests import FAST, SCHEDULERS, GenerationSettings
 from model.pipeline import Graph2ImagePipeline
-from model.requests import FAST, SCHEDULERS, GenerationSettings
 
 SCALES = ((7.5, 1.5), (2.0, 2.0))
 TOLERANCE = 1e-4
@@ -266,7 +266,7 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     from flows.settings import Settings
     from ingest.datasets.root import DataRoot
     from model.classifier import IMAGE_SIZE, train_judge
-    from model.generate import generate
+    from model.generation.generate import generate
     from model.networks.latents import load_squares, square
 
     data = DataRoot(options.quality)

@@ -71,7 +71,12 @@ def generate(
 ) -> None:
     """Generate pictures for items, with lineage."""
     from flows import requests, stages, words
-    from model.requests import COPY_THRESHOLDS, FAST, CopyThresholds, GenerationSettings
+    from model.generation.requests import (
+        COPY_THRESHOLDS,
+        FAST,
+        CopyThresholds,
+        GenerationSettings,
+    )
 
     if bool(items) == (split is not None):
         raise typer.BadParameter("give items, or --split")

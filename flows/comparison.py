@@ -12,7 +12,7 @@ from flows.samples import split_samples
 from flows.settings import Settings
 from flows.timing import StopWatch
 from ingest.datasets.root import DataRoot
-from model.requests import GenerationRequest, GenerationSettings
+from model.generation.requests import GenerationRequest, GenerationSettings
 
 #: Items that get a mixing strip.
 MIXED_ITEMS = 3

@@ -11,7 +11,7 @@ from ingest.errors import Graph2ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from model.pictures import PictureRecord
+    from model.generation.png import PictureRecord
 
 
 def trace(settings: Settings, picture: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def trace(settings: Settings, picture: str) -> dict[str, Any]:
 
 
 def _trace_file(settings: Settings, file: Path) -> dict[str, Any]:
-    from model.pictures import no_record, open_generated, parse_record
+    from model.generation.png import no_record, open_generated, parse_record
 
     image, text = open_generated(file)
     notes: list[str] = []
@@ -60,7 +60,7 @@ def _trace_file(settings: Settings, file: Path) -> dict[str, Any]:
 
 
 def _watermark(image: Image.Image, notes: list[str]) -> str | None:
-    from model.watermark import read_watermark
+    from model.generation.watermark import read_watermark
 
     try:
         return read_watermark(image)

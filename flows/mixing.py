@@ -17,7 +17,7 @@ from flows.settings import Settings
 from flows.stages import withdrawn_items
 from ingest.datasets.root import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
-from model.requests import GenerationRequest, Neighbor
+from model.generation.requests import GenerationRequest, Neighbor
 
 #: `contrasting` looks at this many of a label's entities, the largest: two artists with two works each show little.
 LARGEST_ENTITIES = 24

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flows.samples import Sample, item_samples, split_samples
 from flows.settings import Settings
 from ingest.errors import Graph2ImageError
-from model.requests import GenerationRequest
+from model.generation.requests import GenerationRequest
 
 #: Graph guidance scales that an evaluation compares; text only is scale 0.
 SCALES = (1.0, 1.5, 2.0)

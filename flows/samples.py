@@ -15,7 +15,7 @@ from flows.settings import Settings
 from flows.stages import withdrawn_items
 from ingest.datasets.root import NEIGHBOR_SCHEMA, SPLITS, DataRoot
 from ingest.errors import Graph2ImageError
-from model.requests import Neighbor, NeighborUse
+from model.generation.requests import Neighbor, NeighborUse
 
 if TYPE_CHECKING:
     from graphstore.sampling.sampler import SamplerSettings

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ingest.sources import Pictures
     from ingest.writers.instructg2i import ExportReport
     from model.evaluation import EvaluationReport
-    from model.generate import GenerateReport
-    from model.requests import GenerationRequest, GenerationSettings
+    from model.generation.generate import GenerateReport
+    from model.generation.requests import GenerationRequest, GenerationSettings
     from model.training.config import TrainConfig
     from model.training.train import TrainReport
 
@@ -271,7 +271,7 @@ def generate(
     `notes` are what `requests` are otherwise than asked for; they are passed on.
     """
     from graphstore.lineage import record_lineage
-    from model.generate import generate as generate_pictures
+    from model.generation.generate import generate as generate_pictures
 
     data = DataRoot(settings.data)
     report = generate_pictures(data, model_id, requests, generation)

@@ -24,7 +24,7 @@ from flows import requests, stages
 from flows.settings import Settings
 from graphstore.sampling.sampler import SamplerSettings
 from ingest.ingestion import Ingestion
-from model.requests import GenerationSettings
+from model.generation.requests import GenerationSettings
 from model.training.config import load_train_config
 
 

@@ -27,7 +27,7 @@ from ingest.encoders.checkpoint import load_encoder
 from ingest.encoders.vectors import choose_device
 from ingest.errors import Graph2ImageError
 from ingest.images.store import PERCEPTUAL_HASH_BYTES, perceptual_hash
-from model.requests import COPY_THRESHOLDS, CopyThresholds
+from model.generation.requests import COPY_THRESHOLDS, CopyThresholds
 
 #: Training pictures that are compared at once.
 _BLOCK = 16_384

@@ -25,9 +25,9 @@ from ingest.datasets.root import (
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.errors import Graph2ImageError
 from ingest.images.store import inspect_image, perceptual_hash
-from model import copycheck
-from model.copycheck import CopyCheck
-from model.requests import CopyThresholds
+from model.generation import copycheck
+from model.generation.copycheck import CopyCheck
+from model.generation.requests import CopyThresholds
 
 TRAINING, HELD_OUT = 30, 5
 #: The random encoder finds all pictures alike, so the hashes decide.

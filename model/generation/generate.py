@@ -26,14 +26,22 @@ from ingest.datasets.root import GENERATED_SCHEMA, DataRoot
 from ingest.encoders.checkpoint import DTYPES
 from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError
-from model.copycheck import CopyCheck, CopyScores
+from model.generation.copycheck import CopyCheck, CopyScores
+from model.generation.png import encode_picture
+from model.generation.requests import (
+    SCHEDULERS,
+    GenerationRequest,
+    GenerationSettings,
+    Job,
+    Neighbor,
+    NeighborUse,
+    make_job,
+)
+from model.generation.watermark import add_watermark, check_watermark
 from model.neighbor_sets import pad
-from model.pictures import encode_picture
 from model.pipeline import Graph2ImagePipeline
-from model.requests import SCHEDULERS, GenerationRequest, GenerationSettings, Job, Neighbor, NeighborUse, make_job
 from model.storage import local_folder, quiet_libraries
 from model.training.items import read_embeddings
-from model.watermark import add_watermark, check_watermark
 
 logger = logging.getLogger(__name__)
 

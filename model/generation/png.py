@@ -44,7 +44,7 @@ class RecordedNeighbor(_Part):
 
 
 class RecordedScores(_Part):
-    """What the copy check found; see `model.copycheck.CopyScores`."""
+    """What the copy check found; see `model.generation.copycheck.CopyScores`."""
 
     neighbor_similarity: _Number | None
     neighbor_bits: int | None

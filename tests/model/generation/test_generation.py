@@ -14,9 +14,15 @@ from tiny_data import TinyData, make_data
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.generate import GenerateReport, generate
-from model.pictures import PNG_KEY
-from model.requests import FAST, SCHEDULERS, GenerationRequest, GenerationSettings, Neighbor
+from model.generation.generate import GenerateReport, generate
+from model.generation.png import PNG_KEY
+from model.generation.requests import (
+    FAST,
+    SCHEDULERS,
+    GenerationRequest,
+    GenerationSettings,
+    Neighbor,
+)
 
 SETTINGS = GenerationSettings(num_inference_steps=3, batch_size=4, device="cpu")
 

@@ -12,8 +12,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ingest.errors import Graph2ImageError
-from model import watermark
-from model.watermark import MAX_TEXT, add_watermark, check_watermark, read_watermark
+from model.generation import watermark
+from model.generation.watermark import (
+    MAX_TEXT,
+    add_watermark,
+    check_watermark,
+    read_watermark,
+)
 
 if not os.environ.get("CI"):  # where everything is to be there
     pytest.importorskip("imwatermark", reason="the extra `watermark` is not installed")

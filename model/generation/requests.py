@@ -70,7 +70,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class CopyThresholds:
-    """From when on a picture counts as a copy; `model.copycheck` says what is compared.
+    """From when on a picture counts as a copy; `model.generation.copycheck` says what is compared.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class GenerationSettings:
         Number type of the networks; `auto` is the device's fastest. In fp32, a picture does not depend on the batch
         that it is made in.
     watermark
-        Text that is hidden in the pixels; see `model.watermark`.
+        Text that is hidden in the pixels; see `model.generation.watermark`.
     copy_check
         When a picture counts as a copy; None checks nothing.
     batch_size, device
