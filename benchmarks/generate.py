@@ -16,7 +16,7 @@ The pictures of the first three are asserted to be equal within 1e-4 (of values 
 and 1.5) all branches have a weight; at equal scales the text's own branch has none.
 
 Quality needs a trained model in a data root: held-out items are generated there in the full and in the fast setting,
-and both are compared with the true pictures and with each other, by the features of `model.classifier` (cosine,
+and both are compared with the true pictures and with each other, by the features of `model.evaluation.classifier` (cosine,
 centered).
 """
 
@@ -265,7 +265,7 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     from flows import requests, stages
     from flows.settings import Settings
     from ingest.datasets.root import DataRoot
-    from model.classifier import IMAGE_SIZE, train_judge
+    from model.evaluation.classifier import IMAGE_SIZE, train_judge
     from model.generation.generate import generate
     from model.networks.latents import load_squares, square
 

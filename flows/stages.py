@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ingest.pipeline import IngestReport
     from ingest.sources import Pictures
     from ingest.writers.instructg2i import ExportReport
-    from model.evaluation import EvaluationReport
+    from model.evaluation.evaluate import EvaluationReport
     from model.generation.generate import GenerateReport
     from model.generation.requests import GenerationRequest, GenerationSettings
     from model.training.config import TrainConfig
@@ -281,7 +281,7 @@ def generate(
 
 def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
     """Compare the generated pictures with the true ones."""
-    from model.evaluation import evaluate as evaluate_model
+    from model.evaluation.evaluate import evaluate as evaluate_model
 
     return evaluate_model(DataRoot(settings.data), model_id, withdrawn=withdrawn_items(settings))
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.demo import DemoReport, run_demo
-from model import classifier
+from model.evaluation import classifier
 
 #: Every part of the main job, each as small as it can be.
 TINY = """

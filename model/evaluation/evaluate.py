@@ -3,7 +3,7 @@
 For every held-out item, each variant's picture is compared with the item's true picture:
 
 - *similarity*: cosine of the classifier's features, centered on the mean of the training pictures
-  (`model.classifier`, which knows neither the encoder nor the diffusion model);
+  (`model.evaluation.classifier`, which knows neither the encoder nor the diffusion model);
 - *palette distance*: how far one picture's colors have to move to become the other's, see `palette_distance`;
 - *right*: whether the classifier sees the item's own artist, genre, color … in the picture;
 - *copy rate*: how often a picture is a near-copy of one of its own neighbors, by perceptual hash.
@@ -32,7 +32,13 @@ from PIL import Image
 
 from ingest.datasets.root import GENERATED_SCHEMA, DataRoot, digest
 from ingest.errors import Graph2ImageError
-from model.classifier import IMAGE_SIZE, Judge, Pixels, entity_labels, train_judge
+from model.evaluation.classifier import (
+    IMAGE_SIZE,
+    Judge,
+    Pixels,
+    entity_labels,
+    train_judge,
+)
 from model.networks.latents import load_squares, square
 
 log = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from ingest.datasets.root import (
     DataRoot,
 )
 from ingest.errors import Graph2ImageError
-from model import classifier
-from model.classifier import train_judge
-from model.evaluation import _to_lab, evaluate, palette_distance
+from model.evaluation import classifier
+from model.evaluation.classifier import train_judge
+from model.evaluation.evaluate import _to_lab, evaluate, palette_distance
 
 MODEL, NEIGHBORS = "painter", "sampled"
 ARTISTS = {"Rosso": (200, 60, 50), "Verde": (60, 160, 70), "Azzurro": (50, 80, 200)}
