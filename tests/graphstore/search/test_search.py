@@ -15,7 +15,7 @@ from sources import Row, item, publish, publish_embeddings, vector
 from typer.testing import CliRunner
 
 from flows import stages
-from flows.cli import app
+from flows.cli.app import app
 from flows.settings import Settings
 from graphstore.lineage import opt_out
 from graphstore.neo4j.indexes import IndexReport, index_embeddings

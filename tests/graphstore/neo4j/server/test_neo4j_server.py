@@ -19,7 +19,7 @@ import pytest
 from neo4j import GraphDatabase
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from graphstore.neo4j.server import jars as neo4j_jars
 from graphstore.neo4j.server.jars import cache_folder, jar_folder
 from graphstore.neo4j.server.server import (

@@ -1,4 +1,4 @@
-"""The commands of the local Neo4j server; see `flows.cli`."""
+"""The commands of the local Neo4j server; see `flows.cli.app`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import Call, command
+from flows.cli.console import Call, command
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The commands that make pictures, compare them, and tell where they come from; see `flows.cli`."""
+"""The commands that make pictures, compare them, and tell where they come from; see `flows.cli.app`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.console import Call, command
-from flows.pairs import shares
+from flows.cli.console import Call, command
+from flows.cli.options import shares
 
 generate_app = typer.Typer()
 
@@ -70,7 +70,8 @@ def generate(
     ] = None,
 ) -> None:
     """Generate pictures for items, with lineage."""
-    from flows import requests, stages, words
+    from flows import requests, stages
+    from flows.cli import messages as words
     from model.generation.requests import (
         COPY_THRESHOLDS,
         FAST,
@@ -126,7 +127,8 @@ def evaluate(
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
 ) -> None:
     """Compare a model with its own controls on held-out items; writes report.html."""
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
     from flows.comparison import compare
     from flows.timing import StopWatch
 

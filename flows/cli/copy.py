@@ -1,4 +1,4 @@
-"""The command that copies a graph between stores; see `flows.cli`."""
+"""The command that copies a graph between stores; see `flows.cli.app`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import Call, command
+from flows.cli.console import Call, command
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli_copy import copy_app
-from flows.cli_data import export_app, ingest_app, sample_data_app
-from flows.cli_generate import generate_app
-from flows.cli_neo4j import neo4j_app
-from flows.cli_search import search_app
-from flows.console import Call, command
-from flows.pairs import pair, shares
-from flows.tables import TableFormat, print_rows, write_table
+from flows.cli.console import Call, command
+from flows.cli.copy import copy_app
+from flows.cli.data import export_app, ingest_app, sample_data_app
+from flows.cli.generate import generate_app
+from flows.cli.neo4j import neo4j_app
+from flows.cli.options import pair, shares
+from flows.cli.search import search_app
+from flows.cli.tables import TableFormat, print_rows, write_table
 
 app = typer.Typer(
     name="graph2image",
@@ -45,7 +45,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the gallery, the data and report.html.")] = Path("demo"),
 ) -> None:
     """The main job end to end on a painted gallery; ends with report.html."""
-    from flows import words
+    from flows.cli import messages as words
     from flows.demo import run_demo
 
     call.show(report := run_demo(out), words.demonstrated(report))
@@ -62,7 +62,8 @@ def embed(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures or texts at a time.")] = 256,
 ) -> None:
     """Embed the pictures and texts that have no vector yet."""
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
 
     report = stages.embed(call.settings, encoder, device=device, precision=precision, batch_size=batch_size)
     call.show(report, words.embedded(report))
@@ -105,7 +106,8 @@ def neighbors(
 
     from pydantic import ValidationError
 
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
     from graphstore.sampling.sampler import SamplerSettings
 
     if (item is None) == (not all_items):
@@ -182,7 +184,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a graph-conditioned diffusion model; continues a run that was stopped."""
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
     from model.training.config import load_train_config
 
     report = stages.train(call.settings, load_train_config(config), samples, encoder)
@@ -196,7 +199,7 @@ def train(
 @command(app, "status")
 def status(call: Call) -> None:
     """What there is: sources, pictures, vectors, samples, models, graph."""
-    from flows.state import read_state
+    from flows.status import read_state
 
     call.show_tree(read_state(call.settings))
 
@@ -204,7 +207,7 @@ def status(call: Call) -> None:
 @command(app, "doctor")
 def doctor(call: Call) -> None:
     """What is wrong with this installation, if anything."""
-    from flows.state import examine
+    from flows.status import examine
 
     findings = examine(call.settings)
     call.show({"findings": findings}, "\n".join(f"{'ok  ' if f['ok'] else 'FAIL'}  {f['what']}" for f in findings))

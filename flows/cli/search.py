@@ -1,4 +1,4 @@
-"""The commands that find items: by picture, by words; see `flows.cli`."""
+"""The commands that find items: by picture, by words; see `flows.cli.app`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flows.console import Call, command
-from flows.tables import print_rows
+from flows.cli.console import Call, command
+from flows.cli.tables import print_rows
 
 search_app = typer.Typer()
 
@@ -27,7 +27,8 @@ def similar(
     ] = None,
 ) -> None:
     """Find the items whose pictures are most similar to an item's."""
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
 
     report = stages.similar(call.settings, item, encoder, k, label)
     call.show(report, words.similar(report))
@@ -48,7 +49,8 @@ def search(
     label: LabelOption = None,
 ) -> None:
     """Find items by the words of their titles."""
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
 
     report = stages.search(call.settings, text, k, label)
     call.show(report, words.found(report))

@@ -1,4 +1,4 @@
-"""The commands that bring data in, and out to other tools; see `flows.cli`."""
+"""The commands that bring data in, and out to other tools; see `flows.cli.app`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from flows.console import Call, command
+from flows.cli.console import Call, command
 
 ingest_app = typer.Typer(help="Source files to Parquet, pictures and the graph store.", no_args_is_help=True)
 sample_data_app = typer.Typer(help="Painted sample data in an upstream's own file format.", no_args_is_help=True)
@@ -32,7 +32,7 @@ def sample_art500k(
     call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0, images: ImagesFlag = True
 ) -> None:
     """Artworks by invented artists, in ART500K's format."""
-    from flows import words
+    from flows.cli import messages as words
     from ingest.sampledata import paint_art500k
 
     call.show(report := paint_art500k(folder, items=items, seed=seed, images=images), words.painted(report))
@@ -48,7 +48,7 @@ def sample_amazon(
     images: ImagesFlag = True,
 ) -> None:
     """Product photos of invented brands, in the format of one of Amazon's releases."""
-    from flows import words
+    from flows.cli import messages as words
     from ingest.sampledata import paint_amazon
 
     report = paint_amazon(
@@ -62,7 +62,7 @@ def sample_goodreads(
     call: Call, folder: Path, items: ItemsOption = 1200, seed: SeedOption = 0, images: ImagesFlag = True
 ) -> None:
     """Book covers by series and author, in Goodreads' format."""
-    from flows import words
+    from flows.cli import messages as words
     from ingest.sampledata import paint_goodreads
 
     call.show(report := paint_goodreads(folder, items=items, seed=seed, images=images), words.painted(report))
@@ -186,7 +186,8 @@ def ingest_table(
 
 
 def _ingest(call: Call, files: Sequence[str | Path], **options: Any) -> None:
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
     from ingest.ingestion import Ingestion
 
     outcome = stages.ingest(call.settings, Ingestion(files=tuple(map(str, files)), **options))
@@ -202,7 +203,8 @@ def export_instructg2i(
     ] = None,
 ) -> None:
     """Neighbor samples with texts and pictures, as InstructG2I's own code reads them."""
-    from flows import stages, words
+    from flows import stages
+    from flows.cli import messages as words
 
     report = stages.export_instructg2i(call.settings, folder, samples)
     call.show(report, words.exported(report))

@@ -15,7 +15,7 @@ Command = Callable[..., Result]
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from flows.cli import main; main()"
+    code = "from flows.cli.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
