@@ -35,7 +35,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.harness import describe_machine, print_json, print_table
-from ingest.datasets.root import IMAGE_SCHEMA, ITEM_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA
 from ingest.encoders.checkpoint import DTYPES, load_encoder, publish_encoder
 from ingest.encoders.embed import embed
 from ingest.encoders.identity import Precision

@@ -16,8 +16,8 @@ The pictures of the first three are asserted to be equal within 1e-4 (of values 
 and 1.5) all branches have a weight; at equal scales the text's own branch has none.
 
 Quality needs a trained model in a data root: held-out items are generated there in the full and in the fast setting,
-and both are compared with the true pictures and with each other, by the features of `model.evaluation.classifier` (cosine,
-centered).
+and both are compared with the true pictures and with each other, by the features of `model.evaluation.classifier`
+(cosine, centered).
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ import pyarrow.csv as pcsv
 from neo4j import GraphDatabase
 
 from benchmarks.harness import describe_machine, print_json, print_table
+from graphstore.connect import open_store
 from graphstore.loading import offline_import as importer
 from graphstore.loading.load import load_source
 from graphstore.neo4j.server.server import (
@@ -43,13 +44,9 @@ from graphstore.neo4j.server.server import (
     start,
     stop,
 )
-from graphstore.store import Access, open_store
-from ingest.datasets.root import (
-    ENTITY_SCHEMA,
-    ITEM_SCHEMA,
-    RELATION_SCHEMA,
-    DataRoot,
-)
+from graphstore.store import Access
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA
 
 SOURCE = "shop"
 PRODUCTS, BRANDS, CATEGORIES = 150_000, 24_890, 4_000

@@ -1,4 +1,4 @@
-"""The graphs of `ppr.py`: as arrays, in the form that `graphstore.projection.projection.project` gives them, or as datasets."""
+"""The graphs of `ppr.py`: as arrays, in the form that `projection.project` gives them, or as datasets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from graphstore.connect import open_store
 from graphstore.projection.projection import Projection, project
-from graphstore.store import open_store
-from ingest.datasets.root import ITEM_SCHEMA, RELATION_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import ITEM_SCHEMA, RELATION_SCHEMA
 
 Array = npt.NDArray[Any]
 

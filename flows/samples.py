@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from flows.settings import Settings
 from flows.stages import withdrawn_items
-from ingest.datasets.root import NEIGHBOR_SCHEMA, SPLITS, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import NEIGHBOR_SCHEMA, SPLITS
 from ingest.errors import Graph2ImageError
 from model.generation.requests import Neighbor, NeighborUse
 

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     neo4j_user, neo4j_password_file
         Who signs in to a Neo4j server, and the file that holds the password; `Access` has more ways.
     fetch
-        Settings of `ingest.images.fetch.FetchSettings` that are not the default, such as `per_host_rate`; a table in the file.
+        Settings of `ingest.images.fetch.FetchSettings` that are not the default, such as `per_host_rate`; a table in
+        the file.
     """
 
     model_config = SettingsConfigDict(env_prefix="GRAPH2IMAGE_", toml_file=CONFIG_FILE, extra="forbid")
@@ -76,8 +77,9 @@ class Settings(BaseSettings):
         return f"ladybug://{Path(self.data.removeprefix('file://')).resolve() / 'graph.lbug'}"
 
     def open_store(self, *, read_only: bool = False) -> "GraphStore":
-        """Open the graph store, as `graphstore.store.open_store` does."""
-        from graphstore.store import Access, open_store  # heavy: `--help` needs none of it
+        """Open the graph store, as `graphstore.connect.open_store` does."""
+        from graphstore.connect import open_store  # heavy: `--help` needs none of it
+        from graphstore.store import Access  # heavy: `--help` needs none of it
 
         access = Access(self.neo4j_user, self.neo4j_password_file)
         return open_store(self.store_url, read_only=read_only, access=access)

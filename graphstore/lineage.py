@@ -34,7 +34,8 @@ from graphstore.schema import (
     TRAINED_ON,
 )
 from graphstore.store import GraphStore
-from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

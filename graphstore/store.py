@@ -1,4 +1,4 @@
-"""The `GraphStore` protocol: what the rest of graph2image asks of a graph database; `open_store` picks one by URL.
+"""The `GraphStore` protocol: what the rest of graph2image asks of a graph database.
 
 Reading and writing go through Cypher and Arrow tables, so a load or a projection never loops over rows in Python.
 The Cypher written here and in the modules that use a store keeps to what both Ladybug and Neo4j accept. Whole labels
@@ -39,7 +39,7 @@ class GraphStore(Protocol):
     Attributes
     ----------
     url
-        As given to `open_store`.
+        As given to `connect.open_store`.
     bulk_load_rolls_back
         Whether an exception inside `bulk_load` undoes what was written there.
     """
@@ -208,31 +208,3 @@ class Access:
     user: str = "neo4j"
     password_file: Path | None = None
     wait_s: float = 30.0
-
-
-def open_store(url: str, *, read_only: bool = False, access: Access | None = None) -> GraphStore:
-    """Open the graph store at `url`: `ladybug:///data/graph.lbug` or `neo4j://host:7687/database`.
-
-    An embedded store that is opened for writing is created. The embedded store does not look at `access`.
-
-    Raises
-    ------
-    NoGraphError
-        If there is nothing to read.
-    Graph2ImageError
-        If the URL names no kind of store; the file is no store, or another process, or another store object of this
-        process, has it open for writing; the server cannot be reached or used.
-    """
-    scheme, separator, path = url.partition("://")
-    if separator and scheme == "ladybug" and path:
-        from graphstore.ladybug import LadybugStore
-
-        return LadybugStore(url, path, read_only=read_only)
-    if separator and scheme.partition("+")[0] in ("neo4j", "bolt"):
-        from graphstore.neo4j.store import Neo4jStore
-
-        return Neo4jStore(url, access or Access(), read_only=read_only)
-    raise Graph2ImageError(
-        f"{url.rpartition('@')[2]!r} is no graph store",
-        "Give a URL such as ladybug:///path/graph.lbug or neo4j://localhost:7687.",
-    )

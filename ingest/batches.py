@@ -165,7 +165,7 @@ class BatchBuilder:
         self.image_refs: list[Sequence[str]] = []
         #: Name of a group that must stay in one split, such as the work that a book is an edition of.
         self.groups: list[str | None] = []
-        #: One of `ingest.datasets.root.SPLITS`, where the source says so.
+        #: One of `ingest.datasets.schemas.SPLITS`, where the source says so.
         self.splits: list[str | None] = []
         self.columns: dict[str, list[ColumnValue]] = {name: [] for name in columns.names}
         #: (label, key) to name, and (type, from label, from key, to label, to key); each once.

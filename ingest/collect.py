@@ -20,13 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.batches import Batch, Edges, edges_where, first_distinct
-from ingest.datasets.root import (
-    ENTITY_NAME_SCHEMA,
-    ITEM_SCHEMA,
-    REJECT_SCHEMA,
-    RELATION_SCHEMA,
-    DataRoot,
-)
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import ENTITY_NAME_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.sources import ImageProblemError

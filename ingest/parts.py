@@ -15,13 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.datasets.root import (
-    ENTITY_NAME_SCHEMA,
-    ITEM_SCHEMA,
-    REJECT_SCHEMA,
-    RELATION_SCHEMA,
-    DataRoot,
-)
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import ENTITY_NAME_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA
 from ingest.ids import IdIndex
 
 #: Parquet files of a dataset with their numbers of rows.

@@ -29,7 +29,8 @@ from tqdm.auto import tqdm
 
 from ingest.batches import Batch
 from ingest.collect import ROW_BITS, Collector, Picture
-from ingest.datasets.root import ITEM_SCHEMA, DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
+from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.sources import ImageSource

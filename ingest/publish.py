@@ -15,12 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.collect import TABLE_ROWS
-from ingest.datasets.root import (
-    ENTITY_SCHEMA,
-    IMAGE_SCHEMA,
-    DataRoot,
-    Snapshot,
-)
+from ingest.datasets.root import DataRoot, Snapshot
+from ingest.datasets.schemas import ENTITY_SCHEMA, IMAGE_SCHEMA
 from ingest.images.store import PERCEPTUAL_HASH_BYTES
 from ingest.parts import PART_SCHEMAS, Part, SourceFile, write_parts
 from ingest.splits import SplitFractions, final_splits, joined_groups

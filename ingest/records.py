@@ -91,7 +91,7 @@ class ItemRecord:
     group
         Name of a group that must stay in one split (editions of one work); near-duplicate pictures join on their own.
     split
-        One of `ingest.datasets.root.SPLITS` when the source says so, else None.
+        One of `ingest.datasets.schemas.SPLITS` when the source says so, else None.
     raw
         The row as read, for the rejects.
     """

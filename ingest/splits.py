@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.datasets.root import SPLITS
+from ingest.datasets.schemas import SPLITS
 
 #: Bits (of 256) in which the hashes of near-duplicates differ at most. Of product photos saved again at another quality
 #: or size, 99% differed in 8 or fewer; the same shot of another variant starts at 10, different things are far above.

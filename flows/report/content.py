@@ -15,12 +15,8 @@ import pyarrow.compute as pc
 
 from flows.report.figures import picture_url
 from flows.report.wording import mix_shares, variant_name, variant_order, words
-from ingest.datasets.root import (
-    GENERATED_SCHEMA,
-    IMAGE_SCHEMA,
-    NEIGHBOR_SCHEMA,
-    DataRoot,
-)
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import GENERATED_SCHEMA, IMAGE_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 
 #: Works of an entity at each end of a mixing strip.

@@ -1,0 +1,1 @@
+"""Personalized PageRank on a Neo4j server, by its Graph Data Science library."""

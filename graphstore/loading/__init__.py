@@ -1,0 +1,1 @@
+"""Bringing a graph into a store: from the published datasets, or from another store."""

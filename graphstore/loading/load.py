@@ -53,13 +53,8 @@ from graphstore.schema import (
     property_type,
 )
 from graphstore.store import GraphStore
-from ingest.datasets.root import (
-    ENTITY_SCHEMA,
-    ITEM_SCHEMA,
-    RELATION_SCHEMA,
-    DataRoot,
-    digest,
-)
+from ingest.datasets.root import DataRoot, digest
+from ingest.datasets.schemas import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

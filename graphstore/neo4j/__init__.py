@@ -1,0 +1,1 @@
+"""The graph store on a Neo4j server."""

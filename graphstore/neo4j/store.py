@@ -11,7 +11,7 @@ What is notable about Neo4j, and handled here:
   would cost many times more.
 - New relations are created from their ends' internal numbers, sorted by them: no index lookups, few locks at a time.
   Rows go as one list per column.
-- Writers exclude each other by a lock that is checked in every transaction that writes; see `graphstore.neo4j.write_lock`.
+- Writers exclude each other by a lock that is checked in every transaction that writes; see `neo4j.write_lock`.
 """
 
 from __future__ import annotations

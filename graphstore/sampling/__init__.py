@@ -1,0 +1,1 @@
+"""Semantic PPR: the neighbors that an item's image is made from."""

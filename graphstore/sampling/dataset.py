@@ -27,7 +27,8 @@ from graphstore.sampling.sampler import (
     sample_rows,
 )
 from graphstore.store import GraphStore
-from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
+from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

@@ -33,12 +33,8 @@ from graphstore.projection.projection import (
 from graphstore.sampling.reranking import Vectors, most_similar, similarities
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex
-from ingest.datasets.root import (
-    NEIGHBOR_SCHEMA,
-    DataRoot,
-    digest,
-    text_hash,
-)
+from ingest.datasets.root import DataRoot, digest, text_hash
+from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Items by image and by the words of their titles."""

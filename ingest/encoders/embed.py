@@ -24,7 +24,8 @@ from typing import Literal, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.datasets.root import ITEM_SCHEMA, DataRoot, text_hash
+from ingest.datasets.root import DataRoot, text_hash
+from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.encoders.identity import WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.mini_config import MiniClipConfig, mini_encoder_id
 from ingest.errors import Graph2ImageError

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets.root import DataRoot, embedding_schema
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import embedding_schema
 from ingest.encoders.checkpoint import Encoder
 from ingest.encoders.identity import Precision
 from ingest.encoders.precision import cpu_has_bf16

@@ -2,7 +2,7 @@
 
 An event loop in a thread of its own makes the requests; `HttpImages.read` waits for one.
 
-What became of a URL is remembered in the dataset `fetches` (`ingest.images.fetch_log`), so a second run makes no request.
+What became of a URL is remembered in the dataset `fetches` (`images.fetch_log`), so a second run makes no request.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from ingest.datasets.root import FETCH_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import FETCH_SCHEMA
 from ingest.records import RejectReason
 
 #: Reasons that may be gone at the next run, or depend on its settings.

@@ -13,7 +13,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA
 from ingest.errors import Graph2ImageError
 
 Prepared = TypeVar("Prepared")

@@ -24,7 +24,8 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from PIL import ExifTags, Image
 
-from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA
 from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.records import RejectReason
 

@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from ingest.datasets.root import ITEM_SCHEMA
+from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.records import squeeze
 

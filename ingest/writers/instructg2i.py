@@ -27,13 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
-from ingest.datasets.root import (
-    IMAGE_SCHEMA,
-    ITEM_SCHEMA,
-    SPLITS,
-    DataRoot,
-    explain_os_errors,
-)
+from ingest.datasets.root import DataRoot, explain_os_errors
+from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, SPLITS
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.store import FORMATS

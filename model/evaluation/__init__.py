@@ -1,0 +1,1 @@
+"""How close generated images come to the true ones."""

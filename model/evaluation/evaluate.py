@@ -30,7 +30,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ingest.datasets.root import GENERATED_SCHEMA, DataRoot, digest
+from ingest.datasets.root import DataRoot, digest
+from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.evaluation.classifier import (
     IMAGE_SIZE,

@@ -1,0 +1,1 @@
+"""Images from a trained model, each with the record of what it was made from."""

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from ingest.datasets.matrices import zero_matrix
-from ingest.datasets.root import IMAGE_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA
 from ingest.encoders.checkpoint import load_encoder
 from ingest.encoders.vectors import choose_device
 from ingest.errors import Graph2ImageError

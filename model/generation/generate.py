@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ingest.datasets.root import GENERATED_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.encoders.checkpoint import DTYPES
 from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError

@@ -1,0 +1,1 @@
+"""The networks: no module here knows a configuration or a data root."""

@@ -1,0 +1,1 @@
+"""Base models and checkpoints of others, loaded so that every weight comes from its files."""

@@ -1,0 +1,1 @@
+"""Training: configuration, what is computed once, the loop, and what is published."""

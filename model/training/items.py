@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.encoders.embed import unreadable_pictures
 from ingest.errors import Graph2ImageError
 from model.training.config import GraphEncoderConfig

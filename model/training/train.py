@@ -1,6 +1,6 @@
 """The training stage: from Parquet datasets to a pipeline in `models/<model_id>`.
 
-Everything frozen is computed before the loop (`model.training.trainer`) starts, into mapped files (`model.training.arrays`): the
+Everything frozen is computed before the loop (`training.trainer`) starts, into mapped files (`training.arrays`): the
 autoencoder's latents, the texts' hidden states, the neighbors' embeddings.
 """
 

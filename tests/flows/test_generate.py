@@ -18,14 +18,14 @@ from typer.testing import Result
 
 from flows.settings import Settings
 from graphstore.loading.load import load_source
-from ingest.datasets.root import (
+from ingest.datasets.root import text_hash
+from ingest.datasets.schemas import (
     ENTITY_NAME_SCHEMA,
     ENTITY_SCHEMA,
     ITEM_SCHEMA,
     NEIGHBOR_SCHEMA,
     RELATION_SCHEMA,
     embedding_schema,
-    text_hash,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))

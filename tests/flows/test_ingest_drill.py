@@ -13,7 +13,7 @@ import pytest
 
 from flows.settings import Settings
 from flows.stages import ingest
-from graphstore.store import open_store
+from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
 from ingest.ingestion import Ingestion
 from ingest.sampledata import paint_amazon

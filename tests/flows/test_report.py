@@ -28,15 +28,14 @@ from flows.report.figures import nice_ticks, size_bins
 from flows.report.wording import claim, main_differences, plural, via_words
 from flows.timing import StageTiming
 from graphstore.schema import GraphSchema, LabelInfo, RelationInfo
-from ingest.datasets.root import (
+from ingest.datasets.root import DataRoot, digest
+from ingest.datasets.schemas import (
     ENTITY_SCHEMA,
     GENERATED_SCHEMA,
     IMAGE_SCHEMA,
     ITEM_SCHEMA,
     NEIGHBOR_SCHEMA,
     RELATION_SCHEMA,
-    DataRoot,
-    digest,
 )
 from ingest.errors import Graph2ImageError
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from neo4j import GraphDatabase
 
+from graphstore.connect import open_store
 from graphstore.neo4j.server.server import USER, ServerInfo
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 
 

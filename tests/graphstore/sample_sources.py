@@ -12,7 +12,8 @@ from PIL import Image
 
 from graphstore.loading.load import load_source
 from graphstore.store import GraphStore
-from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
 from ingest.sampledata.artists import ARTISTS
 from ingest.sources import ingest_amazon, ingest_art500k, ingest_goodreads

@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingest.datasets.root import (
-    ENTITY_SCHEMA,
-    ITEM_SCHEMA,
-    RELATION_SCHEMA,
-    DataRoot,
-    embedding_schema,
-    text_hash,
-)
+from ingest.datasets.root import DataRoot, text_hash
+from ingest.datasets.schemas import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA, embedding_schema
 
 Row = dict[str, Any]
 

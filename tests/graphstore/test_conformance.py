@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from sample_sources import SOURCES, ingest_samples, publish_pictures_made
 
 from graphstore.bookkeeping import loaded_sources
+from graphstore.connect import open_store
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.load import load_source
 from graphstore.ppr import top_k_ppr
 from graphstore.projection.projection import Projection, project
 from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema
-from graphstore.store import GraphStore, open_store
-from ingest.datasets.root import REJECT_SCHEMA, DataRoot
+from graphstore.store import GraphStore
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import REJECT_SCHEMA
 from ingest.sources import ingest_art500k, ingest_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from sample_sources import ingest_samples, load_samples, publish_pictures_made
 
+from graphstore.connect import open_store
 from graphstore.lineage import opt_out, record_lineage
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cypher.md").read_text(encoding="utf-8")

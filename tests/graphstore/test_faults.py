@@ -15,9 +15,10 @@ import pytest
 from sources import entity, item, publish, relation
 
 from graphstore.bookkeeping import loaded_sources
+from graphstore.connect import open_store
 from graphstore.loading.load import load_source
 from graphstore.projection.projection import project
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

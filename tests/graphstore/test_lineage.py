@@ -11,7 +11,8 @@ from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_ar
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.load import load_source
 from graphstore.store import GraphStore
-from ingest.datasets.root import GENERATED_SCHEMA, NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 
 

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import publish_art
 
+from graphstore.connect import open_store
 from graphstore.loading.load import load_source
 from graphstore.neo4j.driver import SignInError, parse_url
 from graphstore.neo4j.server.server import USER, ServerInfo
-from graphstore.store import Access, GraphStore, is_truncated, open_store
+from graphstore.store import Access, GraphStore, is_truncated
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

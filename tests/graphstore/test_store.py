@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sources import publish_art
 
+from graphstore.connect import open_store
 from graphstore.loading.load import load_source
 from graphstore.readonly import check_reads_only, with_row_limit
-from graphstore.store import GraphStore, is_truncated, open_store
+from graphstore.store import GraphStore, is_truncated
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import from_records
-from ingest.datasets.root import ITEM_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.pipeline import IngestReport, InputFile, ingest, map_ordered
 from ingest.readers.art500k import COLUMNS

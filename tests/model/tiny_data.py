@@ -16,13 +16,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from open_clip.model import CLIP
 from PIL import Image
 
-from ingest.datasets.root import (
-    IMAGE_SCHEMA,
-    ITEM_SCHEMA,
-    NEIGHBOR_SCHEMA,
-    DataRoot,
-    embedding_schema,
-)
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, NEIGHBOR_SCHEMA, embedding_schema
 from ingest.encoders.checkpoint import publish_encoder
 from model.networks.autoencoder import MiniAutoencoder
 from model.networks.graph_qformer import GraphQFormer

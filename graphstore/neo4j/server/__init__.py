@@ -1,0 +1,1 @@
+"""A local Neo4j server with GDS, from Python packages alone."""

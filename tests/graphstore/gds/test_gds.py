@@ -20,6 +20,7 @@ import pytest
 from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, publish_embeddings, relation
 from test_projection import Rows, expected_edges
 
+from graphstore.connect import open_store
 from graphstore.gds import walk as gds
 from graphstore.gds.walk import (
     GdsGraph,
@@ -35,7 +36,6 @@ from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.projection.projection import Projection, project, without_pictures
 from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
-from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.sources import ingest_table
@@ -415,7 +415,7 @@ def test_on_a_slice_of_the_fashion_data(server: Neo4jStore, data: DataRoot, tmp_
     with tarfile.open(folder / "images.tar") as pictures, tarfile.open(tmp_path / "images.tar", "w") as few:
         for member in islice((member for member in pictures if member.isfile()), 400):
             few.addfile(member, pictures.extractfile(member))
-    ingest_table(data, Path(__file__).parents[2] / "examples/fashion.toml", tmp_path)
+    ingest_table(data, Path(__file__).parents[3] / "examples/fashion.toml", tmp_path)
     load_source(server, data, "fashion")
     projection = project(server)
     assert projection.is_neighbor.sum() > 200

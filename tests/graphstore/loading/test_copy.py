@@ -14,6 +14,7 @@ from sources import MONET, entity, item, publish, relation
 from test_lineage import append_generated, generated, publish_model
 
 from graphstore.bookkeeping import check_complete, loaded_sources
+from graphstore.connect import open_store
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.copying import content_digest, copy_graph
 from graphstore.loading.load import load_source
@@ -25,7 +26,7 @@ from graphstore.neo4j.server.server import (
     status,
     stop,
 )
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
 from graphstore.bookkeeping import check_complete
+from graphstore.connect import open_store
 from graphstore.loading.load import load_source
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

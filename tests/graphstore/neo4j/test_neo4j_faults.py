@@ -22,6 +22,7 @@ from neo4j.exceptions import ClientError
 from sources import entity, item, publish, publish_art, relation
 
 from graphstore.bookkeeping import check_complete, loaded_sources
+from graphstore.connect import open_store
 from graphstore.loading.load import load_source
 from graphstore.neo4j import write_lock as neo4j_lock
 from graphstore.neo4j.driver import (
@@ -43,7 +44,7 @@ from graphstore.neo4j.server.server import (
 )
 from graphstore.neo4j.write_lock import WriteLockError
 from graphstore.projection.projection import project
-from graphstore.store import Access, GraphStore, open_store
+from graphstore.store import Access, GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

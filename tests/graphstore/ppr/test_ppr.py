@@ -303,4 +303,4 @@ def test_a_new_process_does_not_compile_again() -> None:
         "top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)\n"
         "assert top_k.stats.cache_hits and not top_k.stats.cache_misses, top_k.stats\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, relation
 
+from graphstore.connect import open_store
 from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
 from graphstore.projection.projection import Projection, project
@@ -24,7 +25,7 @@ from graphstore.projection.tables import (
     GraphTables,
     StoreTables,
 )
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex, hash_ids
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError

@@ -15,7 +15,8 @@ from sources import vector
 from graphstore.sampling import reranking
 from graphstore.sampling.reranking import Vectors, most_similar, similarities
 from ingest.datasets import matrices
-from ingest.datasets.root import DataRoot, embedding_schema
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import embedding_schema
 from ingest.errors import Graph2ImageError
 
 

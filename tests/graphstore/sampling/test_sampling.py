@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
+from graphstore.connect import open_store
 from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
 from graphstore.ppr import exact_ppr, top_k_ppr
@@ -22,7 +23,7 @@ from graphstore.sampling import dataset as samples
 from graphstore.sampling.dataset import sample_all
 from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
 from graphstore.schema import SYSTEM_LABELS
-from graphstore.store import GraphStore, open_store
+from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot, text_hash
 from ingest.errors import Graph2ImageError
 

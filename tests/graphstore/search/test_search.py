@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from flows import stages
 from flows.cli.app import app
 from flows.settings import Settings
+from graphstore.connect import open_store
 from graphstore.lineage import opt_out
 from graphstore.neo4j.indexes import IndexReport, index_embeddings
 from graphstore.search.search import as_neo4j, search, similar
-from graphstore.store import open_store
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 

@@ -13,14 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.datasets.root import (
-    RELATION_SCHEMA,
-    DataRoot,
-    digest,
-    embedding_schema,
-    explain_os_errors,
-    text_hash,
-)
+from ingest.datasets.root import DataRoot, digest, explain_os_errors, text_hash
+from ingest.datasets.schemas import RELATION_SCHEMA, embedding_schema
 from ingest.errors import Graph2ImageError
 
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64())])

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from ingest.datasets.root import IMAGE_SCHEMA, ITEM_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA
 from ingest.encoders.mini_config import MiniClipConfig
 
 SHAPES = ("circle", "square", "triangle", "cross")

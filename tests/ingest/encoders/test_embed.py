@@ -16,12 +16,8 @@ import torch
 from open_clip.model import CLIP
 from shapes import UNTRAINED, ShapeItem, shape_items, write_items
 
-from ingest.datasets.root import (
-    ITEM_SCHEMA,
-    DataRoot,
-    embedding_schema,
-    text_hash,
-)
+from ingest.datasets.root import DataRoot, text_hash
+from ingest.datasets.schemas import ITEM_SCHEMA, embedding_schema
 from ingest.encoders import vectors as vectors_module
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.encoders.embed import EmbedReport, embed, unreadable_pictures

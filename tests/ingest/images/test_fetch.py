@@ -523,10 +523,10 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_fetch
-from ingest import fetchledger, images
 from ingest.datasets.root import DataRoot
-fetchledger.FLUSH_ROWS = 5
-images.IMAGE_BATCH = 7
+from ingest.images import fetch_log, store
+fetch_log.FLUSH_ROWS = 5
+store.IMAGE_BATCH = 7
 test_fetch._acquire(DataRoot(sys.argv[2]), sys.argv[3:], concurrency=4)
 """
 

@@ -16,12 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest.datasets.root import (
-    IMAGE_SCHEMA,
-    ITEM_SCHEMA,
-    NEIGHBOR_SCHEMA,
-    DataRoot,
-)
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.images.store import FORMATS, content_hash, image_path
 from ingest.readers.instructg2i import read_instructg2i

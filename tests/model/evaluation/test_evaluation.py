@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from ingest.datasets.root import (
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import (
     ENTITY_SCHEMA,
     GENERATED_SCHEMA,
     IMAGE_SCHEMA,
     ITEM_SCHEMA,
     NEIGHBOR_SCHEMA,
     RELATION_SCHEMA,
-    DataRoot,
 )
 from ingest.errors import Graph2ImageError
 from model.evaluation import classifier

@@ -16,12 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import DIM, ENCODER, tiny_clip
 
-from ingest.datasets.root import (
-    IMAGE_SCHEMA,
-    ITEM_SCHEMA,
-    DataRoot,
-    embedding_schema,
-)
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, embedding_schema
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.errors import Graph2ImageError
 from ingest.images.store import inspect_image, perceptual_hash

@@ -29,7 +29,7 @@ def vae() -> MiniAutoencoder:
 
 
 def test_only_new_images_are_encoded(tiny: TinyData, vae: MiniAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.latents, "SHARD_SIZE", 3)
+    monkeypatch.setattr(model.networks.latents, "SHARD_SIZE", 3)
     some, all_of_them = tiny.image_hashes[:7], tiny.image_hashes
     first = compute_latents(tiny.root, vae, "v", some, 32)
     assert (first.new, first.existing, first.changed) == (7, 0, True)

@@ -74,7 +74,7 @@ def test_missing_file_and_unknown_preset(tmp_path: Path) -> None:
 
 
 def test_the_example_is_valid() -> None:
-    config = load_train_config(Path(__file__).parents[2] / "examples" / "fashion-train.toml")
+    config = load_train_config(Path(__file__).parents[3] / "examples" / "fashion-train.toml")
     assert config.preset == "mini"
 
 

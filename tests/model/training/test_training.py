@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from tiny_data import CONFIG, ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 from tiny_models import STRUCTURES, Structure, save_foundation
 
-from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
 from model.training.config import TrainConfig, load_train_config
@@ -215,7 +216,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
 
     with_changes(killed, *longer)
     arguments = [killed.root.url, str(killed.config_path), NEIGHBORS]
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], cwd=Path(__file__).parents[3])
     training = Path(killed.root.path("training", expected.model_id))
     deadline = time.monotonic() + 300
     while not list(training.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
@@ -238,7 +239,7 @@ def test_several_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(TRAIN)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     subprocess.run(
         [*launch, "--rdzv-endpoint=localhost:0", script, shared.root.url, shared.config_path, NEIGHBORS],
         check=True,

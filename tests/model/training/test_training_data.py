@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_data import ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 
-from ingest.datasets.root import NEIGHBOR_SCHEMA, DataRoot
+from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.networks.autoencoder import MiniAutoencoder
@@ -228,7 +229,7 @@ def test_a_killed_build_starts_again_cleanly(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     folder = tmp_path / "arrays"
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "import sys, time; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/..']\n"
         "from pathlib import Path\n"
         "import model.training.arrays\n"
         "from tiny_data import TinyData, DataRoot\n"
@@ -239,7 +240,7 @@ def test_a_killed_build_starts_again_cleanly(tmp_path: Path) -> None:
     )
     here = Path(__file__).parent
     arguments = [str(here), data.root.url, str(folder)]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=here.parents[1])
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=here.parents[2])
     half = tmp_path / ".arrays.tmp" / "neighbor_index.npy"
     deadline = time.monotonic() + 300
     while not half.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -20,7 +20,7 @@ from neo4j import GraphDatabase
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from graphstore.neo4j.server import jars as neo4j_jars
+from graphstore.neo4j.server import jars
 from graphstore.neo4j.server.jars import cache_folder, jar_folder
 from graphstore.neo4j.server.server import (
     ServerInfo,
@@ -273,7 +273,7 @@ def maven_repository(own: ServerInfo, tmp_path: Path, monkeypatch: pytest.Monkey
     """A local Maven repository that has every jar, and an empty cache."""
     real = cache_folder()
     repository = tmp_path / "m2"
-    for jar in neo4j_jars.listed_jars():
+    for jar in jars.listed_jars():
         group, artifact, version, *_ = jar.coordinate.split(":")
         folder = repository.joinpath(*group.split("."), artifact, version)
         folder.mkdir(parents=True, exist_ok=True)
@@ -284,7 +284,7 @@ def maven_repository(own: ServerInfo, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_two_processes_continue_an_interrupted_fetch(maven_repository: Path) -> None:
-    first, second, *_ = neo4j_jars.listed_jars()
+    first, second, *_ = jars.listed_jars()
     partial = cache_folder().with_name(cache_folder().name + ".partial")
     (partial / "lib").mkdir(parents=True)
     shutil.copyfile(next(maven_repository.rglob(first.path.name)), partial / first.path)
