@@ -1,9 +1,9 @@
-"""How many copies the copy check flags, and how many pictures that are none, at its default thresholds.
+"""How many copies the copy check flags, and how many images that are none, at its default thresholds.
 
     .venv/bin/python -m benchmarks.copycheck ROOT [--pictures 300] [--size 64] [--similarity 0.99] [--bits 16]
 
-`ROOT` is a data root with pictures that are embedded. Copies are training pictures at the size that a model makes, as
-they are or changed; pictures that are none are those of held-out items, of which near-duplicates of training pictures
+`ROOT` is a data root with images that are embedded. Copies are training images at the size that a model makes, as
+they are or changed; images that are none are those of held-out items, of which near-duplicates of training images
 are no part (`ingest.splits` keeps them in one split).
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
     margin = max(1, options.size // 32)
     inside = (margin, margin, options.size - margin, options.size - margin)
     changes: dict[str, tuple[list[str], Change]] = {
-        "no copies: held-out pictures": (held_out, lambda picture: picture),
+        "no copies: held-out images": (held_out, lambda picture: picture),
         "copies": (training, lambda picture: picture),
         "copies, blurred": (training, lambda picture: picture.filter(ImageFilter.GaussianBlur(options.size / 64))),
         "copies, noisy": (training, noise),
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def sample(data: DataRoot, split: str, count: int, rng: np.random.Generator) -> list[str]:
-    """Hashes of some of a split's pictures."""
+    """Hashes of some of a split's images."""
     of_split = (pc.field("split") == split) & pc.field("image_hash").is_valid()
     tables = [data.dataset(name).to_table(["image_hash"], filter=of_split) for name in data.names("items")]
     hashes = sorted(set(pa.concat_tables(tables)["image_hash"].to_pylist()))

@@ -1,4 +1,4 @@
-"""Pictures per second of `embed`, against the bare model and against the loop that people write.
+"""Images per second of `embed`, against the bare model and against the loop that people write.
 
     .venv/bin/python -m benchmarks.embed [--device cuda] [--pictures 512] [--repeats 3]
 
@@ -171,7 +171,7 @@ def prepare(
 
 
 class Files(Dataset[Tensor]):
-    """Pictures by path, as most scripts have them."""
+    """Images by path, as most scripts have them."""
 
     def __init__(self, files: Sequence[str], transform: Callable[[Image.Image], Tensor]) -> None:
         self.files = files

@@ -1,7 +1,7 @@
-"""Pictures by HTTP: ours (fetched, decoded, hashed, stored as received) against img2dataset in two ways.
+"""Images by HTTP: ours (fetched, decoded, hashed, stored as received) against img2dataset in two ways.
 
-"As received" it stores the bytes without looking at them; "decoding" it decodes every picture, as we do to tell that it
-is one, and then stores it encoded anew, which is what it does unless told otherwise (at their own size here).
+"As received" it stores the bytes without looking at them; "decoding" it decodes every image, as we do to tell that it
+is one, and then stores it encoded again, which is what it does unless told otherwise (at their own size here).
 
 A server in a process of its own answers after 20 ms, 2% of the time with status 503. Everybody gets the same list, the
 same number of requests at a time and up to four attempts, and starts as a process of its own: `images/s` counts the
@@ -45,9 +45,9 @@ data = DataRoot(out)
 settings = FetchSettings(concurrency=concurrency, per_host=concurrency, allowed_private_hosts=("127.0.0.1",))
 with closing(HttpImages(data, settings)) as source, ThreadPoolExecutor(concurrency) as pool:
     store = ImageStore(data, source)
-    for picture in pool.map(lambda url: store.acquire([url]), urls):
-        assert isinstance(picture, StoredImage), picture
-        store.record(picture)
+    for image in pool.map(lambda url: store.acquire([url]), urls):
+        assert isinstance(image, StoredImage), image
+        store.record(image)
     store.flush()
 print(time.perf_counter() - start)
 """
@@ -136,7 +136,7 @@ def measure(
     stored = sum(1 for _ in out.rglob("*.jpg"))
     expected = len(urls.read_text().split())
     if stored < 0.99 * expected:
-        raise SystemExit(f"only {stored} of {expected} pictures were stored")
+        raise SystemExit(f"only {stored} of {expected} images were stored")
     return seconds, json.loads(result.stdout.splitlines()[-1])
 
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.02, help="seconds until the server answers")
     parser.add_argument("--failures", type=float, default=0.02, help="share of the answers with status 503")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turn; the fastest counts")
-    parser.add_argument("--folder", help="where pictures are stored for the time; /dev/shm leaves out the disk")
+    parser.add_argument("--folder", help="where images are stored for the time; /dev/shm leaves out the disk")
     arguments = parser.parse_args()
     peer = peer_python("img2dataset", [IMG2DATASET])
     context = multiprocessing.get_context("spawn")

@@ -1,22 +1,22 @@
-"""Pictures per second of generation: ours, against the reference's way, and what `--fast` gains and costs.
+"""Images per second of generation: ours, against the reference's way, and what `--fast` gains and costs.
 
     .venv/bin/python -m benchmarks.generate [--unet tiny medium sd15] [--batch-sizes 1 8] [--steps 20]
     .venv/bin/python -m benchmarks.generate --quality ROOT [--model ID] [--items 64]
 
-Speed needs no data: all weights are random and pictures have 256 px. In turn, so that all meet the same state of the
+Speed needs no data: all weights are random and images have 256 px. In turn, so that all meet the same state of the
 machine, for every pair of guidance scales (text, graph):
 
-- `reference's way`: for each picture, decode and CLIP-encode its five neighbors, encode the texts, and predict all
-  three branches of the guidance formula in every step, whatever the scales; picture by picture.
-- `reference's way, batched`: the same for several pictures at a time.
+- `reference's way`: for each image, decode and CLIP-encode its five neighbors, encode the texts, and predict all
+  three branches of the guidance formula in every step, whatever the scales; image by image.
+- `reference's way, batched`: the same for several images at a time.
 - `graph2image`: the pipeline, given the neighbors' embeddings, as `generate` calls it.
 - `graph2image, fast`: with the settings of `generate --fast`.
 
-The pictures of the first three are asserted to be equal within 1e-4 (of values from 0 to 1). At the paper's scales (7.5
+The images of the first three are asserted to be equal within 1e-4 (of values from 0 to 1). At the paper's scales (7.5
 and 1.5) all branches have a weight; at equal scales the text's own branch has none.
 
 Quality needs a trained model in a data root: held-out items are generated there in the full and in the fast setting,
-and both are compared with the true pictures and with each other, by the features of `model.evaluation.classifier`
+and both are compared with the true images and with each other, by the features of `model.evaluation.classifier`
 (cosine, centered).
 """
 
@@ -103,7 +103,7 @@ def fast_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
-    """Pictures per second of every contender, and ours by theirs."""
+    """Images per second of every contender, and ours by theirs."""
     if options.device.startswith("cuda"):  # as the pipeline's promises are of fp32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     frozen, data = make_frozen(options.frozen, options.device), make_data()
@@ -159,7 +159,7 @@ def prepare(
     scales: tuple[float, float],
     options: argparse.Namespace,
 ) -> dict[str, Contender]:
-    """The contenders: functions that return `count` pictures `(count, 3, height, width)` of values from 0 to 1."""
+    """The contenders: functions that return `count` images `(count, 3, height, width)` of values from 0 to 1."""
     items = range(count)
     shape = (count, 4, SIZE // 8, SIZE // 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(options.device)
@@ -210,7 +210,7 @@ def the_references_way(
     scales: tuple[float, float],
     steps: int,
 ) -> Tensor:
-    """Pictures of `items` from noise: everything is computed in the call, and all branches in every step."""
+    """Images of `items` from noise: everything is computed in the call, and all branches in every step."""
     text_scale, graph_scale = scales
     neighbors = [data.pictures[neighbor] for item in items for neighbor in data.neighbors[item]]
     embeds = frozen.embeddings(neighbors).unflatten(0, (len(items), -1))
@@ -236,7 +236,7 @@ def the_references_way(
 def run_in_turn(
     contenders: dict[str, Contender], options: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Seconds of each contender's fastest repeat, after one that is not counted, and its pictures."""
+    """Seconds of each contender's fastest repeat, after one that is not counted, and its images."""
     fastest = dict.fromkeys(contenders, float("inf"))
     pictures = {}
     for repeat in range(options.repeats + 1):
@@ -249,11 +249,11 @@ def run_in_turn(
 
 
 def check_equal(pictures: dict[str, Tensor]) -> float:
-    """Largest difference between the pictures of the full setting; raises if it is too large."""
+    """Largest difference between the images of the full setting; raises if it is too large."""
     full = [value for name, value in pictures.items() if "fast" not in name]
     difference = max(float((value - full[0]).abs().max()) for value in full)
     if not difference <= TOLERANCE:
-        raise RuntimeError(f"the contenders' pictures differ by {difference}, which is more than {TOLERANCE}")
+        raise RuntimeError(f"the contenders' images differ by {difference}, which is more than {TOLERANCE}")
     return difference
 
 
@@ -261,7 +261,7 @@ def check_equal(pictures: dict[str, Tensor]) -> float:
 
 
 def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
-    """What the fast setting's pictures lose: similarity to the truth of either setting, and between the two."""
+    """What the fast setting's images lose: similarity to the truth of either setting, and between the two."""
     from flows import requests, stages
     from flows.settings import Settings
     from ingest.datasets.root import DataRoot
@@ -292,7 +292,7 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     rows = [
         {
             "setting": name,
-            "similarity to the true picture": float((value * truth).sum(axis=1).mean()),
+            "similarity to the true image": float((value * truth).sum(axis=1).mean()),
             "similarity to the full setting's": float((value * features["full"]).sum(axis=1).mean()),
         }
         for name, value in features.items()

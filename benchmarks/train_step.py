@@ -2,14 +2,14 @@
 
     .venv/bin/python -m benchmarks.train_step [--unet tiny medium] [--frozen sd15] [--batch-size 2] [--steps 3]
 
-Everything has random weights (no hub is needed) and sizes that are the same for all; pictures are 256 px. In turn, so
+Everything has random weights (no hub is needed) and sizes that are the same for all; images are 256 px. In turn, so
 that all meet the same state of the machine:
 
 - `bare step`: forward, backward and AdamW on one batch that is ready on the device. This is the limit.
 - `graph2image`: `Trainer.train_step`: gathering the batch from mapped files, noise, dropout, loss weights, clipping,
   EMA and the learning rate included.
 - `reference's way`: what the reference implementation does in each step: decode and CLIP-encode the five neighbors'
-  pictures of every sample, decode and VAE-encode its own, encode its text, then the same step.
+  images of every sample, decode and VAE-encode its own, encode its text, then the same step.
 - `text-only fine-tuning`: as diffusers' example trains: decode, VAE-encode and text-encode in the step; no graph.
 
 Frozen parts: `sd15` has Stable Diffusion 1.5's autoencoder and text encoder and CLIP ViT-L/14, which the paper uses;
@@ -51,7 +51,7 @@ from model.training.trainer import Trainer
 SIZE, ITEMS, NEIGHBORS = 256, 64, 5
 LEARNING_RATE = 1e-5
 UNETS = {"tiny": (64, 128), "medium": (128, 256, 512), "sd15": (320, 640, 1280, 1280)}
-#: Measured unless asked for otherwise: the third takes minutes a picture on a CPU.
+#: Measured unless asked for otherwise: the third takes minutes an image on a CPU.
 DEFAULT_UNETS = ["tiny", "medium"]
 #: Width, layers and heads of the text encoder and of the image encoder, whose input has so many pixels; channels of the
 #: autoencoder.
@@ -72,7 +72,7 @@ class Frozen:
 
     @torch.no_grad()
     def latents(self, pictures: Sequence[bytes]) -> Tensor:
-        """Of pictures as files."""
+        """Of images as files."""
         pixels = np.stack([np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.vae.device).float() / 127.5 - 1.0
         sample: Tensor = self.vae.encode(images).latent_dist.sample()
@@ -80,7 +80,7 @@ class Frozen:
 
     @torch.no_grad()
     def embeddings(self, pictures: Sequence[bytes]) -> Tensor:
-        """Of neighbors' pictures as files."""
+        """Of neighbors' images as files."""
         images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
         pixels = self.processor(images, return_tensors="pt").pixel_values
         embeds: Tensor = self.image_encoder(pixels.to(self.image_encoder.device)).image_embeds
@@ -89,7 +89,7 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Data:
-    """Items with pictures as files, texts and neighbors."""
+    """Items with images as files, texts and neighbors."""
 
     pictures: list[bytes]
     texts: list[str]
@@ -196,7 +196,7 @@ def make_data() -> Data:
         Image.fromarray((pixels / pixels.max() * 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
         pictures.append(stream.getvalue())
     neighbors = [rng.choice(ITEMS, NEIGHBORS, replace=False).tolist() for _ in range(ITEMS)]
-    return Data(pictures, [f"a picture of things, number {index}" for index in range(ITEMS)], neighbors)
+    return Data(pictures, [f"an image of things, number {index}" for index in range(ITEMS)], neighbors)
 
 
 def write_arrays(folder: Path, frozen: Frozen, data: Data) -> TrainingArrays:

@@ -20,7 +20,7 @@ MIXED_ITEMS = 3
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """A model's pictures and figures, and where the report is."""
+    """A model's images and figures, and where the report is."""
 
     model_id: str
     pictures_new: int

@@ -1,4 +1,4 @@
-"""Where a picture comes from: what the graph store has of it, and what its own file says."""
+"""Where an image comes from: what the graph store has of it, and what its own file says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def trace(settings: Settings, picture: str) -> dict[str, Any]:
-    """Tell what the picture with this id, or in this file, was made from.
+    """Tell what the image with this id, or in this file, was made from.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def trace(settings: Settings, picture: str) -> dict[str, Any]:
     Raises
     ------
     Graph2ImageError
-        If there is no such file or picture, or the file has neither record nor watermark.
+        If there is no such file or image, or the file has neither record nor watermark.
     """
     file = Path(picture)
     if file.is_file():
@@ -70,7 +70,7 @@ def _watermark(image: Image.Image, notes: list[str]) -> str | None:
 
 
 def _in_graph(settings: Settings, record: PictureRecord, notes: list[str]) -> tuple[dict[str, Any] | None, bool | None]:
-    """What the graph store has of the picture, and whether it agrees with the record."""
+    """What the graph store has of the image, and whether it agrees with the record."""
     from graphstore.lineage import lineage
 
     try:

@@ -21,7 +21,7 @@ from model.generation.requests import GenerationRequest, Neighbor
 
 #: `contrasting` looks at this many of a label's entities, the largest: two artists with two works each show little.
 LARGEST_ENTITIES = 24
-#: Works of an entity that condition a picture.
+#: Works of an entity that condition an image.
 WORKS = 5
 
 Vectors = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ class Mixture:
     neighbor_sets: tuple[tuple[Neighbor, ...], tuple[Neighbor, ...]]
 
     def requests(self, shares: Sequence[float] = MIX_SHARES) -> list[GenerationRequest]:
-        """One picture per share of the first entity; the graph guidance scale is split between the two."""
+        """One image per share of the first entity; the graph guidance scale is split between the two."""
         return [
             GenerationRequest(
                 self.sample.item_id,
@@ -76,12 +76,12 @@ def mixed(
 
 
 class EntityWorks:
-    """Training pictures by entity, ranked for a text: what an item is mixed from.
+    """Training images by entity, ranked for a text: what an item is mixed from.
 
     Parameters
     ----------
     encoder
-        Encoder of the vectors; a text's similarity to a picture is their cosine, as in neighbor sampling.
+        Encoder of the vectors; a text's similarity to an image is their cosine, as in neighbor sampling.
     """
 
     def __init__(self, settings: Settings, encoder: str) -> None:
@@ -109,12 +109,12 @@ class EntityWorks:
         Raises
         ------
         Graph2ImageError
-            If no training picture has the entity.
+            If no training image has the entity.
         """
         works = [item for item in self._members.get(entity, ()) if item != sample.item_id]
         if not works:
             raise Graph2ImageError(
-                f"no training picture belongs to {entity!r}",
+                f"no training image belongs to {entity!r}",
                 "Entity ids look like `art500k/Artist/<name>`; `graph2image query` lists them.",
             )
         text = self._data.dataset(f"text-embeddings/{self._encoder}").to_table(
@@ -131,7 +131,7 @@ class EntityWorks:
     def contrasting(self, sample: Sample, label: str) -> Mixture | None:
         """`sample` between the two of the label's largest entities whose works for it look the least alike.
 
-        None if fewer than two entities of `label` have `WORKS` training pictures.
+        None if fewer than two entities of `label` have `WORKS` training images.
         """
         large = sorted(
             (entity for entity, works in self._members.items() if entity.split("/")[1] == label and len(works) > WORKS),

@@ -28,15 +28,15 @@ def main(
     files: Annotated[
         list[str], typer.Argument(help="Files or patterns; the spec of a table; a folder of instructg2i.")
     ],
-    place: Annotated[Path | None, typer.Option(help="Where pictures are; for a table, its root.")] = None,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch the pictures from their addresses.")] = False,
+    place: Annotated[Path | None, typer.Option(help="Where images are; for a table, its root.")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch the images from their addresses.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove the items that the files no longer have.")] = False,
     encoder: str = "mini",
     data: str | None = None,
     store: str | None = None,
     cron: Annotated[str | None, typer.Option(help='Stay, and run at these times, such as "0 3 * * *".')] = None,
 ) -> None:
-    """Ingest source files, embed pictures and texts, sample neighbors."""
+    """Ingest source files, embed images and texts, sample neighbors."""
     ingestion = Ingestion.model_validate(
         {"source": source, "files": files, "place": place, "fetch": fetch, "prune": prune}
     )

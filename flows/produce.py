@@ -21,7 +21,7 @@ def produce(
     data: str | None = None,
     store: str | None = None,
 ) -> str:
-    """From neighbor samples (by default the newest) to generated pictures with lineage; returns the model's id."""
+    """From neighbor samples (by default the newest) to generated images with lineage; returns the model's id."""
     settings = load_settings(data=data, store=store)
     model_id = tasks.train(settings, config, neighbors)
     tasks.generate(settings, model_id, split, limit)
@@ -36,7 +36,7 @@ def main(
     data: str | None = None,
     store: str | None = None,
 ) -> None:
-    """Train a model, then generate pictures for items of one split."""
+    """Train a model, then generate images for items of one split."""
     print(produce(config, neighbors, split, limit, data, store))
 
 

@@ -1,4 +1,4 @@
-"""Which pictures to ask a model for: named items, items of a split, the controls of an evaluation."""
+"""Which images to ask a model for: named items, items of a split, the controls of an evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Wanted:
 
 
 def plain(samples: Sequence[Sample], scale: float = CONTROL_SCALE) -> list[GenerationRequest]:
-    """One picture per item, from its text and its neighbors."""
+    """One image per item, from its text and its neighbors."""
     return [GenerationRequest(s.item_id, s.text, (s.neighbors,), (scale,), f"graph-{scale:g}") for s in samples]
 
 
@@ -78,11 +78,11 @@ def for_items(
 
 
 def _wanted(samples: Sequence[Sample], scale: float, *, required: bool) -> Wanted:
-    """A request per item; an item with nothing to make a picture from is an error if it is `required`."""
+    """A request per item; an item with nothing to make an image from is an error if it is `required`."""
     empty = [sample for sample in samples if not sample.text.strip() and not (sample.neighbors and scale)]
     if empty and required:
         raise Graph2ImageError(
-            f"{empty[0].item_id!r} has no text, and no neighbors that count: there is nothing to make a picture from"
+            f"{empty[0].item_id!r} has no text, and no neighbors that count: there is nothing to make an image from"
         )
     made = [sample for sample in samples if sample not in empty]
     noted = {

@@ -86,7 +86,7 @@ def item_samples(
     dataset = _dataset_name(data, model_id, neighbors)
     withdrawn = withdrawn_items(settings)
     if lost := [item_id for item_id in item_ids if item_id in withdrawn]:
-        raise Graph2ImageError(f"{lost[0]!r} was withdrawn: no picture of it is made any more")
+        raise Graph2ImageError(f"{lost[0]!r} was withdrawn: no image of it is made any more")
     found = {
         sample.item_id: sample
         for sample in _samples(settings, data, model_id, dataset, list(dict.fromkeys(item_ids)), withdrawn)

@@ -16,7 +16,7 @@ CONFIG_FILE = "graph2image.toml"
 
 
 class Settings(BaseSettings):
-    """The two places that every command needs, who signs in, and how pictures are fetched.
+    """The two places that every command needs, who signs in, and how images are fetched.
 
     No password is among them: settings are shown, logged and handed to Prefect.
 

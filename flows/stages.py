@@ -133,7 +133,7 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
 
 
 def _pictures(settings: Settings, ingestion: Ingestion) -> Pictures:
-    """Where the pictures are: at a place, or at the addresses in the rows if they may be fetched."""
+    """Where the images are: at a place, or at the addresses in the rows if they may be fetched."""
     if not (ingestion.fetch or ingestion.refresh):
         return ingestion.place
     from pydantic import ValidationError
@@ -178,7 +178,7 @@ def embed(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 256,
 ) -> EmbedOutcome:
-    """Embed the pictures and texts that have no vector yet; bring the pictures' vectors to a Neo4j store."""
+    """Embed the images and texts that have no vector yet; bring the images' vectors to a Neo4j store."""
     from ingest.encoders.embed import embed as embed_dataset
 
     data = DataRoot(settings.data)
@@ -200,7 +200,7 @@ def embed(
 
 
 def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label: str | None) -> SimilarItems:
-    """Find the items whose pictures are most similar to an item's.
+    """Find the items whose images are most similar to an item's.
 
     `encoder` is by default the one whose vectors the store has, else the newest.
     """
@@ -250,7 +250,7 @@ def train(
 ) -> TrainReport:
     """Train the model that `config` describes on the neighbor samples `neighbors` (by default the newest).
 
-    `encoder` is that of the neighbors' pictures, by default the one that the samples were ranked with.
+    `encoder` is that of the neighbors' images, by default the one that the samples were ranked with.
     """
     from model.training.train import train as train_model
 
@@ -266,7 +266,7 @@ def generate(
     generation: GenerationSettings,
     notes: tuple[str, ...] = (),
 ) -> GenerateOutcome:
-    """Generate a picture per request and record what each was made from in the graph store.
+    """Generate an image per request and record what each was made from in the graph store.
 
     `notes` are what `requests` are otherwise than asked for; they are passed on.
     """
@@ -280,7 +280,7 @@ def generate(
 
 
 def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
-    """Compare the generated pictures with the true ones."""
+    """Compare the generated images with the true ones."""
     from model.evaluation.evaluate import evaluate as evaluate_model
 
     return evaluate_model(DataRoot(settings.data), model_id, withdrawn=withdrawn_items(settings))

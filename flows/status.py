@@ -19,7 +19,7 @@ from graphstore.store import NoGraphError
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
-#: Less free space than this is worth a word: a model and the pictures of a small run need about as much.
+#: Less free space than this is worth a word: a model and the images of a small run need about as much.
 LOW_SPACE_GIB = 2.0
 
 

@@ -75,7 +75,7 @@ def train(settings: Settings, config: Path, neighbors: str | None) -> str:
 
 @task(cache_policy=NO_CACHE)
 def generate(settings: Settings, model_id: str, split: str, limit: int) -> int:
-    """Generate a picture for items of a split; returns how many are new."""
+    """Generate an image for items of a split; returns how many are new."""
     wanted = requests.for_split(settings, model_id, split, limit)
     outcome = stages.generate(settings, model_id, wanted.requests, GenerationSettings(), wanted.notes)
     record_counts("generate", outcome)

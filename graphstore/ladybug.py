@@ -263,7 +263,7 @@ class LadybugStore(GraphStore):
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
-        # Nodes that were never checkpointed, deleted and copied anew, corrupt the memory when that is rolled back.
+        # Nodes that were never checkpointed, deleted and copied again, corrupt the memory when that is rolled back.
         self._unlogged = True
         self._bulk = True
         try:

@@ -110,7 +110,7 @@ def record_lineage(store: GraphStore, data: DataRoot, model_ids: Sequence[str] |
 
 
 def lineage(store: GraphStore, generated_id: str) -> dict[str, Any]:
-    """What the picture `generated_id` was made from.
+    """What the image `generated_id` was made from.
 
     Returns
     -------

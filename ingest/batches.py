@@ -1,6 +1,6 @@
 """Rows of a source file, parsed and in columns: what a reader hands to the pipeline, some thousand rows at a time.
 
-A reader parses and nothing else. Whether an id was seen before, whether the picture is one, which entities are the same
+A reader parses and nothing else. Whether an id was seen before, whether the image is one, which entities are the same
 and which split an item belongs to is decided once for all sources, in `ingest.pipeline`.
 
 A reader that goes row by row at its ease makes `ItemRecord`s (`from_records`); one that has millions of rows to get
@@ -161,7 +161,7 @@ class BatchBuilder:
         self.labels: list[str] = []
         self.titles: list[str | None] = []
         self.texts: list[str | None] = []
-        #: Where the picture may be, most likely place first.
+        #: Where the image may be, most likely place first.
         self.image_refs: list[Sequence[str]] = []
         #: Name of a group that must stay in one split, such as the work that a book is an edition of.
         self.groups: list[str | None] = []

@@ -183,8 +183,8 @@ class Collector:
 
         Parameters
         ----------
-        pictures
-            What acquiring the picture of each item gave.
+        images
+            What acquiring the image of each item gave.
 
         Returns
         -------

@@ -26,7 +26,7 @@ class _Run:
 class IdIndex:
     """A set of ids with a number for each, in 24 bytes an id.
 
-    Ids are known by two 64-bit hashes with seeds drawn anew by each process, so that no file can be made to collide;
+    Ids are known by two 64-bit hashes with seeds drawn again by each process, so that no file can be made to collide;
     among a billion ids two agree in both with a probability below 1e-20. The entries are kept as sorted
     runs of growing length (a log-structured merge), so adding costs no more than sorting.
     """

@@ -16,9 +16,9 @@ class Ingestion(BaseModel):
     files
         Files or glob patterns; for `table` the spec, for `instructg2i` the folder.
     place
-        Where pictures are (a folder, tar or zip); for `table` what the paths in the spec are relative to.
+        Where images are (a folder, tar or zip); for `table` what the paths in the spec are relative to.
     fetch, refresh
-        Fetch the pictures from their addresses instead; and ask whether those fetched before have changed.
+        Fetch the images from their addresses instead; and ask whether those fetched before have changed.
     painters
         For `art500k`: PainterPalette's tables.
     min_shelf_count

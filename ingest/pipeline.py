@@ -1,8 +1,8 @@
 """From source files to published datasets: what every source has in common.
 
-Files stream through in batches, whose pictures are acquired by a pool of threads some rows ahead; ids, entities and
+Files stream through in batches, whose images are acquired by a pool of threads some rows ahead; ids, entities and
 relations are settled by `ingest.collect`, groups, splits and names by `ingest.publish`. Published is at the end and all
-at once: a run that was killed has published nothing but pictures, and the next one ends where an undisturbed one
+at once: a run that was killed has published nothing but images, and the next one ends where an undisturbed one
 would have.
 
 An item belongs to the file that brought it last: a file with new content updates its own rows and takes over the ids
@@ -42,7 +42,7 @@ from ingest.splits import SplitFractions
 
 logger = logging.getLogger(__name__)
 
-#: Rows whose pictures are acquired ahead, per picture that can be acquired at once.
+#: Rows whose images are acquired ahead, per image that can be acquired at once.
 PICTURES_AHEAD = 8
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class IngestReport:
     items_total, entities, relations
         What the source has now, from all files.
     images_new
-        Pictures that were not stored before.
+        Images that were not stored before.
     changed
         False when everything was there already.
     """
@@ -125,14 +125,14 @@ def ingest(
     strict: bool = False,
     prune: bool = False,
 ) -> IngestReport:
-    """Read files, store their pictures, and publish items, entities, relations and rejects of their source.
+    """Read files, store their images, and publish items, entities, relations and rejects of their source.
 
     Parameters
     ----------
     item_columns
         Arrow schema of the items' own columns.
     images
-        Where pictures are; None to ingest without.
+        Where images are; None to ingest without.
     fractions
         Shares of the held-out splits, for rows that do not name theirs.
     strict
@@ -213,7 +213,7 @@ class _Run:
         self._names.append(file.name)
         before = self.parts.get(file.name)
         same = before is not None and before.current.fingerprint == fingerprint
-        # Pictures may have changed when the file has not, and `strict` is about its rows.
+        # Images may have changed when the file has not, and `strict` is about its rows.
         if before and same and self._images is None and not self._strict and self._keep(before.current):
             logger.info("%s: %s is unchanged", self._source, file.name)
             return True

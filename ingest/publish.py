@@ -94,7 +94,7 @@ def _renamed(part: Part, renamed: Mapping[str, str]) -> Part:
 
 
 def _group_ids(data: DataRoot, source: str, items: pa.Table) -> pa.StringArray:
-    """The group of each item, by the source's word and by near-duplicate pictures."""
+    """The group of each item, by the source's word and by near-duplicate images."""
     ids, names = items["item_id"].combine_chunks(), items["source_group"].combine_chunks()
     group_ids = pc.coalesce(pc.binary_join_element_wise(f"{source}/group/", names, ""), ids)
     images = data.read("images", ["image_hash", "perceptual_hash"], IMAGE_SCHEMA)

@@ -86,10 +86,10 @@ class ItemRecord:
     text
         What the model is told; `title` is what people read.
     image_refs
-        Where the picture may be, most likely place first; the first that exists counts. Empty for a source without
-        pictures.
+        Where the image may be, most likely place first; the first that exists counts. Empty for a source without
+        images.
     group
-        Name of a group that must stay in one split (editions of one work); near-duplicate pictures join on their own.
+        Name of a group that must stay in one split (editions of one work); near-duplicate images join on their own.
     split
         One of `ingest.datasets.schemas.SPLITS` when the source says so, else None.
     raw

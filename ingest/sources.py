@@ -1,4 +1,4 @@
-"""One function per source: its files and its reader, its pictures, and so to `ingest.pipeline`."""
+"""One function per source: its files and its reader, its images, and so to `ingest.pipeline`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ingest.readers.table import column_schema, read_table
 from ingest.readers.tablespec import TableSpec, load_spec
 from ingest.splits import SplitFractions
 
-#: Where pictures come from: a folder, a tar or a zip; over HTTP by the addresses in the rows; or nowhere.
+#: Where images come from: a folder, a tar or a zip; over HTTP by the addresses in the rows; or nowhere.
 Pictures = Path | FetchSettings | None
 
 #: Rows of a table per batch.
@@ -47,7 +47,7 @@ def ingest_art500k(
     ----------
     label_files, painters
         Files, or glob patterns of files.
-    pictures
+    images
         For the full set, where the folders `Artists1`, `Artists2`, `Art Movement` and `Medium` are.
     workers
         Processes that parse; by default one per core for a large file.
@@ -128,7 +128,7 @@ def ingest_instructg2i(
     strict: bool = False,
     prune: bool = False,
 ) -> IngestReport:
-    """Ingest a data set in InstructG2I's released layout, with its pictures.
+    """Ingest a data set in InstructG2I's released layout, with its images.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Groups that must not be torn apart, and the split that each group is in.
 
-A group holds the items that share a picture, near-duplicate pictures, or a group name given by the source. A group is
-in one split, so no picture of the test split has a twin in training.
+A group holds the items that share an image, near-duplicate images, or a group name given by the source. A group is
+in one split, so no image of the test split has a twin in training.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ingest.datasets.schemas import SPLITS
 #: or size, 99% differed in 8 or fewer; the same shot of another variant starts at 10, different things are far above.
 MAX_HASH_DISTANCE = 8
 
-#: Pictures whose hashes agree in one band are compared with this many of their neighbors in hash order. It only
+#: Images whose hashes agree in one band are compared with this many of their neighbors in hash order. It only
 #: matters for a degenerate collection, where comparing all pairs would never end.
 MAX_COMPARISONS = 256
 
@@ -115,7 +115,7 @@ def joined_groups(
     pictured: NDArray[np.int64],
     hashes: NDArray[np.uint8],
 ) -> tuple[NDArray[np.int64], pa.StringArray]:
-    """Items whose group is another one than their own for near-duplicate pictures, and the id of that group.
+    """Items whose group is another one than their own for near-duplicate images, and the id of that group.
 
     By itself an item is in the group that the source names, `<source>/group/<name>`, or else in one of its own with its
     id. Joined groups have the least id of the named ones among them, or else the least of all.
@@ -125,7 +125,7 @@ def joined_groups(
     item_ids, names
         All items of the source, in order, and the group name of those to which the source gives one.
     pictured, hashes
-        Positions of the items with a picture, and their perceptual hashes; shapes (n,) and (n, 32).
+        Positions of the items with an image, and their perceptual hashes; shapes (n,) and (n, 32).
 
     Returns
     -------

@@ -59,9 +59,9 @@ def embed(
     ] = "mini",
     device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures or texts at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images or texts at a time.")] = 256,
 ) -> None:
-    """Embed the pictures and texts that have no vector yet."""
+    """Embed the images and texts that have no vector yet."""
     from flows import stages
     from flows.cli import messages as words
 
@@ -83,7 +83,7 @@ def neighbors(
         int | None, typer.Option(help="Candidates that the walk hands to the re-ranking; by default twice --k.")
     ] = None,
     query: Annotated[
-        str, typer.Option(help="What pictures are compared with: the item's text, or a training item's own image.")
+        str, typer.Option(help="What images are compared with: the item's text, or a training item's own image.")
     ] = "text",
     via: Annotated[
         list[str] | None, typer.Option(metavar="TYPE", help="Walk only these relation types; repeat it.")
@@ -180,7 +180,7 @@ def train(
         str | None, typer.Option("--neighbors", metavar="DIGEST", help="Neighbor samples, by default the newest.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="Encoder of the neighbors' pictures, by default the samples' own.")
+        str | None, typer.Option("--encoder", help="Encoder of the neighbors' images, by default the samples' own.")
     ] = None,
 ) -> None:
     """Train a graph-conditioned diffusion model; continues a run that was stopped."""
@@ -198,7 +198,7 @@ def train(
 
 @command(app, "status")
 def status(call: Call) -> None:
-    """What there is: sources, pictures, vectors, samples, models, graph."""
+    """What there is: sources, images, vectors, samples, models, graph."""
     from flows.status import read_state
 
     call.show_tree(read_state(call.settings))

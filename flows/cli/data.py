@@ -8,7 +8,7 @@ import typer
 
 from flows.cli.console import Call, command
 
-ingest_app = typer.Typer(help="Source files to Parquet, pictures and the graph store.", no_args_is_help=True)
+ingest_app = typer.Typer(help="Source files to Parquet, images and the graph store.", no_args_is_help=True)
 sample_data_app = typer.Typer(help="Painted sample data in an upstream's own file format.", no_args_is_help=True)
 export_app = typer.Typer(help="Samples in the layouts of other tools.", no_args_is_help=True)
 
@@ -18,9 +18,9 @@ WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes that parse; by default one per core for a large file.")
 ]
 ImagesOption = Annotated[
-    Path | None, typer.Option(help="Folder, tar or zip with the pictures; items are kept without any if not given.")
+    Path | None, typer.Option(help="Folder, tar or zip with the images; items are kept without any if not given.")
 ]
-FetchOption = Annotated[bool, typer.Option("--fetch", help="Fetch the pictures from their addresses.")]
+FetchOption = Annotated[bool, typer.Option("--fetch", help="Fetch the images from their addresses.")]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Also ask whether those fetched before have changed.")]
 ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="Without, the metadata alone, at any size.")]
 ItemsOption = Annotated[int, typer.Option("--items", min=1, help="How many items to paint.")]
@@ -83,7 +83,7 @@ def ingest_art500k(
     strict: StrictOption = False,
     prune: PruneOption = False,
 ) -> None:
-    """ART500K's label files and pictures."""
+    """ART500K's label files and images."""
     _ingest(
         call,
         source="art500k",
@@ -107,7 +107,7 @@ def ingest_amazon(
     strict: StrictOption = False,
     prune: PruneOption = False,
 ) -> None:
-    """Amazon product metadata, with pictures from a folder or from their addresses."""
+    """Amazon product metadata, with images from a folder or from their addresses."""
     _ingest(
         call,
         source="amazon",
@@ -153,8 +153,8 @@ def ingest_goodreads(
 @command(ingest_app, "instructg2i")
 def ingest_instructg2i(
     call: Call,
-    folder: Annotated[Path, typer.Argument(help="Folder with train/metadata.jsonl, test/metadata.jsonl, pictures.")],
-    center_key: Annotated[str | None, typer.Option(help="Key of the picture, by default told from the rows.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder with train/metadata.jsonl, test/metadata.jsonl, images.")],
+    center_key: Annotated[str | None, typer.Option(help="Key of the image, by default told from the rows.")] = None,
     neighbors_key: Annotated[str | None, typer.Option(help="Key of its neighbors, likewise.")] = None,
     text_key: Annotated[str, typer.Option(help="Key of the text.")] = "text",
     strict: StrictOption = False,
@@ -181,7 +181,7 @@ def ingest_table(
     strict: StrictOption = False,
     prune: PruneOption = False,
 ) -> None:
-    """Anybody's table with pictures, described by a spec file."""
+    """Anybody's table with images, described by a spec file."""
     _ingest(call, source="table", files=[spec], place=root, strict=strict, prune=prune)
 
 
@@ -202,7 +202,7 @@ def export_instructg2i(
         str | None, typer.Option("--neighbors", metavar="DIGEST", help="Neighbor samples, by default the newest.")
     ] = None,
 ) -> None:
-    """Neighbor samples with texts and pictures, as InstructG2I's own code reads them."""
+    """Neighbor samples with texts and images, as InstructG2I's own code reads them."""
     from flows import stages
     from flows.cli import messages as words
 

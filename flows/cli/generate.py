@@ -1,4 +1,4 @@
-"""The commands that make pictures, compare them, and tell where they come from; see `flows.cli.app`."""
+"""The commands that make images, compare them, and tell where they come from; see `flows.cli.app`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def generate(
     ] = 1.5,
     scale: Annotated[float, typer.Option("--scale", "--guidance-scale", min=0, help="Of the text.")] = 2.0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, by default 20.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal calls with equal seeds make equal pictures.")] = 0,
-    negative_prompt: Annotated[str, typer.Option(help="What pictures should not show.")] = "",
+    seed: Annotated[int, typer.Option(help="Equal calls with equal seeds make equal images.")] = 0,
+    negative_prompt: Annotated[str, typer.Option(help="What images should not show.")] = "",
     interval: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="FROM TO", help="Share of the steps in which guidance amplifies, by default 0 1."),
@@ -51,7 +51,7 @@ def generate(
     fast: Annotated[bool, typer.Option("--fast", help="Fewer steps by a better solver, a guidance interval.")] = False,
     width: Annotated[int | None, typer.Option(help="In pixels, by default as in training.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels, by default as in training.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time; no picture depends on it.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images at a time; no image depends on it.")] = 32,
     device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation; auto is the device's fastest.")
@@ -60,16 +60,16 @@ def generate(
         str | None, typer.Option(metavar="TEXT", help="Hide these 12 bytes at most in the pixels.")
     ] = None,
     copy_check: Annotated[
-        bool, typer.Option("--copy-check/--no-copy-check", help="Compare with neighbors and training pictures.")
+        bool, typer.Option("--copy-check/--no-copy-check", help="Compare with neighbors and training images.")
     ] = True,
     copy_similarity: Annotated[
-        float | None, typer.Option(help="Cosine from which on a picture is flagged as a copy.")
+        float | None, typer.Option(help="Cosine from which on an image is flagged as a copy.")
     ] = None,
     copy_bits: Annotated[
         int | None, typer.Option(help="Differing bits of the perceptual hash, of 256, up to which it is.")
     ] = None,
 ) -> None:
-    """Generate pictures for items, with lineage."""
+    """Generate images for items, with lineage."""
     from flows import requests, stages
     from flows.cli import messages as words
     from model.generation.requests import (
@@ -143,9 +143,9 @@ def evaluate(
 @command(generate_app, "lineage")
 def lineage(
     call: Call,
-    picture: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of a generated picture, or its file.")],
+    picture: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of a generated image, or its file.")],
 ) -> None:
-    """What a generated picture was made from: as the graph has it, or as its file says."""
+    """What a generated image was made from: as the graph has it, or as its file says."""
     from flows.lineage import trace
 
     call.show_tree(trace(call.settings, picture))

@@ -87,8 +87,8 @@ def embedded(outcome: EmbedOutcome) -> str:
 def similar(report: SimilarItems) -> str:
     head = f"{report.item_id}: {shortened(report.title)}"
     if not report.items:
-        return f"{head}\nNo other item has a picture to compare."
-    return f"{head}  (pictures compared with {report.encoder})"
+        return f"{head}\nNo other item has an image to compare."
+    return f"{head}  (images compared with {report.encoder})"
 
 
 def found(report: FoundItems) -> str:
@@ -118,11 +118,11 @@ def explained(explanation: NeighborExplanation) -> str:
 def trained(report: TrainReport) -> str:
     if not report.changed:
         return f"Unchanged: {report.model_id} is trained already."
-    left_out = f" ({report.left_out:,} left out: withdrawn, or without a readable picture)" if report.left_out else ""
+    left_out = f" ({report.left_out:,} left out: withdrawn, or without a readable image)" if report.left_out else ""
     return (
         f"Trained {report.model_id} on {count(report.items, 'item')}{left_out}: {count(report.steps, 'step')} "
         f"in {report.seconds:.0f} s, loss {report.loss:.3f}.\n"
-        f"Its card, curves and sample pictures: models/{report.model_id} in the data root."
+        f"Its card, curves and sample images: models/{report.model_id} in the data root."
     )
 
 

@@ -1,4 +1,4 @@
-"""The commands that find items: by picture, by words; see `flows.cli.app`."""
+"""The commands that find items: by image, by words; see `flows.cli.app`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def similar(
         typer.Option("--encoder", help="Encoder id, by default that of the store's index, else the newest."),
     ] = None,
 ) -> None:
-    """Find the items whose pictures are most similar to an item's."""
+    """Find the items whose images are most similar to an item's."""
     from flows import stages
     from flows.cli import messages as words
 

@@ -27,7 +27,7 @@ _RUN_SETTINGS = ("seed", "guidance_scale", "num_inference_steps")
 
 @dataclass(frozen=True)
 class Item:
-    """An item, and the data URL of its picture if it has one."""
+    """An item, and the data URL of its image if it has one."""
 
     item_id: str
     label: str
@@ -48,7 +48,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Made:
-    """A generated picture: `row` is its row of the `generated` dataset, its settings decoded."""
+    """A generated image: `row` is its row of the `generated` dataset, its settings decoded."""
 
     name: str
     row: dict[str, Any]
@@ -91,7 +91,7 @@ class Content:
     Parameters
     ----------
     withdrawn
-        Ids of items that are shown nowhere, nor is any picture that was made for them or from them.
+        Ids of items that are shown nowhere, nor is any image that was made for them or from them.
 
     Raises
     ------
@@ -105,12 +105,12 @@ class Content:
         self._rows = self._generated(model_id)
         if not self._rows:
             raise Graph2ImageError(
-                f"model {model_id} has generated no pictures yet",
+                f"model {model_id} has generated no images yet",
                 "`graph2image evaluate` generates and compares held-out items.",
             )
 
     def _generated(self, model_id: str) -> dict[str, dict[str, dict[str, Any]]]:
-        """Rows by item and variant, of one run: that with the most pictures, if there are several settings."""
+        """Rows by item and variant, of one run: that with the most images, if there are several settings."""
         dataset = self._data.dataset("generated", GENERATED_SCHEMA)
         rows = dataset.to_table(filter=pc.field("model_id") == model_id).to_pylist()
         for row in rows:
@@ -126,7 +126,7 @@ class Content:
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def cards(self, limit: int) -> list[Card]:
-        """The first `limit` test items, in the order of a hash of their ids, that have a picture from text only."""
+        """The first `limit` test items, in the order of a hash of their ids, that have an image from text only."""
         sampled = self._sampled([item for item, variants in self._rows.items() if "text" in variants])
         chosen = [item for item in self._rows if item in sampled][:limit]
         items = self.items([*chosen, *(row["item_id"] for item_id in chosen for row in sampled[item_id])])
@@ -294,7 +294,7 @@ def _run(row: dict[str, Any]) -> tuple[float, ...]:
 
 
 def _sources(row: dict[str, Any]) -> list[str]:
-    """Ids of the items that a picture was made from."""
+    """Ids of the items that an image was made from."""
     return [neighbor["item_id"] for neighbor in row["neighbors"]]
 
 

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, colored by the page's style sheet, and pictures as data URLs."""
+"""Small charts as inline SVG, colored by the page's style sheet, and images as data URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 from PIL import Image, ImageOps
 
-#: Side of the largest picture on the page, in pixels; smaller ones keep their own.
+#: Side of the largest image on the page, in pixels; smaller ones keep their own.
 PICTURE_SIZE = 192
 
 _WIDTH, _HEIGHT = 440, 200

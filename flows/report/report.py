@@ -1,6 +1,6 @@
-"""Write `report.html`: what a model makes of held-out items, beside the true pictures, its controls and its neighbors.
+"""Write `report.html`: what a model makes of held-out items, beside the true images, its controls and its neighbors.
 
-The page needs nothing but itself: pictures are data URLs, charts are inline SVG, there is no script, and its content
+The page needs nothing but itself: images are data URLs, charts are inline SVG, there is no script, and its content
 security policy allows no request.
 """
 
@@ -47,7 +47,7 @@ def build_report(
     """Write the report of `model_id` to `out`, atomically.
 
     Reads `models/<model_id>/model.json`, `evaluations/<model_id>/metrics.json`, the `generated` rows with their
-    pictures, and the items, entities, relations and neighbors behind them.
+    images, and the items, entities, relations and neighbors behind them.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def build_report(
     store_url
         Store of the lineage command on the page.
     withdrawn
-        Ids of opted-out items: neither they nor pictures made for them or from them are shown.
+        Ids of opted-out items: neither they nor images made for them or from them are shown.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def _charts(content: Content) -> list[dict[str, Any]]:
 
 
 def _lineage(content: Content, cards: Sequence[Card], store_url: str) -> dict[str, Any] | None:
-    """The question of one shown picture, and its answer as the `generated` dataset has it."""
+    """The question of one shown image, and its answer as the `generated` dataset has it."""
     made = next((made for card in cards if (made := card.variant(wording.MAIN_VARIANT))), None)
     if made is None:
         return None

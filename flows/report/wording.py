@@ -43,7 +43,7 @@ def variant_name(variant: str) -> str:
     return {
         "text": "text only",
         "shuffled": "shuffled neighbors",
-        "top-neighbor": "top neighbor’s picture",
+        "top-neighbor": "top neighbor’s image",
     }.get(variant, variant)
 
 
@@ -131,7 +131,7 @@ def evidence(differences: Mapping[str, tuple[Difference, Difference]], n: int, n
     similarity = _join(f"by {pair[0].figures} against {against[baseline]}" for baseline, pair in differences.items())
     palette = _join(pair[1].figures for pair in differences.values())
     return (
-        f"similarity to the true pictures of {n} held-out {plural(noun) if n != 1 else noun} changes {similarity}; "
+        f"similarity to the true images of {n} held-out {plural(noun) if n != 1 else noun} changes {similarity}; "
         f"palette distance by {palette} ΔE (lower is better; paired means ± standard errors)"
     )
 
@@ -141,20 +141,20 @@ def _join(parts: Iterable[str]) -> str:
 
 
 def copying_note(metrics: Mapping[str, Any]) -> str:
-    """What showing the top neighbor's own picture would score, and what that means."""
+    """What showing the top neighbor's own image would score, and what that means."""
     variants = metrics["variants"]
     if "top-neighbor" not in variants or MAIN_VARIANT not in variants:
         return ""
     copied, made = variants["top-neighbor"], variants[MAIN_VARIANT]
     closer = copied["similarity"]["mean"] > made["similarity"]["mean"]
     text = (
-        "Copying is a strong baseline. Showing the top neighbor’s own picture instead of making one scores "
+        "Copying is a strong baseline. Showing the top neighbor’s own image instead of making one scores "
         f"{copied['similarity']['mean']:.3f} in similarity and {copied['palette_distance']['mean']:.2f} ΔE, "
         f"against {made['similarity']['mean']:.3f} and {made['palette_distance']['mean']:.2f} ΔE for "
         f"{variant_name(MAIN_VARIANT)}. "
     )
     if closer:
-        text += "By similarity the copy wins: it is a real picture, and a neighbor resembles its item. "
+        text += "By similarity the copy wins: it is a real image, and a neighbor resembles its item. "
     right = {head: (copied["right"][head]["mean"], value["mean"]) for head, value in made["right"].items()}
     heads = [
         f"{words(head)} ({100 * own:.0f}% against {100 * copy:.0f}%)"
@@ -162,5 +162,5 @@ def copying_note(metrics: Mapping[str, Any]) -> str:
         if copy is not None and own is not None and copy < own
     ]
     if heads:
-        return f"{text}The made pictures are right more often about {_join(heads)}."
+        return f"{text}The made images are right more often about {_join(heads)}."
     return f"{text}It shows what the neighbor shows, whatever the text says, and it is nothing new."

@@ -55,7 +55,7 @@ def edges_of(
     Parameters
     ----------
     lost_pictures
-        Hashes of pictures whose items are nobody's neighbors, as for `projection.without_pictures`.
+        Hashes of images whose items are nobody's neighbors, as for `projection.without_pictures`.
 
     Raises
     ------

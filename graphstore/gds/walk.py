@@ -109,7 +109,7 @@ def gds_projection(
     relation_weights, via, directions, entity_exponent, neighbor_splits
         Of `projection.project`.
     lost_pictures
-        Hashes of pictures whose items are nobody's neighbors, as for `projection.without_pictures`.
+        Hashes of images whose items are nobody's neighbors, as for `projection.without_pictures`.
     memory_limit
         Bytes that may be needed; by default, what the server's heap has left.
 

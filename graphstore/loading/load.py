@@ -371,7 +371,7 @@ def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:
 def _retry_pending(store: GraphStore, data: DataRoot, row: dict[str, Any]) -> LoadedRelations | None:
     """Load the relations of another source whose missing ends may have come; None if there was nothing to do.
 
-    If that source's relations have been published anew since, its own load will see to them.
+    If that source's relations have been published again since, its own load will see to them.
     """
     if row["pending"] == 0 or _digest(data, f"relations/{row['id']}") != row["relations_digest"]:
         return None

@@ -1,8 +1,8 @@
-"""The two indexes of a Neo4j store that `search` asks: of titles, and of pictures' vectors.
+"""The two indexes of a Neo4j store that `search` asks: of titles, and of images' vectors.
 
 - The words of all item labels' titles are in one full-text index.
-- The vector of an item's picture is a property of the item, single-precision, and each item label has a vector index
-  (HNSW, which is approximate). A second property says of which picture and encoder the vector is. So what is to be done
+- The vector of an item's image is a property of the item, single-precision, and each item label has a vector index
+  (HNSW, which is approximate). A second property says of which image and encoder the vector is. So what is to be done
   is seen from the store alone, and a run that was killed is continued by the next.
 - One node records whose vectors the indexes hold, and whether all are in.
 
@@ -50,12 +50,12 @@ class IndexReport:
     Attributes
     ----------
     written, removed
-        Vectors brought to items, and taken from items that lost their picture, were opted out, or had one of another
-        picture or encoder.
+        Vectors brought to items, and taken from items that lost their image, were opted out, or had one of another
+        image or encoder.
     items
         Items that are in the index now.
     missing
-        Items with a picture that has no vector.
+        Items with an image that has no vector.
     """
 
     encoder: str
@@ -115,7 +115,7 @@ def _escaped(word: str) -> str:
     return f"\\{word}" if word in ("AND", "OR", "NOT") else _SPECIAL.sub(r"\\\g<0>", word)
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
 def indexed_encoder(store: Neo4jStore) -> str | None:
@@ -127,7 +127,7 @@ def indexed_encoder(store: Neo4jStore) -> str | None:
 def similar_in_index(
     store: Neo4jStore, item: Item, encoder: str, labels: Sequence[str], k: int
 ) -> list[dict[str, Any]] | None:
-    """Rows of `search.SimilarItem`; None if the index has not this item's picture, or not this encoder's vectors."""
+    """Rows of `search.SimilarItem`; None if the index has not this item's image, or not this encoder's vectors."""
     has_vector = store.read(
         f"MATCH (n:`{item.label}` {{id: $id}}) WHERE n._embedded_as = {_CURRENT} RETURN n.id AS id",
         {"id": item.item_id, "encoder": encoder},
@@ -255,7 +255,7 @@ def _set_record(store: Neo4jStore, **values: Any) -> None:
 
 
 def _pending(store: Neo4jStore, label: str) -> pa.Table:
-    """`id` and `image_hash` of the items that have a picture, but not its vector."""
+    """`id` and `image_hash` of the items that have an image, but not its vector."""
     cypher = (
         f"MATCH (n:`{label}`) WHERE n.image_hash IS NOT NULL AND n._embedded_as IS NULL "
         "AND NOT coalesce(n.opted_out, false) RETURN n.id, n.image_hash"

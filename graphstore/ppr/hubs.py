@@ -1,7 +1,7 @@
 """Hubs in aggregate: what a walk from each hub is worth to every item, computed once for all sources.
 
 A genre with 50,000 works spreads what it receives over all of them. Personalized PageRank is linear, so a push need not
-do that for every source anew: whatever residual `q[h]` arrives at a hub `h` stays there, and is worth
+do that for every source again: whatever residual `q[h]` arrives at a hub `h` stays there, and is worth
 `q[h] * ppr_h(v)` to every item `v` (G. Jeh, J. Widom, "Scaling personalized web search", WWW 2003). The push of a
 source then ends where hubs begin, and its work does not depend on their size. Weights need not be equal.
 

@@ -3,7 +3,7 @@
 `projections/<version>-<settings>/` under a local data root has one file per array: `.npy`, never pickled, and Arrow IPC
 for the tables. They are written to a folder beside it, which is renamed; those of other versions are removed then. The
 files are mapped into memory, not read: what is not needed is not loaded, and all processes share the pages.
-A folder that cannot be read, or in which an edge leads nowhere, is taken as damaged and made anew. Without a data root,
+A folder that cannot be read, or in which an edge leads nowhere, is damaged, and made again. Without a data root,
 or with a remote one, the graph is read from its store every time.
 """
 
@@ -108,10 +108,10 @@ def _load(folder: Path) -> BaseGraph | None:
             and _edges_lead_somewhere(graph.offsets, graph.targets, graph.types, len(graph.type_names))
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        log.warning("%s is damaged and will be made anew: %s", folder, error)
+        log.warning("%s is damaged and will be made again: %s", folder, error)
         return None
     if not fits:
-        log.warning("%s is damaged and will be made anew", folder)
+        log.warning("%s is damaged and will be made again", folder)
         return None
     return graph
 

@@ -95,7 +95,7 @@ class Projection:
 
 
 def without_pictures(projection: Projection, image_hashes: pa.ChunkedArray) -> Projection:
-    """The projection with the items that have these pictures as items without a picture: nobody's neighbors."""
+    """The projection with the items that have these images as items without an image: nobody's neighbors."""
     if len(image_hashes) == 0:
         return projection
     hashes = projection.items["image_hash"]

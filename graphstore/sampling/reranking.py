@@ -1,6 +1,6 @@
-"""Similarities of pictures with queries, for one item or for millions, in bounded memory.
+"""Similarities of images with queries, for one item or for millions, in bounded memory.
 
-The vectors are in Parquet, compressed, by the hash of a picture or text. For a few of them only the files that have
+The vectors are in Parquet, compressed, by the hash of an image or text. For a few of them only the files that have
 them are read. For many, all that are wanted are decoded once into one matrix: in memory if it is small, else in a file
 without a name that is mapped into memory, so that the system keeps in memory what fits there.
 
@@ -43,7 +43,7 @@ class Vectors:
     dataset, key
         Name of the dataset, and its column of hashes.
     hashes
-        [n_items] the hash of each item's picture or text; null for an item without.
+        [n_items] the hash of each item's image or text; null for an item without.
     what
         What is embedded, for messages: `pictures`, `texts`.
     """
@@ -128,7 +128,7 @@ def _matrix(vectors: pa.FixedSizeListArray, dim: int) -> _Vectors:
 
 
 def similarities(queries: _Vectors, images: Vectors, nodes: _Indices) -> _Vectors:
-    """[n, k] float32, the cosine of each of [n, dim] `queries` with the pictures of its [n, k] `nodes`.
+    """[n, k] float32, the cosine of each of [n, dim] `queries` with the images of its [n, k] `nodes`.
 
     Each is summed in the same order whatever else is asked for, so equal pairs give equal bits.
     """
@@ -143,7 +143,7 @@ def similarities(queries: _Vectors, images: Vectors, nodes: _Indices) -> _Vector
 def most_similar(
     queries: _Vectors, query_groups: _Indices, images: Vectors, candidates: _Indices, groups: _Indices, k: int
 ) -> _Indices:
-    """The candidates whose pictures are most similar to each query, exactly.
+    """The candidates whose images are most similar to each query, exactly.
 
     Parameters
     ----------

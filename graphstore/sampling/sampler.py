@@ -1,11 +1,11 @@
-"""Semantic PPR: which neighbors an item's picture is made from.
+"""Semantic PPR: which neighbors an item's image is made from.
 
 1. Personalized PageRank from the item gives the `pool` nearest items (`ppr`, on the graph of `projection`).
 2. They are re-ranked by the cosine of their image embeddings with the *text* embedding of the item; the best `k` stay.
 
 The rules, whatever the mode: an item is never its own neighbor, nor is another of its group; only items of
 `neighbor_splits` are neighbors, so no test item ever is one unless asked for; opted-out items appear nowhere; the own
-picture of a test or validation item is never looked at. An item from which no walk reaches any neighbor gets the
+image of a test or validation item is never looked at. An item from which no walk reaches any neighbor gets the
 semantic ones, and their `via` says `semantic`.
 """
 
@@ -58,13 +58,13 @@ class SamplerSettings(BaseModel):
     mode
         `semantic-ppr` as in the module's notes; `ppr` without the re-ranking; `semantic` without the graph; `random`.
     query
-        What pictures are compared with: the item's `text`, or its own `image`. Only a training item's own picture is
+        What images are compared with: the item's `text`, or its own `image`. Only a training item's own image is
         ever a query; for the others it is the text.
     k
         Neighbors per item, at most.
     pool
         Candidates that the walk hands to the re-ranking. A small pool keeps what the graph says: with 5 neighbors,
-        pools of 10 gave better pictures than pools of 20.
+        pools of 10 gave better images than pools of 20.
     damping_factor, epsilon
         Of `ppr.top_k_ppr`.
     relation_weights, via, directions, entity_exponent, neighbor_splits
@@ -126,7 +126,7 @@ class NeighborExplanation:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The vectors of the items' pictures and texts."""
+    """The vectors of the items' images and texts."""
 
     images: Vectors
     texts: Vectors
@@ -196,9 +196,9 @@ def _notes(settings: SamplerSettings, item_id: str, row: dict[str, Any]) -> list
         if not vias:
             notes.append(f"no walk from {item_id} reaches a neighbor")
         elif vias == {"semantic"}:
-            notes.append(f"no walk from {item_id} reaches a neighbor: these are the most similar pictures instead")
+            notes.append(f"no walk from {item_id} reaches a neighbor: these are the most similar images instead")
     if settings.query == "image" and settings.encoder is not None and row["split"] != "train":
-        notes.append(f"{item_id} is a {row['split']} item: the query is its text, its picture is not looked at")
+        notes.append(f"{item_id} is a {row['split']} item: the query is its text, its image is not looked at")
     return notes
 
 
@@ -247,7 +247,7 @@ def _project(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> Pr
 
 
 def _lost_pictures(data: DataRoot, settings: SamplerSettings) -> pa.ChunkedArray:
-    """Hashes of the pictures that the encoder could not read."""
+    """Hashes of the images that the encoder could not read."""
     if settings.encoder is None:
         return pa.chunked_array([], pa.string())
     schema = pa.schema([("image_hash", pa.string())])
@@ -368,7 +368,7 @@ def _unwalked(nodes: _Indices, via: str) -> _Sample:
 
 
 def _queries(sampler: Sampler, embedded: Embedded, targets: _Indices) -> _Vectors:
-    """[len(targets), dim] what pictures are compared with."""
+    """[len(targets), dim] what images are compared with."""
     queries = embedded.texts.of(targets)
     if sampler.settings.query == "image":
         items = sampler.projection.items.select(["split", "image_hash"]).take(targets)

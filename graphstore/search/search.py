@@ -1,7 +1,7 @@
-"""Items whose pictures are most like an item's (`similar`), or that have words in their title (`search`).
+"""Items whose images are most like an item's (`similar`), or that have words in their title (`search`).
 
 A Neo4j store answers from its indexes (`neo4j_search`), which `embed` and `ingest` keep current. Otherwise, and where
-an index is not there or not of the encoder asked for, the answer is computed from all pictures' vectors in Parquet, and
+an index is not there or not of the encoder asked for, the answer is computed from all images' vectors in Parquet, and
 from all titles in the store: the same answer, but for the few items that an approximate index of vectors may miss.
 
 Titles are ranked as Lucene ranks them: BM25 (S. Robertson, H. Zaragoza, "The Probabilistic Relevance Framework: BM25
@@ -40,7 +40,7 @@ _K1, _B = 1.2, 0.75
 _MOST_WORDS = 256
 #: Titles that are taken apart at once, and vectors that are multiplied at once.
 _TITLES, _BLOCK = 50_000, 8_192
-#: So many more than asked for are kept, in case a picture has its vector twice.
+#: So many more than asked for are kept, in case an image has its vector twice.
 _MARGIN = 8
 
 # The rules of UAX #29 as Lucene has them: letters may be joined by one apostrophe, period or colon, digits by one
@@ -66,7 +66,7 @@ _WORD = (
 
 @dataclass(frozen=True)
 class SimilarItem:
-    """An item, and the cosine of its picture's vector with the one asked for."""
+    """An item, and the cosine of its image's vector with the one asked for."""
 
     item_id: str
     label: str
@@ -114,13 +114,13 @@ class Item:
     image_hash: str | None
 
 
-# -- by picture --------------------------------------------------------------------------------------------------------
+# -- by image --------------------------------------------------------------------------------------------------------
 
 
 def similar(
     store: GraphStore, data: DataRoot, item_id: str, *, encoder: str, k: int = 10, label: str | None = None
 ) -> SimilarItems:
-    """The items whose pictures are most similar to the picture of an item.
+    """The items whose images are most similar to the image of an item.
 
     Opted-out items are never among them; others of the item's own group are.
 
@@ -136,13 +136,13 @@ def similar(
     Raises
     ------
     Graph2ImageError
-        If there is no such item or label, the item has no picture, or the picture has no vector of the encoder.
+        If there is no such item or label, the item has no image, or the image has no vector of the encoder.
     """
     labels = _labels(store, label)
     item = find_item(store, item_id)
     if item.image_hash is None:
         raise Graph2ImageError(
-            f"item {item_id} has no picture to compare",
+            f"item {item_id} has no image to compare",
             f'Search by words instead: graph2image search "{(item.title or "…")[:60]}"',
         )
     found = None
@@ -151,9 +151,7 @@ def similar(
 
         found = similar_in_index(neo4j, item, encoder, labels, k)
         if found is None:
-            log.info(
-                "the store's index has no vector of %s for %s: compared with all pictures instead", encoder, item_id
-            )
+            log.info("the store's index has no vector of %s for %s: compared with all images instead", encoder, item_id)
     rows = _most_similar(store, data, item, encoder, labels, k) if found is None else found
     items = tuple(SimilarItem(**row) for row in rows)
     return SimilarItems(item_id, item.label, item.title, encoder, found is not None, items)
@@ -217,7 +215,7 @@ def _most_similar(
     if not data.names(f"embeddings/{encoder}"):
         there = [name.partition("/")[2] for name in data.names("embeddings")]
         raise Graph2ImageError(
-            f"there are no picture embeddings of encoder {encoder!r} under {data.url}",
+            f"there are no image embeddings of encoder {encoder!r} under {data.url}",
             "Run `graph2image embed` first" + (f"; there are those of {', '.join(there)}." if there else "."),
         )
     name = f"embeddings/{encoder}"
@@ -225,8 +223,8 @@ def _most_similar(
         query = Vectors(data, name, "image_hash", pa.array([item.image_hash]), "pictures").of(np.zeros(1, np.int32))[0]
     except Graph2ImageError as error:
         raise Graph2ImageError(
-            f"the picture of {item.item_id} has no embedding of {encoder}",
-            f"Run `graph2image embed --encoder {encoder}`; unreadable/{encoder} lists pictures that cannot be read.",
+            f"the image of {item.item_id} has no embedding of {encoder}",
+            f"Run `graph2image embed --encoder {encoder}`; unreadable/{encoder} lists images that cannot be read.",
         ) from error
 
     parts = []

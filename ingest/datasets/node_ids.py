@@ -32,7 +32,7 @@ class NodeIndex:
     """The number of each id: its position in `ids`.
 
     An open-addressing table of 8 bytes a slot, at least two slots an id. An entry is found by its hash and then
-    compared byte by byte, so the answer is exact; the hash's key is drawn anew, so no file can be made to collide.
+    compared byte by byte, so the answer is exact; the hash's key is drawn again, so no file can be made to collide.
 
     Raises
     ------

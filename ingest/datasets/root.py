@@ -135,7 +135,7 @@ class DataRoot:
             if any(file == "_snapshot.json" or file.endswith(".parquet") for file in files):
                 found.append(name)
             if name == "images":
-                subfolders.clear()  # they hold the pictures, of which there may be millions
+                subfolders.clear()  # they hold the images, of which there may be millions
         return sorted(found)
 
     def snapshot(self, name: str) -> Snapshot | None:

@@ -5,7 +5,7 @@ import pyarrow as pa
 SPLITS = ("train", "val", "test")
 
 #: Columns that every item has; a source adds its own after them. `group_id` and `split` follow from the group and the
-#: split that the source gives, if any, and from the near-duplicates among all pictures.
+#: split that the source gives, if any, and from the near-duplicates among all images.
 ITEM_SCHEMA = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -76,7 +76,7 @@ IMAGE_SCHEMA = pa.schema(
     ]
 )
 
-#: What became of every request for a picture; the latest row of a URL counts.
+#: What became of every request for an image; the latest row of a URL counts.
 FETCH_SCHEMA = pa.schema(
     [
         pa.field("url", pa.string(), nullable=False),

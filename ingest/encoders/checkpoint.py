@@ -65,12 +65,12 @@ class Encoder:
         return self._geometry.smallest_size
 
     def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
-        """`(3, height, width)` pixels of an RGB picture, for `encode_images`."""
+        """`(3, height, width)` pixels of an RGB image, for `encode_images`."""
         return self._geometry.fit(picture)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-        """`(n, dim)` float32 unit vectors of `n` pictures from `prepare`; on a GPU, they may still be computed."""
+        """`(n, dim)` float32 unit vectors of `n` images from `prepare`; on a GPU, they may still be computed."""
         batch = torch.from_numpy(np.stack(pixels))
         if self._device.type == "cuda":
             batch = batch.pin_memory()  # then the copy does not wait for what the GPU is at

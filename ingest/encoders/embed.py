@@ -1,4 +1,4 @@
-"""Pictures and texts to vectors: `embeddings/<encoder>` by image hash, `text-embeddings/<encoder>` by text hash.
+"""Images and texts to vectors: `embeddings/<encoder>` by image hash, `text-embeddings/<encoder>` by text hash.
 
 Only what has no vector yet is computed, in the order of the hashes, in shards that are appended one by one. A
 killed run loses the shard it was at; the next one goes on with the same shards and the same batches in them, so
@@ -7,7 +7,7 @@ its vectors are those of an undisturbed run, up to the rounding of another proce
 All vectors of one encoder have one precision, which its first run settles and every file records: bf16 and fp16 vectors
 have a cosine of at least 0.999 with those of fp32, but are not mixed with them.
 
-A picture that could be read when it was ingested and no longer can does not stop the others: it is left out, reported,
+An image that could be read when it was ingested and no longer can does not stop the others: it is left out, reported,
 and listed in `unreadable/<encoder>` until a later run can read it.
 
 What decides that nothing is to do imports neither torch nor open_clip, so a scheduled run that finds nothing is quick.
@@ -40,7 +40,7 @@ UNREADABLE_SCHEMA = pa.schema(
 #: Weights of at most so many bytes make a small model.
 SMALL_MODEL = 64 << 20
 
-#: So many of the pictures that cannot be read are named in a report; the dataset has them all.
+#: So many of the images that cannot be read are named in a report; the dataset has them all.
 REPORTED_UNREADABLE = 20
 
 
@@ -49,7 +49,7 @@ class EmbedReport:
     """What `embed` did.
 
     `encoder` names the datasets and the checkpoint; `trained` says whether a mini CLIP had to be trained; counts are of
-    distinct pictures and texts; `items_without_image` have a text vector only. `images_unreadable` have no vector:
+    distinct images and texts; `items_without_image` have a text vector only. `images_unreadable` have no vector:
     `unreadable` says of the first of them what is wrong, the dataset `unreadable/<encoder>` of all.
     """
 
@@ -81,7 +81,7 @@ def embed(
     batch_size: int = 256,
     withdrawn: Collection[str] = (),
 ) -> EmbedReport:
-    """Compute the vectors that pictures and texts of the items do not have yet.
+    """Compute the vectors that images and texts of the items do not have yet.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def embed(
         "auto" goes on with the precision that the encoder's vectors have already. For the first ones it is what the
         device is fast in (see `choose_precision`), but fp32 for a small model, which is not what takes the time.
     batch_size
-        Pictures or texts per pass; vectors agree between batch sizes to floating-point rounding.
+        Images or texts per pass; vectors agree between batch sizes to floating-point rounding.
     withdrawn
         Ids of items that are neither embedded nor trained on.
 
@@ -106,7 +106,7 @@ def embed(
     ------
     Graph2ImageError
         If there are no items, the encoder cannot be had or gives no finite vectors, its vectors have another
-        precision than asked for, or more than half of all pictures cannot be read.
+        precision than asked for, or more than half of all images cannot be read.
     """
     started = time.perf_counter()
     items = _read_items(data, sources, withdrawn)
@@ -118,7 +118,7 @@ def embed(
     if recorded is not None and precision not in ("auto", recorded):
         raise Graph2ImageError(
             f"the vectors of {encoder} are in {recorded}, not in {precision}",
-            f"Leave the precision out, or remove embeddings/{encoder} and text-embeddings/{encoder} to have them anew.",
+            f"Leave out the precision, or remove embeddings/{encoder} and text-embeddings/{encoder}.",
         )
     new_images = _without_vector(data, f"embeddings/{encoder}", "image_hash", images)
     new_texts = _without_vector(data, f"text-embeddings/{encoder}", "text_hash", sorted(texts))
@@ -152,7 +152,7 @@ def embed(
         seconds=round(time.perf_counter() - started, 2),
     )
     if report.changed:
-        log.info("Embedded %d pictures and %d texts with %s", report.images_new, report.texts_new, encoder)
+        log.info("Embedded %d images and %d texts with %s", report.images_new, report.texts_new, encoder)
     return report
 
 
@@ -210,11 +210,11 @@ def _is_small(data: DataRoot, encoder: str) -> bool:
     return bool(data.fs.size(data.path("encoders", encoder, WEIGHTS_FILE)) <= SMALL_MODEL)
 
 
-# -- pictures that cannot be read ------------------------------------------------------------------------------------
+# -- images that cannot be read ------------------------------------------------------------------------------------
 
 
 def unreadable_pictures(data: DataRoot, encoder: str) -> dict[str, str]:
-    """What is wrong with the pictures that have no vector of `encoder`, because they cannot be read, by image hash."""
+    """What is wrong with the images that have no vector of `encoder`, because they cannot be read, by image hash."""
     table = data.read(f"unreadable/{encoder}", schema=UNREADABLE_SCHEMA)
     return dict(zip(table["image_hash"].to_pylist(), table["problem"].to_pylist(), strict=True))
 
@@ -239,7 +239,7 @@ def _record_unreadable(data: DataRoot, encoder: str, images: Sequence[str], unre
     Raises
     ------
     Graph2ImageError
-        If more than half of all pictures cannot be read: then something is wrong that is not theirs.
+        If more than half of all images cannot be read: then something is wrong that is not theirs.
     """
     before = unreadable_pictures(data, encoder)
     seen = set(images)
@@ -249,11 +249,11 @@ def _record_unreadable(data: DataRoot, encoder: str, images: Sequence[str], unre
         data.publish(f"unreadable/{encoder}", [pa.table(columns, schema=UNREADABLE_SCHEMA)], UNREADABLE_SCHEMA)
     if 2 * len(unreadable) > len(images):
         raise Graph2ImageError(
-            f"{len(unreadable):,} of {len(images):,} pictures cannot be read, the first: "
+            f"{len(unreadable):,} of {len(images):,} images cannot be read, the first: "
             f"{next(iter(unreadable.values()))}",
             f"Is the folder {data.path('images')} there? The others are embedded.",
         )
     for problem in list(unreadable.values())[:REPORTED_UNREADABLE]:
         log.warning("Left out: %s", problem)
     if unreadable:
-        log.warning("%d pictures cannot be read any more: unreadable/%s lists them", len(unreadable), encoder)
+        log.warning("%d images cannot be read any more: unreadable/%s lists them", len(unreadable), encoder)

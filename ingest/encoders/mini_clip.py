@@ -1,13 +1,13 @@
-"""A mini CLIP, trained from scratch on the pictures and texts of the training split: minutes on a CPU.
+"""A mini CLIP, trained from scratch on the images and texts of the training split: minutes on a CPU.
 
 A small residual network (32 px) and a two-layer text transformer, both open_clip's, trained contrastively (Radford et
-al. 2021). Two things differ from CLIP, as the data are small, and their texts say *what* a picture shows but not *how*:
+al. 2021). Two things differ from CLIP, as the data are small, and their texts say *what* an image shows but not *how*:
 
 - Items with equal texts are all positives of each other: the loss is the cross-entropy with a uniform distribution over
   them.
-- Each picture is seen in two views, which are contrasted with each other too, as in SimCLR (Chen et al. 2020). Matching
+- Each image is seen in two views, which are contrasted with each other too, as in SimCLR (Chen et al. 2020). Matching
   texts alone would let the network forget what texts never mention, such as a palette, a brush or a product's
-  color; telling pictures apart keeps it. So that color survives, the views are crops and mirror images only.
+  color; telling images apart keeps it. So that color survives, the views are crops and mirror images only.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def train_mini_clip(
 ) -> str:
     """Train a mini CLIP on `pairs` and publish it; returns its id under `encoders/`.
 
-    Pairs whose picture cannot be read are left out; the checkpoint's record says how many.
+    Pairs whose image cannot be read are left out; the checkpoint's record says how many.
 
     Parameters
     ----------
     pairs
         (image hash, text) of the training items, sorted and without repeats.
     paths
-        Path of each picture, by image hash.
+        Path of each image, by image hash.
 
     Raises
     ------
     Graph2ImageError
-        If there are fewer than two different texts and pictures.
+        If there are fewer than two different texts and images.
     """
     encoder = mini_encoder_id(pairs, config)
     started = time.perf_counter()
@@ -62,7 +62,7 @@ def train_mini_clip(
     used, pixels = _load_pixels(data, sampled, paths, config.image_size)
     if min(len({text for _, text in used}), len({image_hash for image_hash, _ in used})) < 2:
         raise Graph2ImageError(
-            "training an encoder needs at least two training items with different pictures and texts",
+            "training an encoder needs at least two training items with different images and texts",
             "Ingest more items, or name a ready encoder with --encoder.",
         )
     model, losses = _train(pixels, [text for _, text in used], config)
@@ -85,15 +85,13 @@ def train_mini_clip(
 def _load_pixels(
     data: DataRoot, pairs: Sequence[tuple[str, str]], paths: Mapping[str, str], size: int
 ) -> tuple[list[tuple[str, str]], npt.NDArray[np.uint8]]:
-    """The pairs whose picture can be read, and their `(pairs, 3, size, size)` pixels, as the encoder will see them."""
+    """The pairs whose image can be read, and their `(pairs, 3, size, size)` pixels, as the encoder will see them."""
     geometry = PixelGeometry(size, size, "shortest", "bicubic", fill=0)
     pixels = np.empty((len(pairs), 3, size, size), np.uint8)
     used: list[tuple[str, str]] = []
     hashes = (image_hash for image_hash, _ in pairs)
     loaded = try_pictures(data, paths, hashes, geometry.fit, smallest_size=geometry.smallest_size)
-    for pair, picture in zip(
-        pairs, tqdm(loaded, "read pictures", len(pairs), unit="picture", disable=None), strict=True
-    ):
+    for pair, picture in zip(pairs, tqdm(loaded, "read images", len(pairs), unit="picture", disable=None), strict=True):
         if isinstance(picture, Graph2ImageError):
             log.warning("Not trained on: %s", picture.message)
         else:

@@ -25,10 +25,10 @@ class MiniClipConfig(BaseModel):
     text_layers: int = 2
     context_length: int = Field(24, ge=8, le=77)
     embedding_dim: int = 128
-    #: Weight of the loss between two views of a picture, and that loss's temperature.
+    #: Weight of the loss between two views of an image, and that loss's temperature.
     view_weight: float = 0.3
     view_temperature: float = 0.1
-    #: Smallest share of a picture's side that a crop shows.
+    #: Smallest share of an image's side that a crop shows.
     smallest_crop: float = 0.75
     batch_size: int = 256
     #: Steps are `base_steps` and one more for every `pairs_per_step` training pairs, up to `max_steps`.
@@ -38,7 +38,7 @@ class MiniClipConfig(BaseModel):
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     warmup_steps: int = 30
-    #: More training pairs than this are thinned out: their pictures are held in memory, 3 KiB each at 32 px.
+    #: More training pairs than this are thinned out: their images are held in memory, 3 KiB each at 32 px.
     max_pairs: int = 200_000
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""A picture as an open_clip model sees it: resized and cropped as its `preprocess_cfg` says, still 8 bits a channel.
+"""An image as an open_clip model sees it: resized and cropped as its `preprocess_cfg` says, still 8 bits a channel.
 
 The same as open_clip's own transforms, up to two levels of 255 in some pixels, in a quarter of their time: torch
 resizes 8-bit pixels with vector instructions, and the normalization is left to the device that the model runs on.
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-#: Of a picture that is longer than this many times its breadth, only the middle is resized; the crop keeps less.
+#: Of an image that is longer than this many times its breadth, only the middle is resized; the crop keeps less.
 LONGEST_ASPECT = 4
 
 
@@ -42,11 +42,11 @@ class PixelGeometry:
 
     @property
     def smallest_size(self) -> tuple[int, int]:
-        """(width, height) of a picture that loses nothing by being decoded no larger: twice the model's input."""
+        """(width, height) of an image that loses nothing by being decoded no larger: twice the model's input."""
         return 2 * self.width, 2 * self.height
 
     def fit(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
-        """`(3, height, width)` pixels of an RGB picture."""
+        """`(3, height, width)` pixels of an RGB image."""
         pixels = np.array(picture)
         if self.resize_mode == "shortest":
             pixels = _middle(pixels)
@@ -75,7 +75,7 @@ class PixelGeometry:
 
 
 def _middle(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The middle of a very long picture, cut equally at both ends, so that its center stays the center."""
+    """The middle of a very long image, cut equally at both ends, so that its center stays the center."""
     longest = LONGEST_ASPECT * min(pixels.shape[:2])
     rows, columns = (max(0, side - longest) // 2 for side in pixels.shape[:2])
     return pixels[rows : pixels.shape[0] - rows, columns : pixels.shape[1] - columns]

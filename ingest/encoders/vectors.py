@@ -1,6 +1,6 @@
-"""The computation of vectors: batches of pictures or texts through an encoder, published shard by shard.
+"""The computation of vectors: batches of images or texts through an encoder, published shard by shard.
 
-Pictures are decoded by threads that work ahead of the model, across the borders of batches and shards, and a shard is
+Images are decoded by threads that work ahead of the model, across the borders of batches and shards, and a shard is
 written while the next one is computed. On a GPU nothing waits for a batch to be finished: only the writer does.
 """
 
@@ -73,7 +73,7 @@ def append_image_vectors(
     encoder: Encoder,
     batch_size: int,
 ) -> dict[str, str]:
-    """Append the vectors of pictures to dataset `name`; returns what is wrong with those that cannot be read, by hash.
+    """Append the vectors of images to dataset `name`; returns what is wrong with those that cannot be read, by hash.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def append_image_vectors(
         return read, encoder.encode_images(pixels) if pixels else None
 
     def describe(image_hash: str) -> str:
-        return f"the picture {data.path(paths[image_hash])}"
+        return f"the image {data.path(paths[image_hash])}"
 
     _append(data, name, "image_hash", hashes, encode, describe, encoder.precision, batch_size)
     return unreadable

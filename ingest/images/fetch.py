@@ -1,4 +1,4 @@
-"""Pictures by HTTP: many at a time, few per host, politely, and from public addresses only.
+"""Images by HTTP: many at a time, few per host, politely, and from public addresses only.
 
 An event loop in a thread of its own makes the requests; `HttpImages.read` waits for one.
 
@@ -48,7 +48,7 @@ MAX_FAILED_CONNECTIONS = 20
 
 CONNECT_SECONDS = 10.0
 
-#: Of an answer that is no picture, so much is read to keep the connection.
+#: Of an answer that is no image, so much is read to keep the connection.
 MAX_OTHER_BYTES = 64 << 10
 
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
@@ -58,7 +58,7 @@ _HOST_NAME = re.compile(rb"[\w.:-]+")
 
 
 class FetchSettings(BaseModel):
-    """How pictures are fetched.
+    """How images are fetched.
 
     Attributes
     ----------
@@ -69,11 +69,11 @@ class FetchSettings(BaseModel):
     timeout_s
         Seconds for one attempt, from connecting to the last byte.
     attempts
-        Requests for one picture, as long as the failure may pass: no connection, no answer, status 429 or 5xx.
+        Requests for one image, as long as the failure may pass: no connection, no answer, status 429 or 5xx.
     allowed_private_hosts
         Hosts, as `host` or `host:port`, that may have private or loopback addresses.
     refresh
-        Ask again for what earlier runs settled: pictures only if they have changed.
+        Ask again for what earlier runs settled: images only if they have changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,12 +105,12 @@ class _Host:
 
 
 class HttpImages(ImageSource):
-    """Pictures that the items name by URL.
+    """Images that the items name by URL.
 
     Parameters
     ----------
     data
-        Holds the dataset `fetches`, and the pictures that earlier runs stored.
+        Holds the dataset `fetches`, and the images that earlier runs stored.
     """
 
     def __init__(self, data: DataRoot, settings: FetchSettings = FetchSettings()) -> None:  # noqa: B008 (frozen)
@@ -147,7 +147,7 @@ class HttpImages(ImageSource):
         earlier = self._ledger.picture(url)
         stored = self._stored(earlier) if earlier else None
         if stored is not None and not self._settings.refresh:
-            # Fetched by a run that was killed before it had entered the picture in the dataset.
+            # Fetched by a run that was killed before it had entered the image in the dataset.
             return stored
         try:
             answer = self._answer(url, earlier if stored is not None else None)
@@ -197,7 +197,7 @@ class HttpImages(ImageSource):
         self._ledger.flush()
 
     def _stored(self, fetched: Fetched) -> bytes | None:
-        """The bytes of a picture that was fetched before, if they are still there."""
+        """The bytes of an image that was fetched before, if they are still there."""
         assert fetched.image_hash is not None
         for suffix in FORMATS.values():
             path = image_path(fetched.image_hash, suffix)
@@ -364,12 +364,12 @@ def _picture(answer: Answer, stored: bytes | None) -> bytes:
 
 
 def _is_wanted(answer: Answer) -> bool:
-    """Whether the content is a picture that may be kept, as far as the head of the answer tells."""
+    """Whether the content is an image that may be kept, as far as the head of the answer tells."""
     return answer.status // 100 == 2 and not _opted_out(answer)
 
 
 def _opted_out(answer: Answer) -> bool:
-    """Whether the host keeps the picture from machine learning, by whatever bot's name."""
+    """Whether the host keeps the image from machine learning, by whatever bot's name."""
     for name, value in answer.headers:
         if name == b"x-robots-tag" and not _NO_AI.isdisjoint(re.split(r"[,:;\s]+", value.decode("latin-1").lower())):
             return True

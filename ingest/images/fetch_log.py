@@ -1,7 +1,7 @@
-"""What became of every picture that was requested, so that a later run need not ask again.
+"""What became of every image that was requested, so that a later run need not ask again.
 
 Kept in the dataset `fetches`, one row per request that was settled, appended now and then. A run that is killed loses
-the last rows only; the pictures they tell of are stored by then.
+the last rows only; the images they tell of are stored by then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FLUSH_SECONDS = 10.0
 
 
 class Fetched(NamedTuple):
-    """How the latest request for a URL ended: with a picture, or with a reason.
+    """How the latest request for a URL ended: with an image, or with a reason.
 
     `fetched_at` is in microseconds since 1970.
     """
@@ -44,7 +44,7 @@ class Fetched(NamedTuple):
 class FetchLedger:
     """The `fetches` dataset. May be used from several threads.
 
-    It may be about millions of URLs: in memory, one that gave a picture is some 200 bytes.
+    It may be about millions of URLs: in memory, one that gave an image is some 200 bytes.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class FetchLedger:
         self._lock = threading.Lock()
         self._rows: list[tuple[str, Fetched]] = []
         self._first_row_at = 0.0
-        #: By URL: content hash and time of the pictures (`_packed`), all of the rest.
+        #: By URL: content hash and time of the images (`_packed`), all of the rest.
         self._pictures: dict[bytes, bytes] = {}
         self._problems: dict[bytes, Fetched] = {}
         self._load()
@@ -75,7 +75,7 @@ class FetchLedger:
         return self._problems.get(key) if packed is None else _unpacked(packed)
 
     def picture(self, url: str) -> Fetched | None:
-        """The picture that a URL gave last time."""
+        """The image that a URL gave last time."""
         key = _key(url)
         packed = self._pictures.get(key) or self._earlier.get(key)
         return None if packed is None else _unpacked(packed, self._validators.get(key, (None, None)))
@@ -131,7 +131,7 @@ class FetchLedger:
         for batch in self._data.dataset("fetches", FETCH_SCHEMA).to_batches(columns=columns):
             for url, image_hash, *validators in zip(*(batch[name].to_pylist() for name in columns), strict=True):
                 key = _key(url)
-                # Of rows with the same picture, any one's validators do.
+                # Of rows with the same image, any one's validators do.
                 if key in self._earlier and _unpacked(self._earlier[key]).image_hash == image_hash:
                     self._validators[key] = (validators[0], validators[1])
 

@@ -1,4 +1,4 @@
-"""Pictures for an encoder: read, decoded and prepared by a few threads, in order, a bounded number ahead."""
+"""Images for an encoder: read, decoded and prepared by a few threads, in order, a bounded number ahead."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PICTURES_AHEAD = 64
 
 
 def image_paths(data: DataRoot) -> dict[str, str]:
-    """Path under the data root of every stored picture, by image hash."""
+    """Path under the data root of every stored image, by image hash."""
     table = data.read("images", ["image_hash", "path"], IMAGE_SCHEMA)
     return dict(zip(table["image_hash"].to_pylist(), table["path"].to_pylist(), strict=True))
 
 
 def open_picture(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | None = None) -> Image.Image:
-    """Decode a stored picture to upright RGB, 8 bits a channel, transparency over white; of an animation, the start.
+    """Decode a stored image to upright RGB, 8 bits a channel, transparency over white; of an animation, the start.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def open_picture(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | 
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # decoders raise anything on damaged bytes
         raise Graph2ImageError(
-            f"cannot read the picture {data.path(path)}: {error}",
+            f"cannot read the image {data.path(path)}: {error}",
             "It was whole when it was ingested: restore the file, or delete it and ingest its source again.",
         ) from error
 
@@ -87,21 +87,21 @@ def try_pictures(
     ahead: int = PICTURES_AHEAD,
     smallest_size: tuple[int, int] | None = None,
 ) -> Iterator[Prepared | Graph2ImageError]:
-    """`prepare(picture)` for each of `image_hashes`, in their order; the error in place of one that cannot be read.
+    """`prepare(image)` for each of `image_hashes`, in their order; the error in place of one that cannot be read.
 
     Parameters
     ----------
     paths
         From `image_paths`.
     ahead
-        How many pictures may wait, prepared, for the reader of this iterator.
+        How many images may wait, prepared, for the reader of this iterator.
     smallest_size
         See `open_picture`.
     """
 
     def load(image_hash: str) -> Prepared | Graph2ImageError:
         if image_hash not in paths:
-            return Graph2ImageError(f"there is no picture {image_hash} under {data.url}", "Ingest its source again.")
+            return Graph2ImageError(f"there is no image {image_hash} under {data.url}", "Ingest its source again.")
         try:
             picture = open_picture(data, paths[image_hash], smallest_size=smallest_size)
         except Graph2ImageError as error:
@@ -124,12 +124,12 @@ def try_pictures(
 def load_pictures(
     data: DataRoot, paths: Mapping[str, str], image_hashes: Iterable[str], prepare: Callable[[Image.Image], Prepared]
 ) -> Iterator[Prepared]:
-    """`prepare(picture)` for each of `image_hashes`, in their order; `paths` is from `image_paths`.
+    """`prepare(image)` for each of `image_hashes`, in their order; `paths` is from `image_paths`.
 
     Raises
     ------
     Graph2ImageError
-        If a picture is not in `paths`, or cannot be read.
+        If an image is not in `paths`, or cannot be read.
     """
     for picture in try_pictures(data, paths, image_hashes, prepare):
         if isinstance(picture, Graph2ImageError):

@@ -1,8 +1,8 @@
-"""Where pictures are read from: a folder, a tar file, a zip file. (By HTTP: `ingest.images.fetch`.)
+"""Where images are read from: a folder, a tar file, a zip file. (By HTTP: `ingest.images.fetch`.)
 
 Archives are read in place, never unpacked, so one cannot write anywhere; a name that leads out of its folder or archive
-is refused. Metadata often names pictures by their address on the web; of such a reference these sources take the file
-name, so that whoever has the pictures already needs no network.
+is refused. Metadata often names images by their address on the web; of such a reference these sources take the file
+name, so that whoever has the images already needs no network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FILE_CONCURRENCY = min(16, os.cpu_count() or 1)
 
 
 class ImageProblemError(Exception):
-    """A picture cannot be had; becomes a reject with this reason."""
+    """An image cannot be had; becomes a reject with this reason."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(detail)
@@ -38,7 +38,7 @@ class ImageProblemError(Exception):
 
 
 class ImageSource(Protocol):
-    """Where pictures are read from. All methods may be called from several threads.
+    """Where images are read from. All methods may be called from several threads.
 
     `known`, `learn` and `fetched_at` are for sources that are costly to ask twice; as they are here, they suit files.
 
@@ -51,7 +51,7 @@ class ImageSource(Protocol):
     concurrency: int
 
     def read(self, ref: str) -> bytes:
-        """The picture that `ref` names (a relative path with `/`, or a URL), not checked in any way but its size.
+        """The image that `ref` names (a relative path with `/`, or a URL), not checked in any way but its size.
 
         Raises
         ------
@@ -61,18 +61,18 @@ class ImageSource(Protocol):
         ...
 
     def url(self, ref: str) -> str:
-        """A picture that `read` gives, as a URL that fsspec opens."""
+        """An image that `read` gives, as a URL that fsspec opens."""
         ...
 
     def close(self) -> None: ...
 
     def known(self, ref: str) -> str | None:
-        """Content hash of the picture that `read` gave before; None if it must be read.
+        """Content hash of the image that `read` gave before; None if it must be read.
 
         Raises
         ------
         ImageProblemError
-            If it is known that the picture cannot be had.
+            If it is known that the image cannot be had.
         """
         return None
 
@@ -81,12 +81,12 @@ class ImageSource(Protocol):
         return
 
     def fetched_at(self, ref: str) -> datetime | None:
-        """When the picture came over a network, if it did."""
+        """When the image came over a network, if it did."""
         return None
 
 
 def open_image_source(path: Path) -> ImageSource:
-    """The pictures in a folder, a tar file or a zip file.
+    """The images in a folder, a tar file or a zip file.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def open_image_source(path: Path) -> ImageSource:
             else None,
         ) from error
     except OSError as error:
-        raise Graph2ImageError(f"cannot read the pictures in {path}: {error.strerror or error}") from error
+        raise Graph2ImageError(f"cannot read the images in {path}: {error.strerror or error}") from error
 
 
 def _relative(ref: str) -> str:
@@ -119,7 +119,7 @@ def _relative(ref: str) -> str:
             raise ImageProblemError(RejectReason.IMAGE_MISSING, f"the address {ref!r} has no file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
-        raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} leads out of the place of the pictures")
+        raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} leads out of the place of the images")
     return str(path)
 
 
@@ -140,7 +140,7 @@ def _check_size(ref: str, size: int) -> None:
 
 
 class FolderImages(ImageSource):
-    """Pictures in a folder, at any depth."""
+    """Images in a folder, at any depth."""
 
     concurrency = FILE_CONCURRENCY
 
@@ -171,7 +171,7 @@ class FolderImages(ImageSource):
 
 
 class TarImages(ImageSource):
-    """Pictures in an uncompressed tar file, read in place by offset."""
+    """Images in an uncompressed tar file, read in place by offset."""
 
     concurrency = FILE_CONCURRENCY
 
@@ -211,7 +211,7 @@ class TarImages(ImageSource):
 
 
 class ZipImages(ImageSource):
-    """Pictures in a zip file."""
+    """Images in a zip file."""
 
     concurrency = FILE_CONCURRENCY
 

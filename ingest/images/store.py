@@ -1,10 +1,10 @@
-"""Pictures: whether the bytes are one, and how they are stored.
+"""Images: whether the bytes are one, and how they are stored.
 
-A picture is hashed, decoded once to check it, and stored as received under its content hash. What counts of one that
-moves or has pages is the first frame; size and perceptual hash are those of the upright picture, as people see it.
+An image is hashed, decoded once to check it, and stored as received under its content hash. What counts of one that
+moves or has pages is the first frame; size and perceptual hash are those of the upright image, as people see it.
 
-Two pictures are near-duplicates when their 256-bit perceptual hashes (pHash: the low frequencies of a DCT of the gray
-picture, each against their median) differ in few bits; see `ingest.splits`.
+Two images are near-duplicates when their 256-bit perceptual hashes (pHash: the low frequencies of a DCT of the gray
+image, each against their median) differ in few bits; see `ingest.splits`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ingest.datasets.schemas import IMAGE_SCHEMA
 from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.records import RejectReason
 
-#: Larger pictures are refused: a few KB can expand to gigabytes.
+#: Larger images are refused: a few KB can expand to gigabytes.
 MAX_IMAGE_PIXELS = 100_000_000
 
-#: Of pictures with more pixels than this, no more are decoded at a time than there are cores: it bounds the memory.
+#: Of images with more pixels than this, no more are decoded at a time than there are cores: it bounds the memory.
 LARGE_PIXELS = 1 << 20
 _LARGE = threading.Semaphore(os.cpu_count() or 1)
 
@@ -50,10 +50,10 @@ FORMATS = {
 #: What files of these formats start with.
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
-#: New pictures per file of the `images` dataset: what a killed run has to decode again at most.
+#: New images per file of the `images` dataset: what a killed run has to decode again at most.
 IMAGE_BATCH = 2048
 
-#: Frequencies per side that the perceptual hash keeps, one bit each, of a picture of so many pixels per side.
+#: Frequencies per side that the perceptual hash keeps, one bit each, of an image of so many pixels per side.
 PERCEPTUAL_HASH_SIZE = 16
 PERCEPTUAL_HASH_BYTES = PERCEPTUAL_HASH_SIZE**2 // 8
 _HASHED_SIZE = 4 * PERCEPTUAL_HASH_SIZE
@@ -61,7 +61,7 @@ _HASHED_SIZE = 4 * PERCEPTUAL_HASH_SIZE
 #: DCT-II, the low frequencies only.
 _DCT = np.cos(np.pi / _HASHED_SIZE * np.outer(np.arange(PERCEPTUAL_HASH_SIZE), np.arange(_HASHED_SIZE) + 0.5))
 
-#: How a picture is turned upright, by the value of EXIF's orientation.
+#: How an image is turned upright, by the value of EXIF's orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,7 +73,7 @@ _TURNS = {
 }
 _SIDEWAYS = {_TURNS[value] for value in (5, 6, 7, 8)}
 
-# Pillow warns of oddities (broken EXIF data, large pictures); what matters of them, `inspect_image` refuses.
+# Pillow warns of oddities (broken EXIF data, large images); what matters of them, `inspect_image` refuses.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -88,17 +88,17 @@ class ImageInfo:
 
 
 def content_hash(content: bytes) -> str:
-    """The name of a picture everywhere: SHA-256 of its bytes, in hex."""
+    """The name of an image everywhere: SHA-256 of its bytes, in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 def inspect_image(content: bytes) -> ImageInfo:
-    """Decode a picture once, to the end.
+    """Decode an image once, to the end.
 
     Raises
     ------
     ImageProblemError
-        If it is empty, no picture of a known format, too large, cut short, or cannot be decoded.
+        If it is empty, no image of a known format, too large, cut short, or cannot be decoded.
     """
     if not content:
         raise ImageProblemError(RejectReason.IMAGE_EMPTY, "the file has no bytes")
@@ -116,7 +116,7 @@ def inspect_image(content: bytes) -> ImageInfo:
         width, height = image.size
         if width * height > MAX_IMAGE_PIXELS:
             raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"{width} x {height} pixels")
-        # MPO: a JPEG with more pictures behind the first.
+        # MPO: a JPEG with more images behind the first.
         name = "JPEG" if image.format == "MPO" else str(image.format)
         try:
             with _LARGE if width * height > LARGE_PIXELS else nullcontext():
@@ -137,12 +137,12 @@ def inspect_image(content: bytes) -> ImageInfo:
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """The perceptual hash of an upright picture, 64 hex digits as in `ImageInfo`."""
+    """The perceptual hash of an upright image, 64 hex digits as in `ImageInfo`."""
     return _perceptual_hash(_small(image))
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of one channel of 16 or 32 bits as 8-bit gray; any other one as it is.
+    """An image of one channel of 16 or 32 bits as 8-bit gray; any other one as it is.
 
     Integers are taken for 16 bits wide, which they are in PNG and most TIFF; wider ones and floats have no agreed white
     and are stretched to their own range. (Pillow's own conversion cuts at 255, which leaves little but white.)
@@ -160,12 +160,12 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """What of a picture the perceptual hash sees: gray, `_HASHED_SIZE` pixels per side."""
+    """What of an image the perceptual hash sees: gray, `_HASHED_SIZE` pixels per side."""
     return _gray(image).resize((_HASHED_SIZE, _HASHED_SIZE), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _gray(image: Image.Image) -> Image.Image:
-    """The picture in gray, on white where it is transparent."""
+    """The image in gray, on white where it is transparent."""
     image = to_eight_bits(image)
     if image.has_transparency_data:
         colors = image.convert("RGBA")
@@ -175,7 +175,7 @@ def _gray(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns a picture upright, if it must be turned; broken EXIF data does not count."""
+    """What turns an image upright, if it must be turned; broken EXIF data does not count."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # as of decoders
@@ -183,7 +183,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _perceptual_hash(gray: Image.Image) -> str:
-    """pHash of a gray picture of `_HASHED_SIZE` pixels per side, as the imagehash package computes it."""
+    """pHash of a gray image of `_HASHED_SIZE` pixels per side, as the imagehash package computes it."""
     frequencies = _DCT @ np.asarray(gray, np.float64) @ _DCT.T
     # Rounded: what is zero in theory must not be one bit or the other by the last digit.
     frequencies = frequencies.round(6)
@@ -192,7 +192,7 @@ def _perceptual_hash(gray: Image.Image) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """The picture of an item. `info` is None if the `images` dataset has it already."""
+    """The image of an item. `info` is None if the `images` dataset has it already."""
 
     image_hash: str
     ref: str
@@ -201,12 +201,12 @@ class StoredImage:
 
 
 class ImageStore:
-    """Stores pictures under their content hash, and appends the new ones to the `images` dataset.
+    """Stores images under their content hash, and appends the new ones to the `images` dataset.
 
     Parameters
     ----------
     source
-        Where pictures are read from; None when the items have none.
+        Where images are read from; None when the items have none.
     """
 
     def __init__(self, data: DataRoot, source: ImageSource | None) -> None:
@@ -216,7 +216,7 @@ class ImageStore:
         #: Perceptual hash and suffix of what the dataset has, by content hash.
         self._known: dict[str, tuple[bytes, str]] = {}
         self._rows: list[dict[str, object]] = []
-        # 6 us per picture on a local disk; elsewhere, a request.
+        # 6 us per image on a local disk; elsewhere, a request.
         self._notice_deleted = isinstance(data.fs, LocalFileSystem)
         if source is not None:
             columns = ["image_hash", "perceptual_hash", "format"]
@@ -225,7 +225,7 @@ class ImageStore:
                     self._known[image_hash] = (bytes.fromhex(perceptual), FORMATS[name])
 
     def acquire(self, refs: Sequence[str]) -> StoredImage | ImageProblemError | None:
-        """The picture of an item, stored. Runs in a thread.
+        """The image of an item, stored. Runs in a thread.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class ImageStore:
 
         Returns
         -------
-        The picture, or why it cannot be had; None if there are no places or there is no source.
+        The image, or why it cannot be had; None if there are no places or there is no source.
         """
         if self._source is None:
             return None
@@ -269,12 +269,12 @@ class ImageStore:
         return StoredImage(image_hash, ref, bytes.fromhex(info.perceptual_hash), info)
 
     def _is_stored(self, image_hash: str) -> bool:
-        """Whether the dataset has a picture, and the file is still there."""
+        """Whether the dataset has an image, and the file is still there."""
         known = self._known.get(image_hash)
         return known is not None and (not self._notice_deleted or self._data.exists(image_path(image_hash, known[1])))
 
     def record(self, picture: StoredImage) -> None:
-        """Enter the picture of an accepted item in the `images` dataset, if it is new."""
+        """Enter the image of an accepted item in the `images` dataset, if it is new."""
         if self._source is None or picture.info is None or picture.image_hash in self._known:
             return
         suffix = FORMATS[picture.info.format]
@@ -303,5 +303,5 @@ class ImageStore:
 
 
 def image_path(image_hash: str, suffix: str) -> str:
-    """Where the bytes of a picture are under the data root."""
+    """Where the bytes of an image are under the data root."""
     return f"images/files/{image_hash[:2]}/{image_hash}.{suffix}"

@@ -10,7 +10,7 @@ What becomes of the oddities of the real files:
 - `price` is a number where it is one price: "$1,299.00" is 1299.0. A range ("$5.00 - $9.99") and scraped style sheets
   are null.
 - HTML entities in titles, brands and categories are resolved; a main category given as an `<img>` tag is its alt text.
-- The 2014 placeholder picture is no picture. The thumbnails of 2018 (`41abc._SS40_.jpg`) lead to the large picture of
+- The 2014 placeholder image is no image. The thumbnails of 2018 (`41abc._SS40_.jpg`) lead to the large image of
   the same name without that part.
 - A category is known by its path, "Home & Kitchen > Bedding > Sheets": "Sheets" may occur in several places. A path
   ends before a part that is too long to be a name, which is where feature sentences have slipped in.
@@ -245,7 +245,7 @@ def _targets(columns: dict[str, pa.Array], key_2014: str, key: str | None) -> pa
 
 
 def _image_refs(columns: dict[str, pa.Array]) -> pa.ListArray:
-    """Addresses of the main picture of each product, the largest first."""
+    """Addresses of the main image of each product, the largest first."""
     large = _first_address(columns["imageURLHighRes"])
     thumbnails = pc.coalesce(_first_address(columns["imageURL"]), _first_address(columns["image"]))
     enlarged = _enlarged(thumbnails)
@@ -264,7 +264,7 @@ def _image_refs(columns: dict[str, pa.Array]) -> pa.ListArray:
 
 
 def _sizes(images: pa.ListArray) -> list[pa.StringArray]:
-    """Of the picture marked as the main one, or else of the first that has an address at all, those of each size."""
+    """Of the image marked as the main one, or else of the first that has an address at all, those of each size."""
     items, pictures = flat(images)
     sizes = [where(_is_address(size), size) for size in (pc.struct_field(pictures, key) for key in SIZES)]
     is_there = pc.coalesce(*sizes).is_valid()
@@ -345,7 +345,7 @@ def _brand_name(text: str) -> str | None:
 
 @lru_cache(1 << 14)
 def _category_name(text: str) -> str | None:
-    """The name of a main category, which may be the alt text of its picture."""
+    """The name of a main category, which may be the alt text of its image."""
     if text.startswith("<img"):
         alt = _ALT_TEXT.search(text)
         text = (alt[1] or alt[2] or "") if alt else ""

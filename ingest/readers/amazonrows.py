@@ -1,6 +1,6 @@
 """Rows of Amazon product metadata as columns, the same for every release.
 
-Lines of JSON that are as upstream writes them are parsed by Arrow. Any other row is parsed by Python and written anew,
+Lines of JSON that are as upstream writes them are parsed by Arrow. Any other row is parsed by Python and written again,
 as upstream would have written it. What the values mean is not looked at here, but for the prices.
 """
 
@@ -30,7 +30,7 @@ LINKS = (
 #: No product has as many ratings.
 MAX_COUNT = 1 << 53
 
-#: Of a picture of 2023, the largest first.
+#: Of an image of 2023, the largest first.
 SIZES = ("hi_res", "large", "thumb")
 
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3}){1,3}(?:\.\d+)?|\d{1,12}(?:\.\d+)?)", re.ASCII)

@@ -5,7 +5,7 @@ other rows have fewer, and only their first, second and last field can be relied
 some rows; the first folder of a path is sometimes another one, or its case is; titles end in `##<id>`; an unknown
 author is empty or `NoAuthor`; an author may be an attribution ("after Rembrandt").
 
-The toy set has another schema: tab separated under a header, Latin-1, with pictures named `<ID>.jpg`.
+The toy set has another schema: tab separated under a header, Latin-1, with images named `<ID>.jpg`.
 
 Item ids are `art500k:<id>` with the `##<id>` of the path, or the toy set's `ID`, and `art500k:path-<hash>` (16 hex
 digits of the path's SHA-256) for paths without one, so they depend on the row alone.
@@ -236,7 +236,7 @@ class _BadRowError(Exception):
 
 
 def _mended(fields: list[str], path: str, width: int, field_column: int) -> tuple[list[str], str]:
-    """The fields of an unusual row as they should be, and the path of its picture.
+    """The fields of an unusual row as they should be, and the path of its image.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def _mended(fields: list[str], path: str, width: int, field_column: int) -> tupl
         return fields, path
     path, fields[field_column] = fields[field_column].strip(), path
     if not _is_picture(path):
-        raise _BadRowError(RejectReason.IMAGE_MISSING, "neither Path nor Field holds the path of a picture")
+        raise _BadRowError(RejectReason.IMAGE_MISSING, "neither Path nor Field holds the path of an image")
     return fields, path
 
 
@@ -312,7 +312,7 @@ def _is_picture(path: str) -> bool:
 
 @lru_cache
 def _other_folders(top: str) -> tuple[str, ...]:
-    """Where else than under `top` a picture may be, each with a slash; nowhere if `top` is not one of those folders."""
+    """Where else than under `top` an image may be, each with a slash; nowhere if `top` is not one of those folders."""
     if top.casefold() not in map(str.casefold, TOP_FOLDERS):
         return ()
     likely_first = sorted(TOP_FOLDERS, key=lambda folder: folder.casefold() != top.casefold())

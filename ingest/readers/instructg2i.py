@@ -1,10 +1,10 @@
-"""Reader of InstructG2I's released layout: `train/` and `test/`, each with `metadata.jsonl` beside the pictures.
+"""Reader of InstructG2I's released layout: `train/` and `test/`, each with `metadata.jsonl` beside the images.
 
 A row is `{"center": "1934325.jpg", "text": "…", "neighbors": ["26226.jpg", …]}` with the neighbors best first. There is
 no graph behind it: neighbors become relations whose weight is 1/rank, which keeps their order. The keys differ between
 its configurations, so they are told from the first row or given.
 
-The id of an item is the name of its picture without the suffix. A picture that is nobody's center is an item too, of
+The id of an item is the name of its image without the suffix. An image that is nobody's center is an item too, of
 the training split and without a text, if it is there: else the relations to it would be lost.
 """
 
@@ -57,7 +57,7 @@ class _Layout:
     centers
         Ids of the items that have a row.
     mentioned
-        File, row and picture of the first row that names an item as neighbor, by its id.
+        File, row and image of the first row that names an item as neighbor, by its id.
     """
 
     root: Path
@@ -66,7 +66,7 @@ class _Layout:
     mentioned: dict[str, tuple[str, int, str]] = field(default_factory=dict)
 
     def places(self, name: str, first: str) -> list[str]:
-        """Where a picture may be; each folder has what its own rows refer to, so `first` comes first."""
+        """Where an image may be; each folder has what its own rows refer to, so `first` comes first."""
         return [f"{folder}/{name}" for folder in sorted(self.folders, key=lambda folder: folder != first)]
 
 
@@ -75,7 +75,7 @@ def read_instructg2i(
 ) -> Iterator[Batch]:
     """Read a folder that has one or more of `train/`, `val/` (or `validation/`) and `test/`.
 
-    A row that names a picture outside of the folder is rejected as a whole.
+    A row that names an image outside of the folder is rejected as a whole.
 
     Parameters
     ----------
@@ -125,9 +125,7 @@ def _key(path: Path, row: dict[str, Any], given: str | None, usual: Sequence[str
             return key
     raise Graph2ImageError(
         f"{path}: the first row has no key {given or ' or '.join(usual)}",
-        f"Its keys are {', '.join(row)}: say which of them names the picture, and which the neighbors."
-        if row
-        else None,
+        f"Its keys are {', '.join(row)}: say which of them names the image, and which the neighbors." if row else None,
     )
 
 
@@ -143,7 +141,7 @@ def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
         names = _names(row.get(keys.neighbors))
         unsafe = next((name for name in (center, *names) if not _is_safe(name)), None)
         if unsafe is not None:
-            detail = f"{unsafe!r} leads out of the place of the pictures"
+            detail = f"{unsafe!r} leads out of the place of the images"
             batch.reject(number, RejectReason.IMAGE_UNSAFE_PATH, detail, line)
             continue
         identifier = _identifier(center)
@@ -170,7 +168,7 @@ def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
 
 
 def _neighbors_only(layout: _Layout) -> Iterator[Batch]:
-    """Pictures that are there but nobody's center, at the first row that names each."""
+    """Images that are there but nobody's center, at the first row that names each."""
     rest = (
         (file, row, neighbor, name, places)
         for neighbor, (file, row, name) in layout.mentioned.items()
@@ -190,7 +188,7 @@ def _neighbors_only(layout: _Layout) -> Iterator[Batch]:
 
 
 def _names(value: Any) -> list[str]:
-    """Names of pictures; whatever else is in the list, or instead of it, is none."""
+    """Names of images; whatever else is in the list, or instead of it, is none."""
     values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return [name for name in values if isinstance(name, str) and name.strip()]
 

@@ -202,7 +202,7 @@ class ItemSpec(_Section):
 
 
 class ImageSpec(_Section):
-    """`[image]`: a row's picture is the file `path` in `folder`, or the member `path` of `archive` (tar or zip)."""
+    """`[image]`: a row's image is the file `path` in `folder`, or the member `path` of `archive` (tar or zip)."""
 
     path: TemplateField
     folder: str | None = None
@@ -211,7 +211,7 @@ class ImageSpec(_Section):
     @model_validator(mode="after")
     def _check_place(self) -> ImageSpec:
         if (self.folder is None) == (self.archive is None):
-            raise ValueError('name either a "folder" or an "archive" to find the pictures in')
+            raise ValueError('name either a "folder" or an "archive" to find the images in')
         return self
 
 

@@ -1,10 +1,10 @@
-"""Synthetic data in the upstream formats, pictures included, for demos and tests.
+"""Synthetic data in the upstream formats, images included, for demos and tests.
 
 `paint_art500k` paints artworks, `paint_amazon` photographs products, `paint_goodreads` prints book covers. In each the
 text says *what* is shown and the graph (artist, brand, author and series) decides *how* it looks, so what a
 graph-conditioned model gains from its neighbors can be seen and measured.
 
-A picture starts as a `Sketch` without color (`landscapes`, `townscapes`, `stilllifes`, `figures`); a palette and a
+An image starts as a `Sketch` without color (`landscapes`, `townscapes`, `stilllifes`, `figures`); a palette and a
 brush turn it into paint (`palettes`, `brushes`, `surfaces`).
 """
 

@@ -1,6 +1,6 @@
 """Ten ways to put a sketch on canvas; each movement of the gallery shares one.
 
-A brush turns a `Sketch` and a palette's ramps into a picture: sRGB in [0, 1], shape (height, width, 3). What differs
+A brush turns a `Sketch` and a palette's ramps into an image: sRGB in [0, 1], shape (height, width, 3). What differs
 between artists of one movement is their `Hand`.
 """
 
@@ -25,7 +25,7 @@ class Hand:
     Attributes
     ----------
     size
-        Of the marks (dots, strokes, tiles …), as a share of the picture's width.
+        Of the marks (dots, strokes, tiles …), as a share of the image's width.
     energy
         0 calm and regular, 1 wild.
     depth
@@ -42,7 +42,7 @@ class Hand:
 
 Brush = Callable[[Sketch, Floats, Hand, np.random.Generator], Floats]
 
-#: Shapes below this share of the picture (eyes, lips, petals) are painted with finer marks.
+#: Shapes below this share of the image (eyes, lips, petals) are painted with finer marks.
 DETAIL = 0.0035
 
 

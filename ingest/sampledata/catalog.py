@@ -35,7 +35,7 @@ DEFECTS = {
     "unknown_author": 0.010,
     "broken_image": 0.005,
 }
-#: Those that are not in the label file but among the pictures.
+#: Those that are not in the label file but among the images.
 IMAGE_DEFECTS = ("wrong_top_folder", "missing_file", "broken_image")
 ATTRIBUTIONS = ("after {}", "attributed to {}", "circle of {}", "workshop of {}")
 
@@ -55,7 +55,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The rows of the label file, the pictures that belong to it, and how often each defect occurs."""
+    """The rows of the label file, the images that belong to it, and how often each defect occurs."""
 
     rows: list[tuple[str, ...]]
     works: list[Work]
@@ -165,6 +165,6 @@ def _rounds(rng: np.random.Generator, kinds: int, count: int) -> list[int]:
 
 
 def _identifier(seed: int, index: int) -> str:
-    """Fourteen characters as in the real file names, the same for the same picture."""
+    """Fourteen characters as in the real file names, the same for the same image."""
     digest = hashlib.sha256(f"art500k/{seed}/{index}".encode()).digest()
     return base64.b64encode(digest, b"AZ").decode()[:14]

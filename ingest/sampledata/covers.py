@@ -27,7 +27,7 @@ class Layout:
 
     Attributes
     ----------
-    picture
+    image
         Left, top, right and bottom of the illustration.
     paper, letters
         The colors around the illustration, and of the title.
@@ -69,7 +69,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Cover:
-    """One cover: what it shows and what it says. `edition` 0 is the first; later ones are set anew."""
+    """One cover: what it shows and what it says. `edition` 0 is the first; later ones are set again."""
 
     subject: str
     look: Look
@@ -138,7 +138,7 @@ def _typeset(page: Floats, cover: Cover, ramps: Floats) -> Floats:
     """Title, author and the number in the series, where the layout wants them."""
     layout = LAYOUTS[cover.layout]
     h, w = page.shape[:2]
-    # Letters on a picture need a quiet ground.
+    # Letters on an image need a quiet ground.
     row = np.arange(h) / h
     shade = np.where((row > 0.87) & (layout.picture[3] == 1), 0.72, 0.0)
     if cover.layout == "band":

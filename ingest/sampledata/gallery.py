@@ -29,13 +29,13 @@ from ingest.sampledata.writing import (
 log = logging.getLogger(__name__)
 
 LABEL_FILE = "label_list.csv"
-#: Long side of a picture in pixels, and how much larger it is painted.
+#: Long side of an image in pixels, and how much larger it is painted.
 SIZE, OVERSAMPLING = 128, 2
 SHAPES = ((1.0, 1.0), (1.0, 0.92), (0.92, 1.0), (1.0, 1.0))
 
 
 def paint_work(work: Work, rng: np.random.Generator) -> Floats:
-    """One picture: sRGB, long side `SIZE` pixels."""
+    """One image: sRGB, long side `SIZE` pixels."""
     artist = work.artist
     shape = SHAPES[int(rng.integers(len(SHAPES)))]
     height, width = (round(SIZE * OVERSAMPLING * side / 2) * 2 for side in shape)
@@ -65,7 +65,7 @@ def paint_art500k(
 ) -> SampleReport:
     """Paint artworks by forty invented artists, in the format of ART500K's full label file.
 
-    A title says what a picture shows and never who painted it; artist and movement decide palette and brush.
+    A title says what an image shows and never who painted it; artist and movement decide palette and brush.
     The files depend on `items` and `seed` only. A folder that holds them already is left as it is.
 
     Parameters
@@ -77,7 +77,7 @@ def paint_art500k(
     workers
         Processes that paint; None for one per core.
     images
-        False for the same label file without the pictures, to try out how much metadata is handled.
+        False for the same label file without the images, to try out how much metadata is handled.
 
     Raises
     ------

@@ -54,14 +54,14 @@ def cloud(s: Sketch, rng: np.random.Generator, x: float, y: float, *, dark: bool
 
 
 def ridge(rng: np.random.Generator, y: float, height: float, bumps: int) -> list[Point]:
-    """A rolling outline about `y`, closed below the picture."""
+    """A rolling outline about `y`, closed below the image."""
     x = np.linspace(-0.1, 1.1, bumps + 2).tolist()
     top = spline([(a, y - height * float(rng.uniform(-1, 1))) for a in x])
     return [*top, (1.1, 1.1), (-0.1, 1.1)]
 
 
 def hill(s: Sketch, rng: np.random.Generator, y: float, height: float, *, role: Role, tone: float) -> None:
-    """A rolling hill across the picture, darker towards its foot."""
+    """A rolling hill across the image, darker towards its foot."""
     outline = ridge(rng, y, height, 3)
     s.area(outline, role, (tone + 0.10, tone - 0.16), flow=float(rng.uniform(-0.25, 0.25)))
 

@@ -1,6 +1,6 @@
 """What the brushes are made of: flat color, blur, outlines, trembling, cells, scattered points.
 
-Pictures and planes are arrays of pixels, row by row; lengths are in pixels unless they are called a share.
+Images and planes are arrays of pixels, row by row; lengths are in pixels unless they are called a share.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def flat_color(sketch: Sketch, ramps: Floats, tone: Floats | None = None) -> Flo
 
 
 def mixed(color: Floats, other: Floats, share: Floats) -> Floats:
-    """`color` with `share` (height, width) of `other`, which is a picture or one color."""
+    """`color` with `share` (height, width) of `other`, which is an image or one color."""
     return color + (other - color) * share[..., None]
 
 
 def blurred(plane: Floats, radius: float) -> Floats:
-    """Gaussian blur of a plane (height, width) or picture (height, width, 3) with values in [0, 1]."""
+    """Gaussian blur of a plane (height, width) or image (height, width, 3) with values in [0, 1]."""
     image = Image.fromarray((np.clip(plane, 0, 1) * 255).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
 
 
 def large(labels: Labels, smallest: float) -> NDArray[np.bool_]:
-    """True where the pixel's label covers at least the share `smallest` of the picture."""
+    """True where the pixel's label covers at least the share `smallest` of the image."""
     covered: NDArray[np.bool_] = (np.bincount(labels.ravel()) >= smallest * labels.size)[labels]
     return covered
 
@@ -74,7 +74,7 @@ def redrawn(sketch: Sketch, rows: Floats, columns: Floats) -> Sketch:
 
 
 def trembling(sketch: Sketch, rng: np.random.Generator, amount: float, cells: int) -> Sketch:
-    """The sketch with outlines that tremble by about `amount` pixels, `cells` times across the picture."""
+    """The sketch with outlines that tremble by about `amount` pixels, `cells` times across the image."""
     shape = sketch.role.shape
     rows, columns = np.indices(shape, np.float32)
     return redrawn(sketch, rows + noise(rng, shape, cells) * amount, columns + noise(rng, shape, cells) * amount)

@@ -1,7 +1,7 @@
-"""Colors: OKLab conversion, and palettes of six colors from which a whole picture is mixed.
+"""Colors: OKLab conversion, and palettes of six colors from which a whole image is mixed.
 
 A scene names no colors, only roles (`AIR`, `BODY` …) and tones; a palette turns both into color. Every hue runs
-from the palette's own dark to its own light, so that any picture painted from it is in harmony. Mixing is done in
+from the palette's own dark to its own light, so that any image painted from it is in harmony. Mixing is done in
 OKLab (Ottosson 2020), where it stays vivid and even.
 """
 
@@ -56,7 +56,7 @@ class Role(IntEnum):
     DARK = 0
     AIR = 1  # sky, water, wall behind a sitter
     EARTH = 2  # ground, table, foliage
-    BODY = 3  # what the picture is about
+    BODY = 3  # what the image is about
     ACCENT = 4  # small and vivid
     LIGHT = 5  # paper, snow, lamp light
     SKIN = 6  # mixed from LIGHT and the warmest color; not a color of its own

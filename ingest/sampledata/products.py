@@ -20,7 +20,7 @@ DARK, AIR, EARTH, BODY, ACCENT, LIGHT, _ = Role
 SIZE, OVERSAMPLING = 128, 2
 
 Mask = NDArray[np.bool_]
-#: Whether the print's second color is at (u, v), both shares of the picture's height.
+#: Whether the print's second color is at (u, v), both shares of the image's height.
 Pattern = Callable[[Floats, Floats], Mask]
 
 

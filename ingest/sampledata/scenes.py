@@ -32,7 +32,7 @@ class Subject:
     titles: tuple[tuple[str, ...], ...]
 
     def title(self, rng: np.random.Generator, variant: int, hour: Hour) -> str:
-        """What the picture shows, in words; an hour is named outdoors only."""
+        """What the image shows, in words; an hour is named outdoors only."""
         words = self.titles[variant]
         title = words[int(rng.integers(len(words)))]
         return f"{title} {hour.words}" if self.genre in OUTDOOR_GENRES else title

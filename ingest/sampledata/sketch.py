@@ -1,7 +1,7 @@
 """The drawing under the paint: what is where, how light it is, which way the brush should run.
 
 A `Sketch` has no color. Scenes draw shapes into it, far things first, and brushes read its planes. Coordinates are
-shares of the picture (x right, y down, 0 to 1); outlines are written as in an SVG `points` attribute: "0,0 1,0 1,1".
+shares of the image (x right, y down, 0 to 1); outlines are written as in an SVG `points` attribute: "0,0 1,0 1,1".
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def spline(outline: Outline, *, closed: bool = False, steps: int = 8) -> list[Po
 
 
 def arc(center: Point, radius: Point, start: float = 0.0, stop: float = 2 * pi) -> list[Point]:
-    """Points on an ellipse from angle `start` to `stop` (radians, clockwise on the picture)."""
+    """Points on an ellipse from angle `start` to `stop` (radians, clockwise on the image)."""
     return [(center[0] + radius[0] * cos(a), center[1] + radius[1] * sin(a)) for a in np.linspace(start, stop, 24)]
 
 
 class Sketch:
-    """Planes of one picture, each of shape (height, width).
+    """Planes of one image, each of shape (height, width).
 
     Attributes
     ----------

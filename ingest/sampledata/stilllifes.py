@@ -22,7 +22,7 @@ def leaf(s: Sketch, stem: Point, angle: float, length: float, tone: float) -> No
 
 
 def _room(s: Sketch, hour: Hour, table: float) -> None:
-    """A wall lit from the side of the light, and a table across the foot of the picture."""
+    """A wall lit from the side of the light, and a table across the foot of the image."""
     wall = sum(hour.sky) / 2
     s.area("0,0 1,0 1,1 0,1", AIR, (wall - 0.06, wall + 0.02), flow=0.8)
     s.glow((0.5 - s.light[0] * 0.4, 0.25), 0.45, 0.20)

@@ -1,4 +1,4 @@
-"""What the paint lies on, and how the picture ends: grounds and frames."""
+"""What the paint lies on, and how the image ends: grounds and frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Ground(StrEnum):
 
 
 class Frame(StrEnum):
-    """What happens towards the picture's border."""
+    """What happens towards the image's border."""
 
     BLEED = "bleed"  # paint to the very edge
     MARGIN = "margin"  # white paper around
@@ -34,7 +34,7 @@ class Frame(StrEnum):
 
 
 def textured(color: Floats, ground: Ground, rng: np.random.Generator) -> Floats:
-    """The picture with its ground's texture; shape (height, width, 3), sRGB."""
+    """The image with its ground's texture; shape (height, width, 3), sRGB."""
     h, w = color.shape[:2]
     rows, columns = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)[None, :]
     if ground is Ground.CANVAS:
@@ -55,7 +55,7 @@ def textured(color: Floats, ground: Ground, rng: np.random.Generator) -> Floats:
 
 
 def framed(color: Floats, frame: Frame, ramps: Floats) -> Floats:
-    """The picture with its frame; the size stays, a frame covers the outermost pixels."""
+    """The image with its frame; the size stays, a frame covers the outermost pixels."""
     h, w = color.shape[:2]
     unit = w / 128
     rows, columns = np.arange(h)[:, None], np.arange(w)[None, :]
@@ -76,7 +76,7 @@ def framed(color: Floats, frame: Frame, ramps: Floats) -> Floats:
 
 
 def _arch(h: int, w: int, inset: float) -> Floats:
-    """1.0 inside a pointed window that fills the picture but for `inset` pixels, 0.0 outside."""
+    """1.0 inside a pointed window that fills the image but for `inset` pixels, 0.0 outside."""
     spring, span = h * 0.42, w - 2 * inset
     body = Image.new("L", (w, h))
     ImageDraw.Draw(body).rectangle((inset, spring, w - inset, h - inset), fill=255)

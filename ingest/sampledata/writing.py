@@ -146,7 +146,7 @@ def already_there(folder: Path, main_file: str, content: bytes | Path, images: S
 
 def paint_all(paint: Callable[[Job], None], jobs: Sequence[Job], *, workers: int | None, what: str) -> None:
     """Run `paint` on every job in `workers` processes (None: one per core)."""
-    # A worker takes most of a second to start: too long for a handful of pictures.
+    # A worker takes most of a second to start: too long for a handful of images.
     count = min(workers or os.cpu_count() or 1, max(1, len(jobs) // 25))
     bar = {"total": len(jobs), "desc": what, "unit": "image", "disable": None}
     if count <= 1:

@@ -1,7 +1,7 @@
 """Sampled neighbors in InstructG2I's released layout, so that its reference implementation trains on our data.
 
 `train/`, `val/` and `test/` each hold `metadata.jsonl`, one row `{"center": …, "text": …, "neighbors": [best, …]}` per
-item, and every picture that a row of theirs names. The pictures are hard links to those of the data root where the file
+item, and every image that a row of theirs names. The images are hard links to those of the data root where the file
 system can do that, so they take no space; they are not to be edited in place.
 """
 
@@ -57,7 +57,7 @@ class ExportReport:
     rows
         Rows by split.
     images
-        Picture files in all splits; one that two splits refer to is there twice.
+        Image files in all splits; one that two splits refer to is there twice.
     skipped
         Items of the dataset that have no row, by reason: `unknown` (not among the items any more), `opted_out`,
         `no_image`, `no_text`.
@@ -81,8 +81,8 @@ def export_instructg2i(
 ) -> ExportReport:
     """Write `neighbors` into `folder`, or bring an earlier export of it there up to date.
 
-    Pictures come first and each `metadata.jsonl` is renamed into place after them, so a row never names a picture that
-    is not there. Pictures of an earlier export that no row names any more are removed.
+    Images come first and each `metadata.jsonl` is renamed into place after them, so a row never names an image that
+    is not there. Images of an earlier export that no row names any more are removed.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def export_instructg2i(
     Raises
     ------
     Graph2ImageError
-        If there is no such dataset, none of its items has picture and text, `folder` has other data in it, or the disk
+        If there is no such dataset, none of its items has image and text, `folder` has other data in it, or the disk
         is full.
     """
     folder = Path(folder)
@@ -119,7 +119,7 @@ def export_instructg2i(
                 neighbors_skipped += len(around) - len(named)
                 splits[split].add(center, text, named)
         if not any(split.rows for split in splits.values()):
-            raise Graph2ImageError(f"no item of {neighbors!r} has both a picture and a text: nothing to export")
+            raise Graph2ImageError(f"no item of {neighbors!r} has both an image and a text: nothing to export")
         changed = [split.finish() for split in splits.values()]
     report = ExportReport(
         folder=folder,
@@ -135,7 +135,7 @@ def export_instructg2i(
 
 
 def file_stem(item_id: str) -> str:
-    """Name of an item's picture without the suffix; different ids have different ones.
+    """Name of an item's image without the suffix; different ids have different ones.
 
     A colon becomes `_`; letters, digits, `.` and `-` stay; any other byte (of UTF-8) becomes `~` and two hex digits, so
     the id can be told from the name unless it is a very long one.
@@ -193,7 +193,7 @@ class _Picture:
 
 
 class _Items:
-    """Pictures and texts of all items, by id."""
+    """Images and texts of all items, by id."""
 
     def __init__(self, data: DataRoot, withdrawn: Collection[str]) -> None:
         columns = ["item_id", "text", "image_hash", "opted_out"]
@@ -214,7 +214,7 @@ class _Items:
             start += len(ids)
 
     def pictures(self, ids: pa.StringArray) -> list[_Picture | str]:
-        """The picture of each item, or why it is not to be shown: `unknown`, `opted_out` or `no_image`."""
+        """The image of each item, or why it is not to be shown: `unknown`, `opted_out` or `no_image`."""
         places = self._places(ids)
         columns = (column.take(places).to_pylist() for column in (self._paths, self._hashes, self._opted_out))
         return [
@@ -259,7 +259,7 @@ class _SplitFolder:
         self._draft.unlink(missing_ok=True)
 
     def add(self, center: _Picture, text: str, neighbors: list[_Picture]) -> None:
-        """One row, and the pictures it names."""
+        """One row, and the images it names."""
         if self._stream is None:
             self._folder.mkdir(exist_ok=True)
             self._stream = self._draft.open("wb")
@@ -290,7 +290,7 @@ class _SplitFolder:
         return self._changed
 
     def _leftovers(self) -> Iterator[Path]:
-        """Pictures of earlier exports, and what a killed one left."""
+        """Images of earlier exports, and what a killed one left."""
         ours = (*FORMATS.values(), "tmp")
         for path in self._folder.iterdir() if self._folder.exists() else ():
             if path.suffix[1:] in ours and path.name not in self.pictures:
@@ -306,7 +306,7 @@ class _SplitFolder:
             temporary.replace(target)
         except FileNotFoundError as error:
             raise Graph2ImageError(
-                f"the picture {picture.path} is not under {self._data.url} any more", "Ingest its source again."
+                f"the image {picture.path} is not under {self._data.url} any more", "Ingest its source again."
             ) from error
         self._changed = True
 

@@ -1,8 +1,8 @@
-"""An independent judge of pictures: a small CNN that tells an item's entities from its picture.
+"""An independent judge of images: a small CNN that tells an item's entities from its image.
 
-It is trained on the training split's pictures and the items' relations to entities (an artist, a genre, a color), so it
+It is trained on the training split's images and the items' relations to entities (an artist, a genre, a color), so it
 knows nothing of text, encoder or diffusion model. Its last hidden layer gives the features by which evaluation compares
-pictures.
+images.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
-#: A class needs this many training pictures, and a head keeps its most frequent classes.
+#: A class needs this many training images, and a head keeps its most frequent classes.
 SMALLEST_CLASS = 8
 MOST_CLASSES = 64
-#: A head is left out if its classes cover less than this share of the training pictures.
+#: A head is left out if its classes cover less than this share of the training images.
 SMALLEST_COVERAGE = 0.3
 
 IMAGE_SIZE = 64
@@ -45,20 +45,20 @@ BATCH_SIZE = 64
 EPOCHS = 14
 FEWEST_STEPS, MOST_STEPS = 800, 1500
 LEARNING_RATE = 2e-3
-#: Of every tenth training picture the classifier sees nothing: its accuracy is measured there.
+#: Of every tenth training image the classifier sees nothing: its accuracy is measured there.
 HELD_BACK = 10
 
 
 @dataclass(frozen=True)
 class Head:
-    """One question to a picture: which entity of a label. `classes` are entity ids."""
+    """One question to an image: which entity of a label. `classes` are entity ids."""
 
     label: str
     classes: tuple[str, ...]
 
 
 class Classifier(nn.Module):
-    """Residual CNN for `(batch, 3, 64, 64)` pictures in [-1, 1], with a linear head per entity label."""
+    """Residual CNN for `(batch, 3, 64, 64)` images in [-1, 1], with a linear head per entity label."""
 
     def __init__(self, heads: Sequence[Head]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(FEATURES, len(head.classes)) for head in heads)
 
     def features(self, pictures: Tensor) -> Tensor:
-        """Features `(batch, 128)`: the last feature maps, averaged over the picture."""
+        """Features `(batch, 128)`: the last feature maps, averaged over the image."""
         maps: Tensor = self.body(pictures)
         return maps.mean((2, 3))
 
@@ -93,9 +93,9 @@ class Judge:
     Parameters
     ----------
     center
-        Mean feature vector of the training pictures; features are compared relative to it.
+        Mean feature vector of the training images; features are compared relative to it.
     accuracy
-        By head label, on training-split pictures that were held back.
+        By head label, on training-split images that were held back.
     """
 
     judge_id: str
@@ -132,7 +132,7 @@ def entity_labels(data: DataRoot) -> dict[str, dict[str, str]]:
 
 
 def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) -> Judge:
-    """The classifier of the current training pictures, trained now if there is none; `withdrawn` items take no part.
+    """The classifier of the current training images, trained now if there is none; `withdrawn` items take no part.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) 
     heads = _choose_heads([row["item_id"] for row in items], entities)
     if not heads:
         raise Graph2ImageError(
-            "the training items have no entities to tell apart in pictures, so there is nothing to judge by",
+            "the training items have no entities to tell apart in images, so there is nothing to judge by",
             "Evaluation needs relations to entities, such as an artist, a brand or a category.",
         )
     targets = np.array([[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items])
@@ -232,7 +232,7 @@ def _train(
         truth = targets[held_back][:, index]
         known = truth >= 0
         accuracy[head.label] = float((output.argmax(1).numpy()[known] == truth[known]).mean()) if known.any() else 0.0
-    log.info("Trained the classifier on %d pictures: %s", len(images), {k: round(v, 2) for k, v in accuracy.items()})
+    log.info("Trained the classifier on %d images: %s", len(images), {k: round(v, 2) for k, v in accuracy.items()})
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     return {**weights, "center": center.mean(0)}, {"accuracy": accuracy, "steps": steps, "pictures": len(images)}
 

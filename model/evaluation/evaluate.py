@@ -1,15 +1,15 @@
-"""How close generated pictures come to the true ones, by variant: what the graph adds to the text.
+"""How close generated images come to the true ones, by variant: what the graph adds to the text.
 
-For every held-out item, each variant's picture is compared with the item's true picture:
+For every held-out item, each variant's image is compared with the item's true image:
 
-- *similarity*: cosine of the classifier's features, centered on the mean of the training pictures
+- *similarity*: cosine of the classifier's features, centered on the mean of the training images
   (`model.evaluation.classifier`, which knows neither the encoder nor the diffusion model);
-- *palette distance*: how far one picture's colors have to move to become the other's, see `palette_distance`;
-- *right*: whether the classifier sees the item's own artist, genre, color … in the picture;
-- *copy rate*: how often a picture is a near-copy of one of its own neighbors, by perceptual hash.
+- *palette distance*: how far one image's colors have to move to become the other's, see `palette_distance`;
+- *right*: whether the classifier sees the item's own artist, genre, color … in the image;
+- *copy rate*: how often an image is a near-copy of one of its own neighbors, by perceptual hash.
 
 Variants are compared in pairs over the same items, so the standard error is that of the differences. The variant
-`top-neighbor` is the picture of the item's best neighbor itself: a strong baseline that makes nothing new.
+`top-neighbor` is the image of the item's best neighbor itself: a strong baseline that makes nothing new.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 TEXT, SHUFFLED, TOP_NEIGHBOR = "text", "shuffled", "top-neighbor"
 _GRAPH = re.compile(r"graph-\d+(\.\d+)?")
-#: Settings in which the pictures of one comparison may differ.
+#: Settings in which the images of one comparison may differ.
 _OF_A_VARIANT = ("text", "graph_guidance_scales")
 
-#: Two pictures whose 64-bit perceptual hashes differ in at most this many bits count as copies.
+#: Two images whose 64-bit perceptual hashes differ in at most this many bits count as copies.
 COPY_BITS = 8
 #: Directions in CIELAB of the sliced palette distance.
 DIRECTIONS = 32
@@ -69,7 +69,7 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture to judge: of which item and variant, and the pictures that its neighbors are."""
+    """An image to judge: of which item and variant, and the images that its neighbors are."""
 
     item_id: str
     variant: str
@@ -78,16 +78,16 @@ class _Picture:
 
 
 def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> EvaluationReport:
-    """Judge the pictures that `model_id` made of test items in the variants `text`, `graph-<scale>` and `shuffled`.
+    """Judge the images that `model_id` made of test items in the variants `text`, `graph-<scale>` and `shuffled`.
 
     Writes `evaluations/<model_id>/metrics.json` (means, standard errors, paired differences) and `items.parquet` (a row
     per item and variant). An item that lacks one of the variants is left out of all; so are items whose ids are in
-    `withdrawn`, and pictures that those conditioned.
+    `withdrawn`, and images that those conditioned.
 
     Raises
     ------
     Graph2ImageError
-        If fewer than two items have pictures of all variants, or there is nothing to train the classifier on.
+        If fewer than two items have images of all variants, or there is nothing to train the classifier on.
     """
     truth = {item: image for item, image in _test_items(data).items() if item not in withdrawn}
     rows = data.read("generated", schema=GENERATED_SCHEMA)
@@ -98,7 +98,7 @@ def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> 
     items = sorted({row["item_id"] for row in chosen})
     if len(items) < 2:
         raise Graph2ImageError(
-            f"model {model_id!r} has pictures of {len(items)} test items in all variants; two are needed",
+            f"model {model_id!r} has images of {len(items)} test items in all variants; two are needed",
             "Run `graph2image evaluate`, which generates them first.",
         )
     judge = train_judge(data, withdrawn=withdrawn)
@@ -121,11 +121,11 @@ def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> 
 
 
 def palette_distance(first: Pixels, second: Pixels) -> float:
-    """How far apart the colors of two pictures are, wherever in the picture they lie: ΔE*ab (CIE 1976).
+    """How far apart the colors of two images are, wherever in the image they lie: ΔE*ab (CIE 1976).
 
     The sliced 1-Wasserstein distance of the two sets of pixels in CIELAB (Bonneel et al. 2015), over fixed directions,
     scaled so that a shift of every pixel by ΔE counts ΔE: a unit vector's component in a random direction of space is
-    1/2 on average. Pictures are `(height, width, 3)` uint8 sRGB with equal numbers of pixels.
+    1/2 on average. Images are `(height, width, 3)` uint8 sRGB with equal numbers of pixels.
     """
     return _sliced_distance(_palette(first), _palette(second))
 
@@ -196,7 +196,7 @@ def _complete_of_one(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _pictures(
     data: DataRoot, model_id: str, rows: Sequence[dict[str, Any]], truth: dict[str, str], withdrawn: Collection[str]
 ) -> list[_Picture]:
-    """The generated pictures, and the best neighbor's own one for each item."""
+    """The generated images, and the best neighbor's own one for each item."""
     record = data.read_json(f"models/{model_id}/model.json")
     samples = data.read(f"neighbors/{record['neighbors']}").filter(pc.field("item_id").isin(list(truth)))
     neighbors = {
@@ -221,7 +221,7 @@ def _pictures(
 
 
 def _judge(data: DataRoot, judge: Judge, pictures: Sequence[_Picture], truth: dict[str, str]) -> list[dict[str, Any]]:
-    """A row per picture: similarity, palette distance, whether each head is right, whether it copies a neighbor."""
+    """A row per image: similarity, palette distance, whether each head is right, whether it copies a neighbor."""
     items = list(truth)
     true_pixels = load_squares(data, list(truth.values()), IMAGE_SIZE)
     true_features, _ = judge.look(true_pixels)

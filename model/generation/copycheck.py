@@ -1,13 +1,13 @@
-"""The copy check: how near a generated picture comes to its own neighbors, and to any picture of the training split.
+"""The copy check: how near a generated image comes to its own neighbors, and to any image of the training split.
 
 Two measures, since each misses what the other finds:
 
 - the cosine of the encoder's embeddings, which stays high when a copy is cropped, scaled or shifted;
 - the number of bits in which the perceptual hashes differ, of 256 (those of the `images` dataset), which tells two
-  pictures of the same kind apart, though an encoder finds them alike.
+  images of the same kind apart, though an encoder finds them alike.
 
-A picture is flagged if either is over its threshold. Withdrawn works are compared with too, if the encoder saw them: a
-copy of one would be the worst. The search is exact: every picture is compared with every training picture, in blocks.
+An image is flagged if either is over its threshold. Withdrawn works are compared with too, if the encoder saw them: a
+copy of one would be the worst. The search is exact: every image is compared with every training image, in blocks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ingest.errors import Graph2ImageError
 from ingest.images.store import PERCEPTUAL_HASH_BYTES, perceptual_hash
 from model.generation.requests import COPY_THRESHOLDS, CopyThresholds
 
-#: Training pictures that are compared at once.
+#: Training images that are compared at once.
 _BLOCK = 16_384
 
 _Vectors = npt.NDArray[np.float32]
@@ -40,16 +40,16 @@ _WORDS = PERCEPTUAL_HASH_BYTES // 8
 
 @dataclass(frozen=True)
 class CopyScores:
-    """The nearest pictures to a generated one.
+    """The nearest images to a generated one.
 
     Parameters
     ----------
     neighbor_similarity, neighbor_bits
         Largest cosine and fewest differing bits to one of its neighbors; None if it has none.
     training_similarity, training_bits
-        The same, to any picture of the training split; None if there is none with a vector or a hash.
+        The same, to any image of the training split; None if there is none with a vector or a hash.
     nearest_image
-        Hash of the training picture with the largest cosine.
+        Hash of the training image with the largest cosine.
     flagged
         Whether one of them is over its threshold.
     """
@@ -63,7 +63,7 @@ class CopyScores:
 
 
 class CopyCheck:
-    """Compares pictures with the training split and with their neighbors.
+    """Compares images with the training split and with their neighbors.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class CopyCheck:
         self._hashes, self._has_hash = _read_hashes(data, self._images)
 
     def look(self, pictures: Sequence[Image.Image], neighbors: Sequence[Sequence[str]]) -> list[CopyScores]:
-        """Scores of generated pictures; `neighbors` has the image hashes of each one's neighbors."""
+        """Scores of generated images; `neighbors` has the image hashes of each one's neighbors."""
         vectors = self._encoder.encode_images([self._encoder.prepare(picture.convert("RGB")) for picture in pictures])
         own_vectors = vectors.cpu().numpy()
         own_hashes = _parse([perceptual_hash(picture) for picture in pictures])
@@ -137,7 +137,7 @@ class CopyCheck:
     def _nearest(
         self, vectors: _Vectors, hashes: _Hashes
     ) -> tuple[_Vectors, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Per picture: the largest cosine to a training picture, which that is, and the fewest differing bits."""
+        """Per image: the largest cosine to a training image, which that is, and the fewest differing bits."""
         best = np.full(len(vectors), -np.inf, np.float32)
         place = np.zeros(len(vectors), np.int64)
         fewest = np.full(len(vectors), np.iinfo(np.int64).max)

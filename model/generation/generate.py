@@ -1,7 +1,7 @@
-"""The generation stage: pictures for items, from their texts and neighbor sets, with a record of what went in.
+"""The generation stage: images for items, from their texts and neighbor sets, with a record of what went in.
 
-Every picture is a function of the model, the request and the settings: its start noise is drawn from the seed and the
-item's id, so variants of one item differ only in what they are conditioned on. In fp32 the batch that a picture is made
+Every image is a function of the model, the request and the settings: its start noise is drawn from the seed and the
+item's id, so variants of one item differ only in what they are conditioned on. In fp32 the batch that an image is made
 in changes its pixels by rounding at most (one of 255 levels).
 """
 
@@ -54,7 +54,7 @@ class GenerateReport:
     Attributes
     ----------
     generated_ids
-        Of the requested pictures, in the order of the requests.
+        Of the requested images, in the order of the requests.
     new, existing
         How many were made by this call, and by earlier ones.
     checked
@@ -77,7 +77,7 @@ class GenerateReport:
 def generate(
     data: DataRoot, model_id: str, requests: Sequence[GenerationRequest], settings: GenerationSettings
 ) -> GenerateReport:
-    """Make the pictures that are not there yet.
+    """Make the images that are not there yet.
 
     Writes `generated/<model_id>/<generated_id>.png`, which carry their record, and rows of the `generated` dataset.
     A killed run keeps its finished batches.
@@ -116,13 +116,13 @@ def generate(
 
 
 def _scores(data: DataRoot, ids: Sequence[str]) -> pa.Table:
-    """Ids and scores of those of the pictures that are there."""
+    """Ids and scores of those of the images that are there."""
     wanted = pc.field("generated_id").isin(pa.array(ids, pa.string()))
     return data.dataset("generated", GENERATED_SCHEMA).to_table(["generated_id", "scores"], filter=wanted)
 
 
 class _Run:
-    """Pictures that are to be made, with all that they are made from in memory."""
+    """Images that are to be made, with all that they are made from in memory."""
 
     def __init__(
         self, data: DataRoot, model_id: str, jobs: list[Job], settings: GenerationSettings, use: NeighborUse
@@ -151,7 +151,7 @@ class _Run:
                     unmarked += sum(not readable for _, readable in marked)
                 self._publish(batch, images)
                 progress.update(len(batch))
-        logger.info("Generated %d pictures with %s", len(self._jobs), self._model_id)
+        logger.info("Generated %d images with %s", len(self._jobs), self._model_id)
         return unmarked
 
     def _call(self, batch: list[Job]) -> list[Image.Image]:
@@ -176,7 +176,7 @@ class _Run:
             )
         except torch.OutOfMemoryError as error:
             raise Graph2ImageError(
-                f"a batch of {len(batch)} pictures does not fit into the memory of the GPU",
+                f"a batch of {len(batch)} images does not fit into the memory of the GPU",
                 "Use a smaller --batch-size, or --precision bf16.",
             ) from error
         return images
@@ -204,7 +204,7 @@ class _Run:
         return arguments
 
     def _publish(self, batch: list[Job], images: list[Image.Image]) -> None:
-        """Write the pictures, then their rows: a row means that its picture is there."""
+        """Write the images, then their rows: a row means that its image is there."""
         scores: Sequence[CopyScores | None] = [None] * len(batch)
         if self._check is not None:
             sources = [[neighbor.image_hash for neighbors in job.sets for neighbor in neighbors] for job in batch]
@@ -246,7 +246,7 @@ def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -
     Raises
     ------
     Graph2ImageError
-        If there is no such device, the model makes no pictures of this size, or its files are damaged.
+        If there is no such device, the model makes no images of this size, or its files are damaged.
     """
     device = choose_device(settings.device)
     with local_folder(data, f"models/{model_id}") as folder, quiet_libraries():
@@ -262,9 +262,7 @@ def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -
     factor = pipeline.image_processor.config.vae_scale_factor
     for name, side in (("height", settings.height), ("width", settings.width)):
         if side is not None and (side < factor or side % factor):
-            raise Graph2ImageError(
-                f"the {name} of pictures is {side}, with {model_id} it must be a multiple of {factor}"
-            )
+            raise Graph2ImageError(f"the {name} of images is {side}, with {model_id} it must be a multiple of {factor}")
     if settings.scheduler is not None:
         scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)

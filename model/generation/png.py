@@ -1,4 +1,4 @@
-"""Generated pictures as PNG files that carry the record of what they were made from.
+"""Generated images as PNG files that carry the record of what they were made from.
 
 The record is JSON in a text chunk. Anybody can write such a chunk, so what is read from a file is only a claim: it is
 parsed with limits and checked against a schema, and nothing in it is opened or followed.
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ingest.errors import Graph2ImageError
 from ingest.images.store import FORMATS, MAGIC, MAX_IMAGE_PIXELS
 
-#: Name of the PNG text chunk that holds a picture's record, as JSON.
+#: Name of the PNG text chunk that holds an image's record, as JSON.
 PNG_KEY = "graph2image"
 #: Longer records are refused, in characters.
 MAX_RECORD = 1_000_000
@@ -36,7 +36,7 @@ class _Part(BaseModel):
 
 
 class RecordedNeighbor(_Part):
-    """A neighbor that a picture was made from: its weight times the guidance scale of its set, and its place in it."""
+    """A neighbor that an image was made from: its weight times the guidance scale of its set, and its place in it."""
 
     item_id: _Id
     weight: _Number
@@ -55,7 +55,7 @@ class RecordedScores(_Part):
 
 
 class PictureRecord(_Part):
-    """What a picture's file says that it was made from; `settings` has the text, scales, steps and so on."""
+    """What an image's file says that it was made from; `settings` has the text, scales, steps and so on."""
 
     generated_id: str = Field(pattern="^[0-9a-f]{16}$")
     item_id: _Id
@@ -69,12 +69,12 @@ class PictureRecord(_Part):
 
 
 def software() -> dict[str, str]:
-    """Versions of the packages that decide a picture."""
+    """Versions of the packages that decide an image."""
     return {name: metadata.version(name) for name in ("graph2image", "torch", "diffusers")}
 
 
 def encode_picture(image: Image.Image, row: Mapping[str, Any]) -> bytes:
-    """A PNG file with the picture's row of the `generated` dataset, and the software's versions, in it."""
+    """A PNG file with the image's row of the `generated` dataset, and the software's versions, in it."""
     info = PngInfo()
     info.add_itxt(PNG_KEY, orjson.dumps({**row, "software": software()}).decode())
     content = io.BytesIO()
@@ -83,12 +83,12 @@ def encode_picture(image: Image.Image, row: Mapping[str, Any]) -> bytes:
 
 
 def open_generated(file: Path) -> tuple[Image.Image, str | None]:
-    """A picture's pixels, and the text that may be its record.
+    """An image's pixels, and the text that may be its record.
 
     Raises
     ------
     Graph2ImageError
-        If there is no such file, or it is no picture, damaged, or too large.
+        If there is no such file, or it is no image, damaged, or too large.
     """
     try:
         size = file.stat().st_size
@@ -96,14 +96,14 @@ def open_generated(file: Path) -> tuple[Image.Image, str | None]:
     except OSError as error:
         raise Graph2ImageError(f"cannot read {file}: {error.strerror}") from error
     if size > MAX_FILE:
-        raise Graph2ImageError(f"{file} has {size:,} bytes, which is more than any picture of this program")
+        raise Graph2ImageError(f"{file} has {size:,} bytes, which is more than any image of this program")
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
         pixels = image.width * image.height
         if pixels <= MAX_IMAGE_PIXELS:
             image.load()  # which checks every chunk, and finds the text behind the pixels
     except Exception as error:  # decoders raise anything on damaged bytes
-        what = "is damaged" if content.startswith(MAGIC) else "is no picture"
+        what = "is damaged" if content.startswith(MAGIC) else "is no image"
         raise Graph2ImageError(f"{file} {what}: {error}") from error
     if pixels > MAX_IMAGE_PIXELS:
         raise Graph2ImageError(f"{file} is too large: {image.width} x {image.height} pixels")
@@ -135,7 +135,7 @@ def parse_record(file: Path, text: str) -> PictureRecord:
 
 
 def no_record(file: Path) -> Graph2ImageError:
-    """The error about a picture without a record."""
+    """The error about an image without a record."""
     return Graph2ImageError(
         f"{file} has no record of graph2image in it",
         "It was made by another program, or one that drops PNG text has saved it again.",

@@ -1,4 +1,4 @@
-"""What the generation stage is asked for: pictures of items, the neighbors that condition them, and the settings."""
+"""What the generation stage is asked for: images of items, the neighbors that condition them, and the settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEDULERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A neighbor as a source of a picture.
+    """A neighbor as a source of an image.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One picture to make.
+    """One image to make.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class GenerationRequest:
     graph_guidance_scales
         Graph scale of each set; a set of scale 0 takes no part.
     variant
-        A name for this combination, to compare pictures by.
+        A name for this combination, to compare images by.
     """
 
     item_id: str
@@ -70,7 +70,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class CopyThresholds:
-    """From when on a picture counts as a copy; `model.generation.copycheck` says what is compared.
+    """From when on an image counts as a copy; `model.generation.copycheck` says what is compared.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ COPY_THRESHOLDS = CopyThresholds(similarity=0.99, bits=16)
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What all pictures of a call share.
+    """What all images of a call share.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ class GenerationSettings:
     scheduler
         One of `SCHEDULERS`; None for the model's own.
     precision
-        Number type of the networks; `auto` is the device's fastest. In fp32, a picture does not depend on the batch
+        Number type of the networks; `auto` is the device's fastest. In fp32, an image does not depend on the batch
         that it is made in.
     watermark
         Text that is hidden in the pixels; see `model.generation.watermark`.
     copy_check
-        When a picture counts as a copy; None checks nothing.
+        When an image counts as a copy; None checks nothing.
     batch_size, device
-        Decide memory and speed, not the pictures. `device` is a torch device, by default a GPU if there is one.
+        Decide memory and speed, not the images. `device` is a torch device, by default a GPU if there is one.
     """
 
     seed: int = 0
@@ -127,7 +127,7 @@ class GenerationSettings:
     device: str | None = None
 
     def recorded(self) -> dict[str, Any]:
-        """What decides the pictures, by name: part of their ids and of their records."""
+        """What decides the images, by name: part of their ids and of their records."""
         return {key: value for key, value in asdict(self).items() if key not in ("batch_size", "device", "copy_check")}
 
     def check(self) -> None:
@@ -198,7 +198,7 @@ class NeighborUse:
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to make: its id, the request, and the neighbor sets that take part, as the model sees them."""
+    """An image to make: its id, the request, and the neighbor sets that take part, as the model sees them."""
 
     generated_id: str
     request: GenerationRequest
@@ -207,7 +207,7 @@ class Job:
 
 
 def make_job(model_id: str, request: GenerationRequest, settings: GenerationSettings, use: NeighborUse) -> Job:
-    """Leave out sets of scale 0 and what the model does not look at, and name the picture after all that is left.
+    """Leave out sets of scale 0 and what the model does not look at, and name the image after all that is left.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from ingest.errors import Graph2ImageError
 
 #: Bytes of UTF-8 that the text may have, and of the checksum behind it.
 MAX_TEXT, _CHECKSUM = 12, 4
-#: Pixels that a picture must have at least, by the package's own rule.
+#: Pixels that an image must have at least, by the package's own rule.
 MIN_PIXELS = 256 * 256
 _METHOD = "dwtDctSvd"
 _BITS = 131
@@ -41,18 +41,18 @@ def check_watermark(text: str) -> None:
 
 
 def add_watermark(image: Image.Image, text: str) -> tuple[Image.Image, bool]:
-    """The picture with `text` in its pixels, and whether it can be read back from them.
+    """The image with `text` in its pixels, and whether it can be read back from them.
 
     Raises
     ------
     Graph2ImageError
-        If the picture is too small; or as `check_watermark`.
+        If the image is too small; or as `check_watermark`.
     """
     check_watermark(text)
     if image.width * image.height < MIN_PIXELS:
         raise Graph2ImageError(
-            f"a picture of {image.width} x {image.height} pixels is too small for a watermark",
-            f"It needs {MIN_PIXELS:,} pixels (256 x 256): leave --watermark out, or make larger pictures.",
+            f"an image of {image.width} x {image.height} pixels is too small for a watermark",
+            f"It needs {MIN_PIXELS:,} pixels (256 x 256): leave --watermark out, or make larger images.",
         )
     content = text.encode().ljust(MAX_TEXT, b"\0")
     payload = content + zlib.crc32(content).to_bytes(_CHECKSUM, "big")
@@ -67,7 +67,7 @@ def add_watermark(image: Image.Image, text: str) -> tuple[Image.Image, bool]:
 
 
 def read_watermark(image: Image.Image) -> str | None:
-    """The text in a picture's pixels; None if there is none, or it cannot be read any more.
+    """The text in an image's pixels; None if there is none, or it cannot be read any more.
 
     Raises
     ------

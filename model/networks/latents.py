@@ -38,7 +38,7 @@ class LatentReport:
 
 
 def square(picture: Image.Image, size: int) -> Image.Image:
-    """The picture at `size` x `size` pixels, cropped about its center."""
+    """The image at `size` x `size` pixels, cropped about its center."""
     return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
 
 

@@ -165,7 +165,7 @@ class OptimizationConfig(_Section):
     checkpoint_every, checkpoints_kept
         Steps between checkpoints to resume from, and how many of them stay.
     sample_every
-        Steps between grids of sample pictures; there is one at the end too. 0 makes none.
+        Steps between grids of sample images; there is one at the end too. 0 makes none.
     trackers
         What the loss and the learning rate are logged to, by `accelerate`'s names.
     """

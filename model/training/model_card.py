@@ -26,7 +26,7 @@ def model_card(record: Mapping[str, Any], *, curves: str, samples: str | None) -
     record
         What `model.json` has.
     curves, samples
-        File names of the pictures beside it.
+        File names of the images beside it.
     """
     environment = jinja2.Environment(
         autoescape=False,  # noqa: S701 - Markdown, not HTML

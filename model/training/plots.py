@@ -1,4 +1,4 @@
-"""What a training looks like so far, as pictures: curves of the loss and of the learning rate, and grids of samples."""
+"""What a training looks like so far, as images: curves of the loss and of the learning rate, and grids of samples."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def curves_png(losses: npt.NDArray[np.floating[Any]], learning_rates: Sequence[f
 
 @dataclass(frozen=True)
 class SampleGrid:
-    """A few items with pictures of their neighbors, and what the model makes of them in the course of its training.
+    """A few items with images of their neighbors, and what the model makes of them in the course of its training.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class SampleGrid:
     def sample(
         self, pipeline: Graph2ImagePipeline, arrays: TrainingArrays, seed: int, guidance_scale: float
     ) -> list[Image.Image]:
-        """The model's pictures for the items; the same seed starts from the same noise."""
+        """The model's images for the items; the same seed starts from the same noise."""
         nothing = torch.zeros(len(self.indices), dtype=torch.bool)
         neighbors = arrays.batch(self.indices, nothing, nothing).neighbors
         with torch.no_grad():
@@ -115,7 +115,7 @@ class SampleGrid:
         return images
 
     def draw(self, pictures: Sequence[Image.Image]) -> Image.Image:
-        """The grid: a row per item, with its image, its neighbors' images, and the model's picture of it."""
+        """The grid: a row per item, with its image, its neighbors' images, and the model's image of it."""
         columns = max(len(neighbors) for neighbors in self.neighbors)
         heads = {0: "truth", 1: "neighbors", columns + 1: "model"}
         grid = Image.new(

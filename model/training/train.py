@@ -106,7 +106,7 @@ def train(
 
     Reads items, images, embeddings and `neighbors/<neighbors>`; writes the autoencoder, the latents and the training
     arrays if they are new, and `models/<model_id>/`: a `Graph2ImagePipeline` with the averaged weights, a model card
-    with its pictures, and `model.json`, the record of what went in. A run that was killed is continued.
+    with its images, and `model.json`, the record of what went in. A run that was killed is continued.
 
     Under `accelerate launch` every process calls this.
 
@@ -123,7 +123,7 @@ def train(
     Raises
     ------
     Graph2ImageError
-        If an input is missing, a picture cannot be read, memory is short, or the loss is not finite any more.
+        If an input is missing, an image cannot be read, memory is short, or the loss is not finite any more.
     """
     started = time.monotonic()
     run = _plan(data, config, neighbors, encoder, withdrawn)

@@ -39,7 +39,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _short_judge() -> Iterator[None]:
-    """The classifier that judges pictures need not be a good one here."""
+    """The classifier that judges images need not be a good one here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "FEWEST_STEPS", 60)
         patch.setattr(classifier, "EPOCHS", 1)

@@ -70,7 +70,7 @@ def tiny(tmp_path: Path) -> TinyData:
 
 
 def made(data: TinyData, result: Result) -> list[dict[str, Any]]:
-    """The rows of a call's pictures, in its order."""
+    """The rows of a call's images, in its order."""
     assert result.exit_code == 0, result.output
     ids = json.loads(result.stdout)["generate"]["generated_ids"]
     rows = {row["generated_id"]: row for row in data.root.read("generated").to_pylist()}
@@ -114,7 +114,7 @@ def test_items_without_neighbors_or_text_say_so(tiny: TinyData, graph2image: Com
     assert result.exit_code == 1
     assert f"'{SILENT}' has no text, and no neighbors that count" in result.stderr
     said = graph2image("generate", "toy:00", "--steps", "1", data=tiny.root.url).stdout
-    assert "1 picture flagged" in said or "0 of 1 picture flagged as copies." in said
+    assert "1 image flagged" in said or "0 of 1 image flagged as copies." in said
     assert "Note: toy:00: no neighbors: made from the text only." in said
 
 
@@ -258,7 +258,7 @@ def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, pictu
     cut.write_bytes(content[: len(content) * 2 // 3])
     assert "is damaged" in error(cut)
     text.write_text("hello")
-    assert "is no picture" in error(text)
+    assert "is no image" in error(text)
     assert "there is no file" in error(tmp_path / "nothing.png")
     assert "no generated image" in graph2image("lineage", "0123456789abcdef", data=tiny.root.url).stderr
 

@@ -1,4 +1,4 @@
-"""An ingestion with pictures that is killed at any moment, and started again, ends as an undisturbed one does."""
+"""An ingestion with images that is killed at any moment, and started again, ends as an undisturbed one does."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _command(folder: Path, data: Path, moment: int) -> list[str]:
 
 
 def _contents(data: Path) -> dict[str, object]:
-    """All rows in Parquet, the bytes of all pictures, and all of the graph."""
+    """All rows in Parquet, the bytes of all images, and all of the graph."""
     root = DataRoot(str(data))
     found: dict[str, object] = {name: root.read(name) for name in root.names() if name not in ("images", "fetches")} | {
         name: root.snapshot(name) for name in root.names()

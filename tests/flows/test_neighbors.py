@@ -54,7 +54,7 @@ def test_options_of_the_walk(demo: DemoReport, graph2image: Command, held_out: s
     nowhere = asked("--via", "CREATED_BY", "--direction", "CREATED_BY=backward")
     assert {neighbor["via"] for neighbor in nowhere["neighbors"]} == {"semantic"}
     assert nowhere["notes"] == [
-        f"no walk from {held_out} reaches a neighbor: these are the most similar pictures instead"
+        f"no walk from {held_out} reaches a neighbor: these are the most similar images instead"
     ]
     assert asked()["notes"] == []
 

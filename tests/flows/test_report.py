@@ -1,4 +1,4 @@
-"""The report, built from a small data root with painted pictures and read by a real browser."""
+"""The report, built from a small data root with painted images and read by a real browser."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def data(tmp_path: Path) -> DataRoot:
 
 
 def generate(data: DataRoot, item: str, name: str, works: list[tuple[str, float]], seed: int = 0) -> str:
-    """Add a row as the generation stage does, with its picture; returns its id."""
+    """Add a row as the generation stage does, with its image; returns its id."""
     generated_id = digest(item, name, works, seed)
     path = f"generated/{MODEL}/{generated_id}.png"
     data.write_bytes(path, png(int(generated_id, 16), (32, 32)))
@@ -198,7 +198,7 @@ def build(data: DataRoot, out: Path, **extra: Any) -> tuple[str, str]:
 
 
 class Page(HTMLParser):
-    """What a page refers to, its pictures' alt texts, and its text."""
+    """What a page refers to, its images' alt texts, and its text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ def test_withdrawn_works_are_not_shown(data: DataRoot, tmp_path: Path) -> None:
 
 
 def test_one_run_is_shown(data: DataRoot, tmp_path: Path) -> None:
-    """Pictures of other settings are left out: variants are compared under the same noise."""
+    """Images of other settings are left out: variants are compared under the same noise."""
     generate_all(data)
     _, before = build(data, tmp_path / "before.html")
     for item in TEST:
@@ -294,7 +294,7 @@ def test_one_run_is_shown(data: DataRoot, tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(data: DataRoot, tmp_path: Path) -> None:
-    with pytest.raises(Graph2ImageError, match="has generated no pictures yet"):
+    with pytest.raises(Graph2ImageError, match="has generated no images yet"):
         build(data, tmp_path / "report.html")
     generate_all(data)
     data.fs.rm(data.path(f"evaluations/{MODEL}/metrics.json"))

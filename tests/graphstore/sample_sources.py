@@ -20,7 +20,7 @@ from ingest.sources import ingest_amazon, ingest_art500k, ingest_goodreads
 
 SOURCES = ("amazon", "art500k", "goodreads")
 MODELS = ("mini-1", "mini-2")
-#: Pictures of each source that are not there, so that their rows are rejected.
+#: Images of each source that are not there, so that their rows are rejected.
 MISSING = 2
 
 _PAINTER_COLUMNS = (
@@ -37,13 +37,13 @@ _PAINTER_COLUMNS = (
 
 
 def ingest_samples(data: DataRoot, folder: Path, items: int = 150) -> None:
-    """Ingest `items` rows of each source, with random blobs for pictures, and what is known of the artists."""
+    """Ingest `items` rows of each source, with random blobs for images, and what is known of the artists."""
     paint_art500k(folder / "art500k", items=items, images=False)
     paint_amazon(folder / "amazon", items=items, images=False)
     paint_goodreads(folder / "goodreads", items=items, images=False)
     painters = folder / "PainterPalette.csv"
     _write_painters(painters)
-    # Once without pictures, to learn where the rows say that they are.
+    # Once without images, to learn where the rows say that they are.
     _ingest(DataRoot(str(folder / "unpictured")), folder, painters, pictures=False)
     for source in SOURCES:
         _write_pictures(DataRoot(str(folder / "unpictured")), source, folder / source)
@@ -88,7 +88,7 @@ def _write_painters(path: Path) -> None:
 
 
 def publish_pictures_made(data: DataRoot, version: str) -> None:
-    """Two models, and a picture that each made for a test item of each source from three neighbors in training."""
+    """Two models, and an image that each made for a test item of each source from three neighbors in training."""
     for model_id in MODELS:
         dataset = f"for-{model_id}"
         data.publish(f"neighbors/{dataset}", [NEIGHBOR_SCHEMA.empty_table()], NEIGHBOR_SCHEMA)

@@ -122,7 +122,7 @@ def test_a_history_of_the_sample_data(stores: list[GraphStore], samples: tuple[D
     without_times = [{**lineage(store, "art500k-0"), **dict.fromkeys(("snapshot", "model"))} for store in stores]
     assert without_times[0] == without_times[1]
 
-    # The gallery's catalog comes anew: some works have moved, and the last ones are gone.
+    # The gallery's catalog comes again: some works have moved, and the last ones are gone.
     catalog = files / "art500k/label_list.csv"
     rows = catalog.read_text(encoding="utf-8").replace("|Lisbon|", "|Porto|").splitlines(keepends=True)
     catalog.write_text("".join(rows[:-6]), encoding="utf-8")

@@ -22,7 +22,7 @@ RECIPES = re.findall(r"^([^\n`|]+:)\n\n```cypher\n(.*?)```", COOKBOOK, flags=re.
 
 @pytest.fixture(scope="module")
 def stores(both_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[GraphStore]]:
-    """The sample data in both stores, with pictures made from it, and the works of an artist withdrawn since."""
+    """The sample data in both stores, with images made from it, and the works of an artist withdrawn since."""
     folder = tmp_path_factory.mktemp("samples")
     data = DataRoot(str(folder / "data"))
     ingest_samples(data, folder / "files", items=100)

@@ -1,4 +1,4 @@
-"""Small shops to ingest: a table, pictures of random blobs (no two alike), and a spec."""
+"""Small shops to ingest: a table, images of random blobs (no two alike), and a spec."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ source = "shop"
 file = "things.csv"
 
 [image]
-folder = "pictures"
+folder = "images"
 path = "{id}.jpg"
 
 [item]
@@ -73,7 +73,7 @@ def data(tmp_path: Path) -> DataRoot:
 
 
 class Shop:
-    """A folder with a table, pictures and a spec, written row by row."""
+    """A folder with a table, images and a spec, written row by row."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -85,7 +85,7 @@ class Shop:
         self.table.write_text(HEADER)
 
     def add(self, row: str, content: bytes | None = None) -> None:
-        """Add a row of the table, with the picture of its id."""
+        """Add a row of the table, with the image of its id."""
         with self.table.open("a", newline="") as stream:
             stream.write(row + "\n")
         if content is not None:

@@ -29,7 +29,7 @@ def test_every_source_from_its_painted_files(source: str, tmp_path: Path) -> Non
     report, rejected = first.ingest, sum(first.ingest.rejected.values())
     assert report.rows_read - report.descriptions == painted.rows
     assert painted.rows == report.items + report.duplicates + rejected
-    # Every picture that is missing or broken, and nothing else, is a reject.
+    # Every image that is missing or broken, and nothing else, is a reject.
     assert rejected == painted.defects["missing_file"] + painted.defects["broken_image"]
     assert first.load.items == report.items
     assert not ingest(settings, ingestion).changed

@@ -32,7 +32,7 @@ def _rows(data: DataRoot, name: str) -> list[dict[str, object]]:
 
 
 def _state(data: DataRoot, source: str = "shop") -> dict[str, object]:
-    """All that was published: digests of the snapshots, and the pictures with their bytes."""
+    """All that was published: digests of the snapshots, and the images with their bytes."""
     images = sorted(_rows(data, "images"), key=lambda row: str(row["image_hash"]))
     return {
         **{name: data.snapshot(f"{name}/{source}") for name in SNAPSHOTS},
@@ -112,7 +112,7 @@ def test_second_run_changes_nothing_and_a_changed_row_changes_its_item(shop, dat
 
     text = shop.table.read_text().replace("Thing 3 red", "Thing 3b red")
     shop.table.write_text(text)
-    (shop.pictures / "t4.jpg").write_bytes(picture(999))  # same name, other picture
+    (shop.pictures / "t4.jpg").write_bytes(picture(999))  # same name, other image
     third = ingest_table(data, shop.spec, shop.root)
     assert (third.changed, third.images_new, third.items) == (True, 1, 12)
     before = {row["item_id"]: row for row in DataRoot(data.url).dataset("items/shop").to_table().to_pylist()}
@@ -136,7 +136,7 @@ def test_strict_fails_at_the_first_reject_and_publishes_nothing(shop, data, pict
 def test_missing_pictures_folder_and_table(shop, data) -> None:
     shop.fill(1)
     shop.pictures.rename(shop.root / "elsewhere")
-    with pytest.raises(Graph2ImageError, match=r"cannot read the pictures in .*pictures: No such file"):
+    with pytest.raises(Graph2ImageError, match=r"cannot read the images in .*images: No such file"):
         ingest_table(data, shop.spec, shop.root)
     (shop.root / "elsewhere").rename(shop.pictures)
     shop.table.unlink()
@@ -343,7 +343,7 @@ def test_no_space_left(shop, full_disk, picture) -> None:
     assert not list(full_disk.rglob("*.tmp"))
 
     text = "".join(shop.table.read_text().splitlines(keepends=True)[:21])
-    shop.table.write_text(text)  # fewer pictures fit
+    shop.table.write_text(text)  # fewer images fit
     for path in (full_disk / "data" / "images" / "files").rglob("*.jpg"):
         if f"images/files/{path.parent.name}/{path.name}" not in {row["path"] for row in state["images"]}:
             path.unlink()

@@ -77,7 +77,7 @@ def offload_to_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("offload", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_offload_hooks(structure: Structure, offload: str) -> None:
-    """With the processor as the device that the parts are sent to: hooks and all, the pictures are the same."""
+    """With the processor as the device that the parts are sent to: hooks and all, the images are the same."""
     encoder, processor = image_encoder()
     pipe = pipeline(structure, image_encoder=encoder, feature_extractor=processor)
     arguments: dict[str, Any] = {"neighbors": [pictures(2), pictures(3)], "output_type": "np"}

@@ -86,7 +86,7 @@ def assert_equal(one: Weights, other: Weights, rel: float) -> None:
 
 
 def typed_graph(seed: int, n: int = 200) -> tuple[list[Row], list[Row], list[Row]]:
-    """Items of all splits in groups, some without a picture; two kinds of entities, one of them shared by most items;
+    """Items of all splits in groups, some without an image; two kinds of entities, one of them shared by most items;
     relations of six types, with weights, also of 0, from nodes to themselves, and between any kinds of nodes.
     """
     rng = random.Random(seed)

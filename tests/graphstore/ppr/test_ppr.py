@@ -236,7 +236,7 @@ def test_test_items_are_guests_and_opted_out_items_are_not_there(store: GraphSto
     edges = _edges(projection)
     assert ("art:2", "CREATED_BY", MONET) in edges
     assert (MONET, "CREATED_BY", "art:2") not in edges
-    assert (MONET, "CREATED_BY", "art:4") in edges  # without a picture it is no neighbor, but a way
+    assert (MONET, "CREATED_BY", "art:4") in edges  # without an image it is no neighbor, but a way
     everyone = project(store, neighbor_splits=("train", "test"))
     assert everyone.is_neighbor.tolist() == [True, True, False, False]
 

@@ -91,7 +91,7 @@ def edges_of(projection: Projection) -> Edges:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Rows:
-    """Items of all splits, some without a picture, entities, and relations of three types between any two of them."""
+    """Items of all splits, some without an image, entities, and relations of three types between any two of them."""
     n_items, n_entities = draw(st.integers(1, 8)), draw(st.integers(0, 4))
     splits = draw(st.lists(st.sampled_from(["train", "train", "val", "test"]), min_size=n_items, max_size=n_items))
     items = [
@@ -196,7 +196,7 @@ def test_a_kept_graph_gives_what_a_read_one_gives(
 
 
 def _publish_shop(data: DataRoot) -> None:
-    """Products that look alike, two of them in a group, one without a picture, and a brand shared with the artworks."""
+    """Products that look alike, two of them in a group, one without an image, and a brand shared with the artworks."""
     items = [item(f"shop:{n}", "Product", split="test" if n == 3 else "train") for n in range(5)]
     items[4]["image_hash"] = None
     items[1]["group_id"] = items[0]["group_id"]

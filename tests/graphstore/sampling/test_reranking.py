@@ -1,4 +1,4 @@
-"""Similarities: the vectors of a few items or of all, and the most similar pictures, against brute force."""
+"""Similarities: the vectors of a few items or of all, and the most similar images, against brute force."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def root(request: pytest.FixtureRequest, data: DataRoot, tmp_path: Any) -> DataR
 def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"h{n}" for n in range(10)]
     _publish(root, names)
-    # Two items share a picture, one has none, and three pictures are nobody's.
+    # Two items share an image, one has none, and three images are nobody's.
     hashes = pa.array(["h3", "h1", None, "h9", "h3", "h0", "h7", "h2"])
     vectors = Vectors(root, "embeddings/test", "image_hash", hashes, "pictures")
     if way == "in a file":
@@ -61,7 +61,7 @@ def test_missing_vectors_are_counted(data: DataRoot, few: bool) -> None:
         vectors.of(np.array([0])) if few else vectors.load()
     assert "graph2image embed" in str(raised.value)
     _publish(data, ["h0", "h1", "h2"])
-    with pytest.raises(Graph2ImageError, match="2 pictures have no embedding"):
+    with pytest.raises(Graph2ImageError, match="2 images have no embedding"):
         vectors.of(np.arange(6)) if few else vectors.load()
 
 

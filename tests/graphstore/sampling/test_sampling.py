@@ -31,7 +31,7 @@ MODES = ("random", "ppr", "semantic", "semantic-ppr")
 
 
 def publish_gallery(data: DataRoot, n: int = 60) -> list[Row]:
-    """`n` works by six artists in three genres; every fifth is a test item, pairs share a group, one has no picture."""
+    """`n` works by six artists in three genres; every fifth is a test item, pairs share a group, one has no image."""
     rng = random.Random(0)
     splits = ["train", "train", "train", "val", "test"]
     items = [item(f"art:{i:03}", split=splits[i % 5], group_id=f"g{i // 2}") for i in range(n)]
@@ -67,7 +67,7 @@ def _sampled(store: GraphStore, data: DataRoot, encoder: str | None = "test", **
 
 
 def test_the_rules_hold_in_every_mode_and_store(store: GraphStore, data: DataRoot) -> None:
-    """Not itself, not of its group, with a picture, and of the training split unless asked."""
+    """Not itself, not of its group, with an image, and of the training split unless asked."""
     items = publish_gallery(data)
     load_source(store, data, "art")
     groups = {row["item_id"]: row["group_id"] for row in items}
@@ -124,7 +124,7 @@ def test_every_store_gives_the_same_samples(store: GraphStore, data: DataRoot, t
 def test_the_picture_of_a_held_out_item_is_never_looked_at(
     embedded: GraphStore, data: DataRoot, items: list[Row], mode: str, query: str
 ) -> None:
-    """Held-out items are nobody's neighbors, so changing their pictures must change nothing at all."""
+    """Held-out items are nobody's neighbors, so changing their images must change nothing at all."""
     before = _sampled(embedded, data, mode=mode, query=query)
     other = {row["image_hash"]: vector("other" + row["item_id"]) for row in items if row["split"] != "train"}
     publish_embeddings(data, items, other, encoder="changed")
@@ -154,7 +154,7 @@ def test_an_image_query_compares_pictures_with_pictures(embedded: GraphStore, da
             assert best["item_id"] == nearest["item_id"]
             assert best["similarity"] == pytest.approx(float(own @ vector(nearest["image_hash"])), abs=1e-6)
     settings = SamplerSettings(encoder="test", query="image")
-    note = "art:004 is a test item: the query is its text, its picture is not looked at"
+    note = "art:004 is a test item: the query is its text, its image is not looked at"
     assert explain_neighbors(embedded, data, "art:004", settings).notes == (note,)
     assert explain_neighbors(embedded, data, "art:000", settings).notes == ()
     explained = explain_neighbors(embedded, data, "art:004", settings).neighbors
@@ -224,7 +224,7 @@ def test_an_item_without_relations_falls_back_and_says_so(
     semantic = explain_neighbors(embedded, data, "art:alone", SamplerSettings(encoder="test", mode="semantic"))
     assert [n.via for n in alone.neighbors] == ["semantic"] * 5
     assert alone.neighbors == semantic.neighbors
-    assert alone.notes == ("no walk from art:alone reaches a neighbor: these are the most similar pictures instead",)
+    assert alone.notes == ("no walk from art:alone reaches a neighbor: these are the most similar images instead",)
     assert semantic.notes == ()
 
 
@@ -335,7 +335,7 @@ def test_missing_embeddings_are_told(embedded: GraphStore, data: DataRoot, items
     with pytest.raises(Graph2ImageError, match="graph2image embed"):
         sample_all(embedded, data, SamplerSettings(encoder="nothing"))
     publish_embeddings(data, items[:5], encoder="some")
-    with pytest.raises(Graph2ImageError, match="55 pictures have no embedding"):
+    with pytest.raises(Graph2ImageError, match="55 images have no embedding"):
         sample_all(embedded, data, SamplerSettings(encoder="some"))
     images = data.read("embeddings/test")
     data.append("embeddings/texts", images, images.schema)

@@ -1,4 +1,4 @@
-"""Search by words and by picture: the same answers from both stores, from their indexes or without them."""
+"""Search by words and by image: the same answers from both stores, from their indexes or without them."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_both_stores_find_the_same(ladybug_url: str, neo4j_url: str, data: DataR
         assert answers[0] == answers[1], ascii(title)
 
 
-# -- by picture --------------------------------------------------------------------------------------------------------
+# -- by image --------------------------------------------------------------------------------------------------------
 
 
 def test_similar_items_are_those_of_highest_cosine(store_url: str, data: DataRoot) -> None:
@@ -233,11 +233,11 @@ def test_what_cannot_be_compared(store_url: str, data: DataRoot) -> None:
             return str(caught.value)
 
         assert "no item 'art:9'" in complaint("art:9")
-        assert "no picture" in complaint("art:1")
+        assert "no image" in complaint("art:1")
         assert "graph2image embed" in complaint("art:2")
         publish_embeddings(data, rows[1:2])
         assert "there are those of test" in complaint("art:2", encoder="other")
-        assert "the picture of art:3 has no embedding of test" in complaint("art:3")
+        assert "the image of art:3 has no embedding of test" in complaint("art:3")
         assert "'Artist' is not a label of items" in complaint("art:2", label="Artist")
         assert similar(store, data, "art:2", encoder="test").items == ()
 
@@ -255,7 +255,7 @@ def test_the_index_follows_the_items(neo4j_url: str, data: DataRoot) -> None:
     changed = [{**rows[0], "image_hash": "another"}, {**rows[1], "image_hash": None}, rows[2], rows[3]]
     load(neo4j_url, data, changed)
     with open_store(neo4j_url, read_only=True) as store:
-        # The old picture of art:1 is not compared with, though its vector is still there.
+        # The old image of art:1 is not compared with, though its vector is still there.
         assert similar(store, data, "art:3", encoder="test").items == ()
     publish_embeddings(data, changed[:1])
     assert index(neo4j_url, data) == IndexReport("test", written=1, removed=2, items=2, missing=1)

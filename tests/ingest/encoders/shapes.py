@@ -1,4 +1,4 @@
-"""Pictures of shapes: the text names the shape, and never the color."""
+"""Images of shapes: the text names the shape, and never the color."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def shape_items(count: int, test: int = 0) -> list[ShapeItem]:
 
 
 def write_items(data: DataRoot, items: Sequence[ShapeItem], source: str = "shapes") -> None:
-    """Store the pictures and publish the items, as an ingestion does."""
+    """Store the images and publish the items, as an ingestion does."""
     known = set(data.read("images", ["image_hash"], IMAGE_SCHEMA)["image_hash"].to_pylist())
     pictures, rows = [], []
     for item in items:

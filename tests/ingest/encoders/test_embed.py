@@ -248,7 +248,7 @@ def test_most_pictures_unreadable_is_an_error(data: DataRoot) -> None:
     data.fs.rm(data.path("embeddings"), recursive=True)
     data.fs.rm(data.path("images", "files"), recursive=True)
     for _ in range(2):
-        with pytest.raises(Graph2ImageError, match="24 of 24 pictures cannot be read"):
+        with pytest.raises(Graph2ImageError, match="24 of 24 images cannot be read"):
             embed(data, encoder=encoder, device="cpu")
 
 

@@ -51,7 +51,7 @@ def _settings(**changes: Any) -> FetchSettings:
 
 
 def _acquire(data: DataRoot, refs: Sequence[str], **changes: Any) -> list[StoredImage | ImageProblemError | None]:
-    """One run: get pictures, record those that can be had."""
+    """One run: get images, record those that can be had."""
     with closing(HttpImages(data, _settings(**changes))) as source:
         store = ImageStore(data, source)
         with ThreadPoolExecutor(source.concurrency) as pool:
@@ -68,7 +68,7 @@ def _reasons(outcomes: Sequence[StoredImage | ImageProblemError | None]) -> list
 
 
 def _one(data: DataRoot, ref: str, **changes: Any) -> str | None:
-    """Why one picture cannot be had; None if it can."""
+    """Why one image cannot be had; None if it can."""
     return _reasons(_acquire(data, [ref], **changes))[0]
 
 
@@ -495,7 +495,7 @@ def test_refresh_asks_whether_it_has_changed(
     assert web.headers["/a.jpg"][condition] == validator[1]
     assert (_reasons(first), _reasons(second)) == ([None, "image_missing"], [None, None])
     assert rows[0] in data.read("images").to_pylist()
-    # Changed by now; and then out of order, which does not lose the picture.
+    # Changed by now; and then out of order, which does not lose the image.
     web.replies["/a.jpg"] = Reply(picture(3), headers=(("ETag", '"v2"'),))
     [third] = _acquire(data, urls[:1], refresh=True)
     web.replies["/a.jpg"] = Reply(status=500)

@@ -199,7 +199,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
             open_image_source(tmp_path / name)
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_hashes_are_those_of_imagehash(picture: Picture) -> None:
     for seed in range(10):
         gray = Image.open(io.BytesIO(picture(seed, size=100))).convert("L")
         assert inspect_image(_encoded(gray, "PNG")).perceptual_hash == str(imagehash.phash(gray, hash_size=16))
-    # Of no picture at all the last digits would decide.
+    # Of no image at all the last digits would decide.
     for level in (0, 90, 255):
         bits = int(inspect_image(_encoded(Image.new("L", (50, 70), level), "PNG")).perceptual_hash, 16)
         assert bits.bit_count() <= 1
@@ -292,7 +292,7 @@ def test_decompression_bombs() -> None:
         inspect_image(_png(8, b"\0\0" * 8, text))
 
 
-# -- pictures that are odd, but pictures -------------------------------------------------------------------------------
+# -- images that are odd, but images -------------------------------------------------------------------------------
 
 
 def _bits_apart(one: ImageInfo, other: ImageInfo) -> int:
@@ -301,7 +301,7 @@ def _bits_apart(one: ImageInfo, other: ImageInfo) -> int:
 
 @pytest.fixture
 def wide(picture: Picture) -> Image.Image:
-    """A picture of 96 x 64 pixels."""
+    """An image of 96 x 64 pixels."""
     return Image.open(io.BytesIO(picture(1))).convert("RGB").crop((0, 0, 96, 64))
 
 
@@ -331,7 +331,7 @@ def test_pictures_are_seen_upright(wide: Image.Image, name: str, orientation: in
     assert _bits_apart(info, inspect_image(_encoded(wide, "PNG"))) <= 16
 
 
-#: How a camera that was turned stores a picture, for orientations 2 to 8.
+#: How a camera that was turned stores an image, for orientations 2 to 8.
 TURNED_BACK = (
     "FLIP_LEFT_RIGHT",
     "ROTATE_180",

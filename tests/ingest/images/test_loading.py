@@ -1,4 +1,4 @@
-"""Pictures as an encoder gets them."""
+"""Images as an encoder gets them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_pictures_come_in_the_order_asked_for(data: DataRoot) -> None:
 
 
 def test_unknown_picture(data: DataRoot) -> None:
-    with pytest.raises(Graph2ImageError, match="there is no picture abc"):
+    with pytest.raises(Graph2ImageError, match="there is no image abc"):
         list(load_pictures(data, {}, ["abc"], np.asarray))
 
 

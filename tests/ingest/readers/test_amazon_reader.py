@@ -325,7 +325,7 @@ def test_a_main_category_may_be_a_picture(tmp_path: Path, value: object, expecte
     assert item["edges"].get(CATEGORY) == ([expected] if expected else None)
 
 
-# -- Categories, links, pictures ---------------------------------------------------------------------------------------
+# -- Categories, links, images ---------------------------------------------------------------------------------------
 
 
 def test_categories_are_a_hierarchy(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def picture(number: int, image_format: str) -> bytes:
 
 
 class Gallery:
-    """A small data root: items `art:0`, `art:1`, … with pictures, texts and neighbors."""
+    """A small data root: items `art:0`, `art:1`, … with images, texts and neighbors."""
 
     def __init__(self, data: DataRoot) -> None:
         self.data = data
@@ -269,7 +269,7 @@ def test_items_without_picture_or_text_have_no_row(gallery: Gallery, tmp_path: P
     gallery.neighbors[3] = [0, 1, 99]
     report = gallery.export(tmp_path / "out")
     assert report.skipped == {"no_image": 1, "no_text": 2}
-    # 0 has no picture and 99 is unknown, but 1 has one.
+    # 0 has no image and 99 is unknown, but 1 has one.
     assert report.neighbors_skipped == sum(
         other in (0, 99) for number in range(3, 9) for other in gallery.neighbors[number]
     )

@@ -16,7 +16,7 @@ source = "shop"
 [table]
 file = "things.csv"
 [image]
-folder = "pictures"
+folder = "images"
 path = "{id}.jpg"
 [item]
 label = "Thing"
@@ -67,8 +67,8 @@ def test_good_spec(tmp_path: Path) -> None:
         ('year = "int"', 'year = "integer"', "item.columns.year.type: Input should be 'string', 'int'"),
         ('year = "int"', 'Split = "int"', "the name 'Split' is taken"),
         ('year = "int"', 'Born = "int"', "the name 'born' is taken"),
-        ('folder = "pictures"', "", 'image: name either a "folder" or an "archive"'),
-        ('folder = "pictures"', 'folder = "a"\narchive = "b"', 'image: name either a "folder" or an "archive"'),
+        ('folder = "images"', "", 'image: name either a "folder" or an "archive"'),
+        ('folder = "images"', 'folder = "a"\narchive = "b"', 'image: name either a "folder" or an "archive"'),
         ("test = 0.2", "test = 1.5", "split.test: Input should be less than 1"),
         ("test = 0.2", "test = 0.9", "split: val and test together leave nothing"),
         ("test = 0.2", 'test = 0.2\ncolumn = "part"', 'split: either a "column" or fractions'),

@@ -1,4 +1,4 @@
-"""The gallery: ART500K's format to the letter, its defects in known number, pictures that show artist and subject."""
+"""The gallery: ART500K's format to the letter, its defects in known number, images that show artist and subject."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_any_artist_can_paint_anything_at_any_hour(artist, subject, hour, seed) 
         assert np.isfinite(color).all()
         assert color.min() >= 0
         assert color.max() <= 1
-        assert color.std() > 0.05  # a picture, not a blank
+        assert color.std() > 0.05  # an image, not a blank
 
 
 def test_colors_tell_the_artist() -> None:

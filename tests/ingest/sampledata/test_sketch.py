@@ -1,4 +1,4 @@
-"""What all pictures stand on: color conversion, palettes, outlines, shapes and light."""
+"""What all images stand on: color conversion, palettes, outlines, shapes and light."""
 
 from __future__ import annotations
 

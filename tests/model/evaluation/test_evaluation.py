@@ -1,4 +1,4 @@
-"""Evaluation: figures that can be checked by hand, from pictures whose artist is a color and whose genre is a shape."""
+"""Evaluation: figures that can be checked by hand, from images whose artist is a color and whose genre is a shape."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_another_recipe_is_another_classifier(evaluated: DataRoot, monkeypatch: 
 def test_pictures_by_other_settings_are_not_mixed_in(evaluated: DataRoot, tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path / "data"))
     evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
-    for work in TESTED:  # the true pictures, which would be the best there are
+    for work in TESTED:  # the true images, which would be the best there are
         add_generated(data, work, "text", work.content, [], made_by='{"num_inference_steps": 5}')
     assert evaluate(data, MODEL).items == TEST
     assert metrics_of(data)["variants"]["text"] == metrics_of(evaluated)["variants"]["text"]
@@ -278,7 +278,7 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path))
     write_data(data)
     add_variants(data, TESTED[0], 0)
-    with pytest.raises(Graph2ImageError, match="has pictures of 1 test items"):
+    with pytest.raises(Graph2ImageError, match="has images of 1 test items"):
         evaluate(data, MODEL)
 
 

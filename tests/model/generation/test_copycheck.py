@@ -1,4 +1,4 @@
-"""The copy check against a data root with real pictures, their hashes and an encoder."""
+"""The copy check against a data root with real images, their hashes and an encoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from model.generation.copycheck import CopyCheck
 from model.generation.requests import CopyThresholds
 
 TRAINING, HELD_OUT = 30, 5
-#: The random encoder finds all pictures alike, so the hashes decide.
+#: The random encoder finds all images alike, so the hashes decide.
 THRESHOLDS = CopyThresholds(similarity=1.1, bits=40)
 
 
@@ -40,7 +40,7 @@ def paint(seed: int) -> Image.Image:
 
 
 class Gallery:
-    """Training pictures 0 to 29, held-out ones 30 to 34, each with a vector and a hash."""
+    """Training images 0 to 29, held-out ones 30 to 34, each with a vector and a hash."""
 
     def __init__(self, folder: Path) -> None:
         self.data = DataRoot(str(folder))

@@ -109,7 +109,7 @@ def test_batches_do_not_change_pictures(data: TinyData, tmp_path: Path) -> None:
     single = pictures(other, report)[::-1]
     assert together.shape == (10, 32, 32, 3)
     assert np.abs(together - single).max() <= 1
-    assert np.abs(together[0] - together[1]).max() > 1  # what conditions a picture does show
+    assert np.abs(together[0] - together[1]).max() > 1  # what conditions an image does show
     assert np.abs(together[0] - together[5]).max() > 1
 
 
@@ -243,7 +243,7 @@ def test_text_only_models_of_nothing_and_empty_texts(data: TinyData) -> None:
         ({"guidance_interval": (0.5, 1.2)}, "guidance interval"),
         ({"guidance_rescale": 1.5}, "guidance rescale"),
         ({"scheduler": "nope"}, "no scheduler 'nope'\nSchedulers are: ddim"),
-        ({"height": 33, "width": 32}, "height of pictures is 33, with tiny-1 it must be a multiple of 8"),
+        ({"height": 33, "width": 32}, "height of images is 33, with tiny-1 it must be a multiple of 8"),
         ({"width": -8}, "multiple of 8"),
         ({"device": "nonsense"}, "cannot use the device"),
     ],

@@ -1,4 +1,4 @@
-"""The watermark, on pictures like those that are made; it needs the optional package."""
+"""The watermark, on images like those that are made; it needs the optional package."""
 
 from __future__ import annotations
 

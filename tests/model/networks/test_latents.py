@@ -48,11 +48,11 @@ def test_only_new_images_are_encoded(tiny: TinyData, vae: MiniAutoencoder, monke
 
 
 def test_unknown_and_damaged_images(tiny: TinyData, vae: MiniAutoencoder) -> None:
-    with pytest.raises(Graph2ImageError, match="no picture f00"):
+    with pytest.raises(Graph2ImageError, match="no image f00"):
         load_squares(tiny.root, ["f00"], 32)
     image_hash = tiny.image_hashes[0]
     Path(tiny.root.path(f"images/files/{image_hash[:2]}/{image_hash}.png")).write_bytes(b"gone")
-    with pytest.raises(Graph2ImageError, match="cannot read the picture"):
+    with pytest.raises(Graph2ImageError, match="cannot read the image"):
         compute_latents(tiny.root, vae, "v", [image_hash], 32)
 
 

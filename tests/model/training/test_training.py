@@ -329,7 +329,7 @@ def test_missing_inputs(tiny: TinyData, tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_read_any_more(tiny: TinyData) -> None:
     image_hash = tiny.image_hashes[TEST_ITEMS]
     Path(tiny.root.path(f"images/files/{image_hash[:2]}/{image_hash}.png")).write_bytes(b"gone")
-    with pytest.raises(Graph2ImageError, match=f"cannot read the picture .*{image_hash}"):
+    with pytest.raises(Graph2ImageError, match=f"cannot read the image .*{image_hash}"):
         train(tiny.root, tiny.config, NEIGHBORS)
 
 
