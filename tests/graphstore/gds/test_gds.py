@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from row_graphs import Rows, expected_edges
 from sources import HOKUSAI, LANDSCAPE, MONET, Row, entity, item, publish, publish_art, publish_embeddings, relation
-from test_projection import Rows, expected_edges
 
 from graphstore.connect import open_store
 from graphstore.gds import walk as gds
