@@ -23,9 +23,10 @@ test: .venv/dev.stamp ## Set up, then all tests
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
-lint: .venv/dev.stamp ## Format check, linter, type checker
+lint: .venv/dev.stamp ## Format check, linter, import rules, type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 .PHONY: format
