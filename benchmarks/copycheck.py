@@ -21,10 +21,9 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks.harness import describe_machine, print_json, print_table
 from flows.stages import newest
 from ingest.datasets.root import DataRoot
-from ingest.images.loading import image_paths, load_pictures
+from ingest.images.loading import image_paths, load_pictures, square
 from model.generation.copycheck import CopyCheck
 from model.generation.requests import COPY_THRESHOLDS, CopyThresholds
-from model.networks.latents import square
 
 Change = Callable[[Image.Image], Image.Image]
 

@@ -265,9 +265,9 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     from flows import requests, stages
     from flows.settings import Settings
     from ingest.datasets.root import DataRoot
+    from ingest.images.loading import load_squares, square
     from model.evaluation.classifier import IMAGE_SIZE, train_judge
     from model.generation.generate import generate
-    from model.networks.latents import load_squares, square
 
     data = DataRoot(options.quality)
     model_id = options.model or stages.newest(data, "models")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ingest.datasets.root import DataRoot
@@ -135,3 +136,20 @@ def load_pictures(
         if isinstance(picture, Graph2ImageError):
             raise picture
         yield picture
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The image at `size` x `size` pixels, cropped about its center."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+
+
+def load_squares(data: DataRoot, image_hashes: Sequence[str], size: int) -> npt.NDArray[np.uint8]:
+    """Images by hash, as `(n, size, size, 3)` uint8.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the `images` dataset has no such image, or its file cannot be read.
+    """
+    images = load_pictures(data, image_paths(data), image_hashes, lambda image: np.asarray(square(image, size)))
+    return np.stack(list(images))

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
-from model.networks.latents import load_squares
+from ingest.images.loading import load_squares
 
 log = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ from PIL import Image
 from ingest.datasets.root import DataRoot, digest
 from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import load_squares, square
 from model.evaluation.classifier import (
     IMAGE_SIZE,
     Judge,
@@ -40,7 +41,6 @@ from model.evaluation.classifier import (
     entity_labels,
     train_judge,
 )
-from model.networks.latents import load_squares, square
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,9 @@ from typing import Any
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 #: Settings of open_clip text towers that change the architecture to something `CLIPTextModel` is not.
@@ -35,22 +33,6 @@ _FOREIGN_SETTINGS = (
     "act_kwargs",
     "norm_kwargs",
 )
-
-
-def load_text_encoder(data: DataRoot, encoder: str) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    """Text model and tokenizer of the checkpoint `encoders/<encoder>`, frozen and in evaluation mode.
-
-    Raises
-    ------
-    Graph2ImageError
-        If there is no such checkpoint, or its text tower is of another architecture than CLIP's.
-    """
-    folder = f"encoders/{encoder}"
-    if not data.exists(f"{folder}/model.safetensors"):
-        raise Graph2ImageError(f"there is no encoder {encoder!r} under {data.url}", "Run `graph2image embed` first.")
-    config = data.read_json(f"{folder}/open_clip_config.json")["model_cfg"]
-    text_encoder = convert_text_tower(config, load_safetensors(data.read_bytes(f"{folder}/model.safetensors")))
-    return text_encoder, build_tokenizer(text_encoder.config.max_position_embeddings)
 
 
 def convert_text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> CLIPTextModel:

@@ -9,18 +9,19 @@ from torch import nn
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.networks.autoencoder import autoencoder_id, prepare_autoencoder
 from model.networks.backbones import Backbone
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.latents import spatial_factor
-from model.networks.text_encoders import TextEncoders, load_text_encoder
+from model.networks.text_encoders import TextEncoders
 from model.pretrained.base_models import Foundation, foundation_id, load_foundation
+from model.training.autoencoder import autoencoder_id, prepare_autoencoder
 from model.training.config import (
     DiffusionConfig,
     TrainConfig,
     TransformerConfig,
     UNetConfig,
 )
+from model.training.encoders import load_text_encoder
 from model.training.items import TrainingItems
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from ingest.datasets.root import DataRoot
-from model.networks.latents import load_squares
+from ingest.images.loading import load_squares
 from model.pipeline import Graph2ImagePipeline
 from model.training.arrays import TrainingArrays
 from model.training.items import TrainingItems

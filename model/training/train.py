@@ -17,12 +17,9 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
-from safetensors.torch import load as load_safetensors
 
 from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
-from model.networks.image_encoder import OpenClipImageEncoder
-from model.networks.latents import compute_latents, latents_dataset
 from model.pipeline import Graph2ImagePipeline
 from model.pretrained.base_models import Foundation
 from model.storage import exclusive, publish_folder, quiet_libraries, work_folder
@@ -35,7 +32,9 @@ from model.training.build import (
 )
 from model.training.checkpoints import Checkpoints
 from model.training.config import TrainConfig
+from model.training.encoders import load_image_encoder
 from model.training.items import TrainingItems, read_training_items
+from model.training.latents import compute_latents, latents_dataset
 from model.training.model_card import model_card
 from model.training.optimization import explain_out_of_memory, make_accelerator
 from model.training.plots import SampleGrid, curves_png, png
@@ -218,15 +217,7 @@ def _move(parts: Foundation, device: torch.device) -> None:
 def _pipeline(run: _Run, parts: Foundation, trainer: Trainer) -> Graph2ImagePipeline:
     texts, config, image_encoder = parts.texts, run.config.graph_encoder, None
     if config.images:
-        folder = f"encoders/{run.encoder}"
-        if not run.data.exists(f"{folder}/model.safetensors"):
-            raise Graph2ImageError(
-                f"there is no encoder {run.encoder!r} under {run.data.url}", "Run `graph2image embed` first."
-            )
-        weights = load_safetensors(run.data.read_bytes(f"{folder}/model.safetensors"))
-        image_encoder = OpenClipImageEncoder.from_open_clip(
-            run.data.read_json(f"{folder}/open_clip_config.json"), weights
-        )
+        image_encoder = load_image_encoder(run.data, run.encoder)
     pipeline = Graph2ImagePipeline(
         parts.vae,
         texts.encoder,

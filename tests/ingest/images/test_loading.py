@@ -16,6 +16,7 @@ from ingest.images.loading import (
     image_paths,
     load_pictures,
     open_picture,
+    square,
     try_pictures,
 )
 
@@ -168,3 +169,9 @@ def test_large_jpegs_are_decoded_smaller_and_small_ones_are_not(data: DataRoot) 
     assert open_picture(data, name, smallest_size=(448, 448)).size == (800, 600)
     assert open_picture(data, name, smallest_size=(601, 601)).size == (1600, 1200)
     assert open_picture(data, save(data, Image.new("RGB", (1600, 1200)), "l.png"), smallest_size=(8, 8)).width == 1600
+
+
+def test_squares_are_cropped_about_the_center() -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    assert np.asarray(square(Image.fromarray(pixels), 10)).min() == 255

@@ -14,8 +14,8 @@ from model.networks.text_encoders import (
     TextEncoders,
     build_tokenizer,
     convert_text_tower,
-    load_text_encoder,
 )
+from model.training.encoders import load_text_encoder
 
 TEXTS = ["", "a red shoe", "Sunset over the sea, ca. 1890", "it's 3 o'clock — café", "word " * 40]
 

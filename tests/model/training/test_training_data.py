@@ -22,11 +22,11 @@ from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.networks.autoencoder import MiniAutoencoder
-from model.networks.latents import compute_latents
-from model.networks.text_encoders import TextEncoders, load_text_encoder
+from model.networks.text_encoders import TextEncoders
 from model.training.array_files import ArrayWriter
 from model.training.arrays import TrainingArrays, build_arrays, open_arrays
 from model.training.config import GraphEncoderConfig
+from model.training.encoders import load_text_encoder
 from model.training.items import (
     StringIndex,
     TrainingItems,
@@ -34,6 +34,7 @@ from model.training.items import (
     read_embeddings,
     read_training_items,
 )
+from model.training.latents import compute_latents
 
 IMAGES = GraphEncoderConfig(max_neighbors=3, tokens_per_neighbor=2, cross_attention_freq=1, num_hidden_layers=1)
 EVERYTHING = IMAGES.model_copy(update={"neighbor_content": "both", "neighbor_weights": True, "relation_types": True})

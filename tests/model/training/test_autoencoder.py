@@ -11,12 +11,7 @@ from PIL import Image, ImageDraw
 from tiny_data import TinyData
 
 from ingest.errors import Graph2ImageError
-from model.networks.autoencoder import (
-    MiniAutoencoder,
-    autoencoder_id,
-    prepare_autoencoder,
-    train_autoencoder,
-)
+from model.networks.autoencoder import MiniAutoencoder
 from model.networks.latents import (
     denormalize_latents,
     encode_images,
@@ -25,6 +20,7 @@ from model.networks.latents import (
     to_pixels,
 )
 from model.networks.taef2 import DECODER_FILE, ENCODER_FILE, TAEF2
+from model.training.autoencoder import autoencoder_id, prepare_autoencoder, train_autoencoder
 from model.training.config import AutoencoderConfig
 
 CONFIG = AutoencoderConfig(channels=16, latent_channels=8, blocks=1, steps=60, batch_size=8, learning_rate=3e-3)

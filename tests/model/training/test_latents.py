@@ -5,19 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tiny_data import TinyData
 
-import model.networks.latents
+import model.training.latents
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import load_squares
 from model.networks.autoencoder import MiniAutoencoder
-from model.networks.latents import (
-    compute_latents,
-    encode_images,
-    load_squares,
-    normalize_latents,
-    square,
-)
+from model.networks.latents import encode_images, normalize_latents
+from model.training.latents import compute_latents
 
 
 @pytest.fixture
@@ -29,7 +24,7 @@ def vae() -> MiniAutoencoder:
 
 
 def test_only_new_images_are_encoded(tiny: TinyData, vae: MiniAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.networks.latents, "SHARD_SIZE", 3)
+    monkeypatch.setattr(model.training.latents, "SHARD_SIZE", 3)
     some, all_of_them = tiny.image_hashes[:7], tiny.image_hashes
     first = compute_latents(tiny.root, vae, "v", some, 32)
     assert (first.new, first.existing, first.changed) == (7, 0, True)
@@ -54,9 +49,3 @@ def test_unknown_and_damaged_images(tiny: TinyData, vae: MiniAutoencoder) -> Non
     Path(tiny.root.path(f"images/files/{image_hash[:2]}/{image_hash}.png")).write_bytes(b"gone")
     with pytest.raises(Graph2ImageError, match="cannot read the image"):
         compute_latents(tiny.root, vae, "v", [image_hash], 32)
-
-
-def test_squares_are_cropped_about_the_center() -> None:
-    pixels = np.zeros((10, 30, 3), np.uint8)
-    pixels[:, 10:20] = 255
-    assert np.asarray(square(Image.fromarray(pixels), 10)).min() == 255
