@@ -91,7 +91,7 @@ class Batch:
     ----------
     items
         `BATCH_SCHEMA` and the reader's own columns, one row per item.
-    raws
+    raw_rows
         The rows of the items as read, for those that will be rejected after all.
     edges
         Relations from the items to entities and to other items.
@@ -101,19 +101,19 @@ class Batch:
         `ENTITY_RELATION_SCHEMA`.
     item_edges
         `ITEM_EDGE_SCHEMA`: what this file says of items that are in another one.
-    descriptions
+    auxiliary_rows
         Rows that are no items and mean to be none: what they describe is in `entities` and `item_edges`.
     """
 
     file: str
     items: pa.Table
-    raws: Sequence[Raw]
+    raw_rows: Sequence[Raw]
     edges: Sequence[Edges] = ()
     entities: pa.Table = field(default_factory=DECLARED_NAME_SCHEMA.empty_table)
     entity_relations: pa.Table = field(default_factory=ENTITY_RELATION_SCHEMA.empty_table)
     item_edges: pa.Table = field(default_factory=ITEM_EDGE_SCHEMA.empty_table)
     rejects: Sequence[RejectRecord] = ()
-    descriptions: int = 0
+    auxiliary_rows: int = 0
 
 
 class EdgeLists:
@@ -139,8 +139,8 @@ class EdgeLists:
 class BatchBuilder:
     """A batch while it is built, as lists to append to.
 
-    `rows`, `ids` and `raws` get one value per item, and so does every other list that is used at all; one that is left
-    empty is a column of nulls.
+    `rows`, `ids` and `raw_rows` get one value per item, and so does every other list that is used at all; one that is
+    left empty is a column of nulls.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class BatchBuilder:
         self.file = file
         self.rows: list[int] = []
         self.ids: list[str] = []
-        self.raws: list[Raw] = []
+        self.raw_rows: list[Raw] = []
         #: Only where the items of a file differ in their label.
         self.labels: list[str] = []
         self.titles: list[str | None] = []
@@ -175,7 +175,7 @@ class BatchBuilder:
         self.item_edges: list[tuple[str, str, str, str, float]] = []
         self.rejects: list[RejectRecord] = []
         #: Rows that are no items and mean to be none.
-        self.descriptions = 0
+        self.auxiliary_rows = 0
         self._source = source
         self._label = label
         self._schema = columns
@@ -211,13 +211,13 @@ class BatchBuilder:
         return Batch(
             file=self.file,
             items=pa.table(columns, schema=pa.schema([*BATCH_SCHEMA, *self._schema])),
-            raws=self.raws,
+            raw_rows=self.raw_rows,
             edges=edges,
             entities=_rows_table([(*key, name) for key, name in self.entity_names.items()], DECLARED_NAME_SCHEMA),
             entity_relations=_rows_table(list(self.entity_relations), ENTITY_RELATION_SCHEMA),
             item_edges=_rows_table([(t, prefix + i, *rest) for t, i, *rest in self.item_edges], ITEM_EDGE_SCHEMA),
             rejects=self.rejects,
-            descriptions=self.descriptions,
+            auxiliary_rows=self.auxiliary_rows,
         )
 
 
@@ -232,7 +232,7 @@ def from_records(records: Iterable[Record], source: str, file: str, columns: pa.
         position = len(batch.ids)
         batch.rows.append(record.row)
         batch.ids.append(record.item_id.removeprefix(prefix))
-        batch.raws.append(record.raw)
+        batch.raw_rows.append(record.raw)
         batch.labels.append(record.label)
         batch.titles.append(record.title)
         batch.texts.append(record.text)

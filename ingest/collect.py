@@ -158,7 +158,7 @@ class Collector:
         *,
         strict: bool,
     ) -> None:
-        self.rows_read = self.items = self.duplicates = self.descriptions = 0
+        self.rows_read = self.items = self.duplicates = self.auxiliary_rows = 0
         self.rejected: Counter[str] = Counter()
         self._source = source
         self._files = files
@@ -198,10 +198,10 @@ class Collector:
             if isinstance(picture, ImageProblemError):
                 accepted[position] = False
                 row = rows[position].as_py()
-                rejects.append(RejectRecord(batch.file, row, picture.reason, picture.detail, batch.raws[position]))
+                rejects.append(RejectRecord(batch.file, row, picture.reason, picture.detail, batch.raw_rows[position]))
         rejects += self._duplicates(batch, accepted)
-        self.rows_read += batch.items.num_rows + len(batch.rejects) + batch.descriptions
-        self.descriptions += batch.descriptions
+        self.rows_read += batch.items.num_rows + len(batch.rejects) + batch.auxiliary_rows
+        self.auxiliary_rows += batch.auxiliary_rows
         self._reject(rejects)
         items, edges = batch.items, batch.edges
         if not accepted.all():
@@ -235,7 +235,7 @@ class Collector:
         for position in again.tolist():
             accepted[candidates[position]] = False
             detail = f"the id {ids[position]} is that of {self._place(int(found[position]), batch.file)} already"
-            row, raw = int(rows[candidates[position]]), batch.raws[int(candidates[position])]
+            row, raw = int(rows[candidates[position]]), batch.raw_rows[int(candidates[position])]
             rejects.append(RejectRecord(batch.file, row, RejectReason.DUPLICATE_ID, detail, raw))
         return rejects
 
@@ -366,7 +366,7 @@ class Collector:
             self.rows_read,
             self.items,
             self.duplicates,
-            self.descriptions,
+            self.auxiliary_rows,
             dict(sorted(self.rejected.items())),
             {
                 "items": self._item_writer.finish(),

@@ -39,8 +39,9 @@ class Part:
     ----------
     fingerprint
         Digest of the file's content and of all else that its rows follow from.
-    rows_read, items, duplicates, descriptions, rejected
-        Counts of the run that read the file: `rows_read == items + duplicates + descriptions + sum(rejected.values())`.
+    rows_read, items, duplicates, auxiliary_rows, rejected
+        Counts of the run that read the file:
+        `rows_read == items + duplicates + auxiliary_rows + sum(rejected.values())`.
     shards
         By dataset: name and number of rows of each Parquet file.
     """
@@ -50,7 +51,7 @@ class Part:
     rows_read: int
     items: int
     duplicates: int
-    descriptions: int
+    auxiliary_rows: int
     rejected: dict[str, int]
     shards: dict[str, Shards]
 

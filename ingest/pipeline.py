@@ -71,7 +71,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Counts of one ingest: `rows_read == items + duplicates + descriptions + sum(rejected.values())`.
+    """Counts of one ingest: `rows_read == items + duplicates + auxiliary_rows + sum(rejected.values())`.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class IngestReport:
         Rows of the files that are items.
     duplicates
         Rows whose id an earlier row has; they are listed with the rejects, but not counted in `rejected`.
-    descriptions
+    auxiliary_rows
         Rows that describe what others refer to, as in a file of authors, and are not meant to be items.
     rejected
         Other rows that are no items, by reason code.
@@ -103,7 +103,7 @@ class IngestReport:
     rows_read: int
     items: int
     duplicates: int
-    descriptions: int
+    auxiliary_rows: int
     rejected: dict[str, int]
     gone: int
     pruned: bool
@@ -167,7 +167,7 @@ def ingest(
         rows_read=sum(part.current.rows_read for part in parts),
         items=sum(part.current.items for part in parts),
         duplicates=sum(part.current.duplicates for part in parts),
-        descriptions=sum(part.current.descriptions for part in parts),
+        auxiliary_rows=sum(part.current.auxiliary_rows for part in parts),
         rejected=dict(sorted(rejected.items())),
         gone=run.gone,
         pruned=prune,

@@ -35,7 +35,7 @@ def ingested(outcome: IngestOutcome) -> str:
         f"{report.source}: {count(report.rows_read, 'row')} = {count(report.items, 'item')} + "
         f"{count(report.duplicates, 'duplicate')} + {count(rejected, 'reject')}"
         + (f" ({reasons})" if reasons else "")
-        + (f" + {count(report.descriptions, 'description')}" if report.descriptions else "")
+        + (f" + {count(report.auxiliary_rows, 'auxiliary row')}" if report.auxiliary_rows else "")
         + f", from {count(report.files, 'file')}"
         + (f" ({report.files_unchanged:,} as before)." if report.files_unchanged else "."),
         f"Now {count(report.items_total, 'item')}, {report.entities:,} entities, {count(report.relations, 'relation')} "

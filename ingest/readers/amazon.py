@@ -128,22 +128,22 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     """The products of a block."""
     rejects: list[RejectRecord] = []
     numbers = np.arange(block.first_row, block.first_row + len(block.lines))
-    raws: Sequence[bytes] = block.lines
-    rows = raws
+    raw_rows: Sequence[bytes] = block.lines
+    rows = raw_rows
     columns = upstream_columns(block.lines, release) if decode is orjson.loads else None
     if columns is None:
         found = [(number, line, as_upstream(row)) for number, line, row in json_rows(block, rejects, decode)]
         numbers = np.array([number for number, _, _ in found], np.int64)
-        raws, rows = [line for _, line, _ in found], [row for _, _, row in found]
+        raw_rows, rows = [line for _, line, _ in found], [row for _, _, row in found]
         columns = row_columns(rows)
     ids = pc.coalesce(stripped(columns["asin"]), stripped(columns["parent_asin"]))
     if ids.null_count:
         detail = "there is neither an asin nor a parent_asin"
         for at in pc.indices_nonzero(ids.is_null()).to_pylist():
-            rejects.append(RejectRecord(block.file, int(numbers[at]), RejectReason.MISSING_ID, detail, raws[at]))
+            rejects.append(RejectRecord(block.file, int(numbers[at]), RejectReason.MISSING_ID, detail, raw_rows[at]))
         kept = pc.indices_nonzero(ids.is_valid())
         numbers = numbers[kept.to_numpy()]
-        raws, rows = ([values[at] for at in kept.to_pylist()] for values in (raws, rows))
+        raw_rows, rows = ([values[at] for at in kept.to_pylist()] for values in (raw_rows, rows))
         columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
     count = len(ids)
     main_categories = pc.coalesce(*(mapped(_category_name, columns[key]) for key in ("main_category", "main_cat")))
@@ -174,7 +174,7 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     return Batch(
         file=block.file,
         items=pa.table(items, schema=pa.schema([*BATCH_SCHEMA, *ITEM_COLUMNS])),
-        raws=raws,
+        raw_rows=raw_rows,
         edges=[
             edges("BY_BRAND", "Brand", pa.array(np.arange(count, dtype=np.int32)), brands),
             edges("IN_CATEGORY", "Category", placed, leaves),

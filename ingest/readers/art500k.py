@@ -191,7 +191,7 @@ def _split_rows(
     width = len(columns)
     field_column = columns.index("Field")
     is_id, other_folders = _ID.fullmatch, _other_folders
-    add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raws.append
+    add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raw_rows.append
     add_title, add_refs = batch.titles.append, batch.image_refs.append
     # One list: the garbage collector would have much to look after with one per row.
     table: list[str] = []
@@ -287,7 +287,7 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
             continue
         batch.rows.append(row)
         batch.ids.append(identifier)
-        batch.raws.append(line)
+        batch.raw_rows.append(line)
         batch.titles.append(_text(fields[title_column]))
         batch.image_refs.append([f"{identifier}.jpg"])
         table += fields

@@ -138,20 +138,20 @@ def _parser(line: bytes, min_shelf_count: int) -> Callable[[Block], Batch] | Non
 def _parse_books(block: Block, min_shelf_count: int) -> Batch:
     rejects: list[RejectRecord] = []
     numbers: Sequence[int] = range(block.first_row, block.first_row + len(block.lines))
-    raws: Sequence[bytes] = block.lines
+    raw_rows: Sequence[bytes] = block.lines
     table = parsed_rows(block.lines, _ROW_SCHEMA)
     if table is None:
         rows = list(json_rows(block, rejects))
         numbers = [number for number, _, _ in rows]
-        raws = [line for _, line, _ in rows]
+        raw_rows = [line for _, line, _ in rows]
         table = pa.Table.from_pylist([_as_upstream(row) for _, _, row in rows], _ROW_SCHEMA)
     columns = columns_of(table)
     ids = stripped(columns["book_id"])
     if ids.null_count:
         for position in pc.indices_nonzero(ids.is_null()).to_pylist():
-            rejects.append(_missing_id(block.file, numbers[position], "book_id", raws[position]))
+            rejects.append(_missing_id(block.file, numbers[position], "book_id", raw_rows[position]))
         kept = pc.indices_nonzero(ids.is_valid())
-        numbers, raws = ([values[position] for position in kept.to_pylist()] for values in (numbers, raws))
+        numbers, raw_rows = ([values[position] for position in kept.to_pylist()] for values in (numbers, raw_rows))
         columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
     works = stripped(columns["work_id"])
     titles = squeezed(columns["title"])
@@ -169,7 +169,7 @@ def _parse_books(block: Block, min_shelf_count: int) -> Batch:
     return Batch(
         file=block.file,
         items=pa.table(items, schema=pa.schema([*BATCH_SCHEMA, *ITEM_COLUMNS])),
-        raws=raws,
+        raw_rows=raw_rows,
         edges=[
             links("goodreads", "SIMILAR_TO", *flat(columns["similar_books"]), ids),
             edges("WRITTEN_BY", "Author", *_authors(columns["authors"])),
@@ -297,7 +297,7 @@ def _parse_names(block: Block, label: str, key: str, name: str) -> Batch:
         if not identifier:
             batch.rejects.append(_missing_id(block.file, number, key, line))
             continue
-        batch.descriptions += 1
+        batch.auxiliary_rows += 1
         if called := squeeze(_text(row.get(name))):
             batch.entity_names[label, identifier] = called
     return batch.finish()
@@ -311,7 +311,7 @@ def _parse_genres(block: Block) -> Batch:
         if not book_id:
             batch.rejects.append(_missing_id(block.file, number, "book_id", line))
             continue
-        batch.descriptions += 1
+        batch.auxiliary_rows += 1
         for name, weight in _genres(row.get("genres")):
             batch.item_edges.append(("IN_GENRE", book_id, "Genre", name, weight))
     return batch.finish()

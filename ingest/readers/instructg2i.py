@@ -150,7 +150,7 @@ def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
         position = len(batch.ids)
         batch.rows.append(number)
         batch.ids.append(identifier)
-        batch.raws.append(line)
+        batch.raw_rows.append(line)
         batch.titles.append(text)
         batch.texts.append(text)
         batch.image_refs.append(layout.places(center, folder))
@@ -181,7 +181,7 @@ def _neighbors_only(layout: _Layout) -> Iterator[Batch]:
             for _, row, neighbor, name, places in part:
                 batch.rows.append(row)
                 batch.ids.append(neighbor)
-                batch.raws.append(name)
+                batch.raw_rows.append(name)
                 batch.image_refs.append(places)
                 batch.splits.append("train")
             yield batch.finish()

@@ -97,5 +97,5 @@ def _artists(path: Path, batch: BatchBuilder) -> Iterator[tuple[Attributed, dict
             if artist is None:
                 batch.reject(number, RejectReason.MISSING_ID, "the row names no artist", raw)
             else:
-                batch.descriptions += 1
+                batch.auxiliary_rows += 1
                 yield artist, row

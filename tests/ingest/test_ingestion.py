@@ -27,7 +27,7 @@ def test_every_source_from_its_painted_files(source: str, tmp_path: Path) -> Non
     ingestion = Ingestion(source=source, files=(f"{tmp_path}/files/{files}",), place=tmp_path / place)
     first = ingest(settings, ingestion)
     report, rejected = first.ingest, sum(first.ingest.rejected.values())
-    assert report.rows_read - report.descriptions == painted.rows
+    assert report.rows_read - report.auxiliary_rows == painted.rows
     assert painted.rows == report.items + report.duplicates + rejected
     # Every image that is missing or broken, and nothing else, is a reject.
     assert rejected == painted.defects["missing_file"] + painted.defects["broken_image"]

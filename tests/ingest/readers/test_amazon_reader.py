@@ -459,7 +459,7 @@ def test_whatever_the_rows_hold_each_is_an_item_or_a_reject(
         assert sorted(seen) == list(range(1, len(rows) + 2))
         for batch in batches:
             batch.items.validate(full=True)
-            assert len(batch.raws) == len(batch.items)
+            assert len(batch.raw_rows) == len(batch.items)
             for edges in batch.edges:
                 assert all(edges.targets.to_pylist())
 
@@ -598,7 +598,7 @@ def test_several_workers_read_the_same(tmp_path: Path, release: Any) -> None:
     assert sum(len(batch.items) for batch in alone) == report.rows
     for one, other in zip(alone, together, strict=True):
         assert one.items.equals(other.items)
-        assert list(one.raws) == list(other.raws)
+        assert list(one.raw_rows) == list(other.raw_rows)
         assert [(e.type, e.label, e.items, e.targets) for e in one.edges] == [
             (e.type, e.label, e.items, e.targets) for e in other.edges
         ]

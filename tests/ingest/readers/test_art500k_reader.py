@@ -217,7 +217,7 @@ def test_rejects(tmp_path: Path) -> None:
         (6, RejectReason.MALFORMED_ROW),
     ]
     assert [item["row"] for item in items(batches).values()] == [1, 8]
-    assert batches[0].raws[0] == good.encode("latin-1") + b"\r"
+    assert batches[0].raw_rows[0] == good.encode("latin-1") + b"\r"
 
 
 def test_names_from_head_info(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_row_without_id_is_rejected_among_good_ones(tmp_path: Path) -> None:
     found = items(batches)
     assert found["goodreads:3"]["row"] == 3
     assert found["goodreads:3"]["edges"]["SIMILAR_TO", None] == ["goodreads:1"]
-    assert [raw for batch in batches for raw in batch.raws] == [dump(rows[0]), dump(rows[2])]
+    assert [raw for batch in batches for raw in batch.raw_rows] == [dump(rows[0]), dump(rows[2])]
 
 
 # Text that JSON can carry: no half of a surrogate pair.

@@ -173,7 +173,7 @@ def _parse(block: Block) -> Batch:
             raise ZeroDivisionError
         batch.rows.append(number)
         batch.ids.append(line.decode())
-        batch.raws.append(line)
+        batch.raw_rows.append(line)
     return batch.finish()
 
 
