@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks.harness import describe_machine, print_json, print_table
 from flows.stages import newest
 from ingest.datasets.root import DataRoot
-from ingest.images.loading import image_paths, load_pictures, square
+from ingest.images.loading import image_paths, load_images, square
 from model.generation.copycheck import CopyCheck
 from model.generation.requests import COPY_THRESHOLDS, CopyThresholds
 
@@ -101,7 +101,7 @@ def sample(data: DataRoot, split: str, count: int, rng: np.random.Generator) -> 
 
 
 def read(data: DataRoot, hashes: list[str], size: int) -> list[Image.Image]:
-    return list(load_pictures(data, image_paths(data), hashes, lambda picture: square(picture, size)))
+    return list(load_images(data, image_paths(data), hashes, lambda picture: square(picture, size)))
 
 
 def as_jpeg(picture: Image.Image) -> Image.Image:

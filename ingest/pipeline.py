@@ -43,7 +43,7 @@ from ingest.splits import SplitFractions
 logger = logging.getLogger(__name__)
 
 #: Rows whose images are acquired ahead, per image that can be acquired at once.
-PICTURES_AHEAD = 8
+IMAGES_AHEAD = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -321,7 +321,7 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], threads: int) ->
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > PICTURES_AHEAD * threads:
+            if len(pending) > IMAGES_AHEAD * threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -29,7 +29,7 @@ from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.encoders.identity import WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.mini_config import MiniClipConfig, mini_encoder_id
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import image_paths, try_pictures
+from ingest.images.loading import image_paths, try_images
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def _is_small(data: DataRoot, encoder: str) -> bool:
 # -- images that cannot be read ------------------------------------------------------------------------------------
 
 
-def unreadable_pictures(data: DataRoot, encoder: str) -> dict[str, str]:
+def unreadable_images(data: DataRoot, encoder: str) -> dict[str, str]:
     """What is wrong with the images that have no vector of `encoder`, because they cannot be read, by image hash."""
     table = data.read(f"unreadable/{encoder}", schema=UNREADABLE_SCHEMA)
     return dict(zip(table["image_hash"].to_pylist(), table["problem"].to_pylist(), strict=True))
@@ -221,11 +221,11 @@ def unreadable_pictures(data: DataRoot, encoder: str) -> dict[str, str]:
 
 def _still_unreadable(data: DataRoot, encoder: str, image_hashes: Iterable[str]) -> dict[str, str]:
     """Those that an earlier run could not read, and that still cannot be: known without loading a model."""
-    before = unreadable_pictures(data, encoder)
+    before = unreadable_images(data, encoder)
     suspects = [image_hash for image_hash in image_hashes if image_hash in before]
     if not suspects:
         return {}
-    pictures = try_pictures(data, image_paths(data), suspects, lambda _: None)
+    pictures = try_images(data, image_paths(data), suspects, lambda _: None)
     return {
         image_hash: error.message
         for image_hash, error in zip(suspects, pictures, strict=True)
@@ -241,7 +241,7 @@ def _record_unreadable(data: DataRoot, encoder: str, images: Sequence[str], unre
     Graph2ImageError
         If more than half of all images cannot be read: then something is wrong that is not theirs.
     """
-    before = unreadable_pictures(data, encoder)
+    before = unreadable_images(data, encoder)
     seen = set(images)
     after = {key: problem for key, problem in before.items() if key not in seen} | dict(unreadable)
     if after != before:

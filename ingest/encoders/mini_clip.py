@@ -32,7 +32,7 @@ from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_
 from ingest.encoders.pixels import PixelGeometry
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import try_pictures
+from ingest.images.loading import try_images
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _load_pixels(
     pixels = np.empty((len(pairs), 3, size, size), np.uint8)
     used: list[tuple[str, str]] = []
     hashes = (image_hash for image_hash, _ in pairs)
-    loaded = try_pictures(data, paths, hashes, geometry.fit, smallest_size=geometry.smallest_size)
+    loaded = try_images(data, paths, hashes, geometry.fit, smallest_size=geometry.smallest_size)
     for pair, picture in zip(pairs, tqdm(loaded, "read images", len(pairs), unit="picture", disable=None), strict=True):
         if isinstance(picture, Graph2ImageError):
             log.warning("Not trained on: %s", picture.message)

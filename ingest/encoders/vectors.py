@@ -24,7 +24,7 @@ from ingest.encoders.checkpoint import Encoder
 from ingest.encoders.identity import Precision
 from ingest.encoders.precision import cpu_has_bf16
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import try_pictures
+from ingest.images.loading import try_images
 
 #: Rows per file: what a killed run loses, beside a shard that is just being written.
 SHARD_ROWS = 1_024
@@ -82,7 +82,7 @@ def append_image_vectors(
     """
     unreadable: dict[str, str] = {}
     # So many ahead that the threads have the next batch ready, and decode the one after it, while the model works.
-    pictures = try_pictures(
+    pictures = try_images(
         data, paths, hashes, encoder.prepare, ahead=2 * batch_size, smallest_size=encoder.smallest_size
     )
 

@@ -27,11 +27,11 @@ from ingest.datasets.root import DataRoot
 from ingest.images.addresses import UnsafeAddressError, connect
 from ingest.images.fetch_log import (
     Fetched,
-    FetchLedger,
+    FetchLog,
     as_datetime,
     now_us,
 )
-from ingest.images.http import Answer, Connection
+from ingest.images.http import Connection, Response
 from ingest.images.sources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource
 from ingest.images.store import FORMATS, content_hash, image_path
 from ingest.records import RejectReason
@@ -48,7 +48,7 @@ MAX_FAILED_CONNECTIONS = 20
 
 CONNECT_SECONDS = 10.0
 
-#: Of an answer that is no image, so much is read to keep the connection.
+#: Of a response that is no image, so much is read to keep the connection.
 MAX_OTHER_BYTES = 64 << 10
 
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
@@ -69,7 +69,7 @@ class FetchSettings(BaseModel):
     timeout_s
         Seconds for one attempt, from connecting to the last byte.
     attempts
-        Requests for one image, as long as the failure may pass: no connection, no answer, status 429 or 5xx.
+        Requests for one image, as long as the failure may pass: no connection, no response, status 429 or 5xx.
     allowed_private_hosts
         Hosts, as `host` or `host:port`, that may have private or loopback addresses.
     refresh
@@ -117,9 +117,9 @@ class HttpImages(ImageSource):
         self.concurrency = settings.concurrency
         self._data = data
         self._settings = settings
-        self._ledger = FetchLedger(data, refresh=settings.refresh)
+        self._log = FetchLog(data, refresh=settings.refresh)
         #: The requests whose outcome is not settled yet, by URL.
-        self._under_way: dict[str, Future[Answer]] = {}
+        self._under_way: dict[str, Future[Response]] = {}
         self._closed = False
         self._lock = threading.Lock()
         self._allowed = {host.lower() for host in settings.allowed_private_hosts}
@@ -135,7 +135,7 @@ class HttpImages(ImageSource):
     # -- the source, used by many threads ----------------------------------------------------------------------------
 
     def known(self, ref: str) -> str | None:
-        fetched = self._ledger.settled(self.url(ref))
+        fetched = self._log.final(self.url(ref))
         if fetched is None:
             return None
         if fetched.reason is not None:
@@ -144,14 +144,14 @@ class HttpImages(ImageSource):
 
     def read(self, ref: str) -> bytes:
         url = self.url(ref)
-        earlier = self._ledger.picture(url)
+        earlier = self._log.image(url)
         stored = self._stored(earlier) if earlier else None
         if stored is not None and not self._settings.refresh:
             # Fetched by a run that was killed before it had entered the image in the dataset.
             return stored
         try:
-            answer = self._answer(url, earlier if stored is not None else None)
-            return _picture(answer, stored)
+            response = self._response(url, earlier if stored is not None else None)
+            return _content(response, stored)
         except ImageProblemError as problem:
             if stored is not None and problem.reason == RejectReason.IMAGE_UNREACHABLE:
                 return stored
@@ -172,18 +172,18 @@ class HttpImages(ImageSource):
             future = self._under_way.pop(url, None)
         if future is None:
             return  # nothing was requested, or another thread has entered it
-        image_hash, reason, detail, answer = None, None, None, None
+        image_hash, reason, detail, response = None, None, None, None
         if isinstance(outcome, str):
             image_hash = outcome
         else:
             reason, detail = outcome.reason, outcome.detail
         if not future.cancelled() and future.exception() is None:
-            answer = future.result()
-        etag, modified = (answer.header(b"etag"), answer.header(b"last-modified")) if answer else (None, None)
-        self._ledger.settle(url, Fetched(image_hash, reason, detail, etag, modified, now_us()))
+            response = future.result()
+        etag, modified = (response.header(b"etag"), response.header(b"last-modified")) if response else (None, None)
+        self._log.record(url, Fetched(image_hash, reason, detail, etag, modified, now_us()))
 
     def fetched_at(self, ref: str) -> datetime | None:
-        fetched = self._ledger.picture(self.url(ref))
+        fetched = self._log.image(self.url(ref))
         return as_datetime(fetched.fetched_at) if fetched else None
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class HttpImages(ImageSource):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._ledger.flush()
+        self._log.flush()
 
     def _stored(self, fetched: Fetched) -> bytes | None:
         """The bytes of an image that was fetched before, if they are still there."""
@@ -206,8 +206,8 @@ class HttpImages(ImageSource):
                 return content if content_hash(content) == fetched.image_hash else None
         return None
 
-    def _answer(self, url: str, earlier: Fetched | None) -> Answer:
-        """The answer to one request for a URL, however many threads want it."""
+    def _response(self, url: str, earlier: Fetched | None) -> Response:
+        """The response to one request for a URL, however many threads want it."""
         with self._lock:
             future = self._under_way.get(url)
             if self._closed:
@@ -218,7 +218,7 @@ class HttpImages(ImageSource):
 
     # -- requests, in the event loop ---------------------------------------------------------------------------------
 
-    async def _fetch(self, url: str, earlier: Fetched | None) -> Answer:
+    async def _fetch(self, url: str, earlier: Fetched | None) -> Response:
         """Request a URL and follow where it leads."""
         headers = [
             (b"User-Agent", self._settings.user_agent.encode()),
@@ -231,15 +231,15 @@ class HttpImages(ImageSource):
             headers.append((b"If-Modified-Since", earlier.last_modified.encode("latin-1", "replace")))
         target = _checked(url)
         for _ in range(self._settings.max_redirects + 1):
-            answer = await self._request(target, headers)
-            location = answer.header(b"location")
-            if answer.status not in _REDIRECTS or location is None:
-                return answer
+            response = await self._request(target, headers)
+            location = response.header(b"location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
             target = _checked(location, target)
         detail = f"more than {self._settings.max_redirects} redirects"
         raise ImageProblemError(RejectReason.IMAGE_REFUSED, detail)
 
-    async def _request(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> Answer:
+    async def _request(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> Response:
         """Request one address, several times if need be."""
         host = self._host(url)
         target = url.raw_path
@@ -253,17 +253,17 @@ class HttpImages(ImageSource):
                         trouble = f"{host.name} was given up after {host.failures} failed connections in a row"
                         break
                     async with self._slots, asyncio.timeout(self._settings.timeout_s):
-                        answer = await self._exchange(host, target, headers)
+                        response = await self._exchange(host, target, headers)
                 host.failures = 0
-                if answer.status not in _RETRIED:
-                    return answer
-                trouble = f"{host.name} answered with status {answer.status}"
-                wait = _retry_after(answer)
+                if response.status not in _RETRIED:
+                    return response
+                trouble = f"{host.name} answered with status {response.status}"
+                wait = _retry_after(response)
             except UnsafeAddressError as error:
                 raise ImageProblemError(RejectReason.IMAGE_UNSAFE_ADDRESS, str(error)) from None
             except OSError as error:  # TimeoutError is one
                 host.failures += 1
-                trouble = f"no answer from {host.name}: {str(error) or 'not in time'}"
+                trouble = f"no response from {host.name}: {str(error) or 'not in time'}"
             if wait is not None:
                 # All requests to the host wait, this one too.
                 host.next_at = max(host.next_at, self._loop.time() + wait)
@@ -290,10 +290,10 @@ class HttpImages(ImageSource):
         if start > now:
             await asyncio.sleep(start - now)
 
-    async def _exchange(self, host: _Host, target: bytes, headers: list[tuple[bytes, bytes]]) -> Answer:
-        """One request and its answer, on a connection of its own for that time."""
+    async def _exchange(self, host: _Host, target: bytes, headers: list[tuple[bytes, bytes]]) -> Response:
+        """One request and its response, on a connection of its own for that time."""
         connection = await self._connection(host)
-        answer = await connection.get(target, headers, self._max_bytes)
+        response = await connection.get(target, headers, self._max_bytes)
         if connection.is_open:
             host.idle.append(connection)
             self._idle[connection] = host
@@ -301,9 +301,9 @@ class HttpImages(ImageSource):
                 oldest, its_host = self._idle.popitem(last=False)
                 its_host.idle.remove(oldest)
                 oldest.close()
-        if answer.content is None and _is_wanted(answer):
+        if response.content is None and _is_wanted(response):
             raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"it has more than {self._settings.max_bytes} bytes")
-        return answer
+        return response
 
     async def _connection(self, host: _Host) -> Connection:
         while host.idle:
@@ -314,8 +314,8 @@ class HttpImages(ImageSource):
         async with asyncio.timeout(CONNECT_SECONDS):
             return await connect(host.name, host.port, Connection, tls=host.tls, allowed=self._allowed)
 
-    def _max_bytes(self, answer: Answer) -> int:
-        return self._settings.max_bytes if _is_wanted(answer) else MAX_OTHER_BYTES
+    def _max_bytes(self, response: Response) -> int:
+        return self._settings.max_bytes if _is_wanted(response) else MAX_OTHER_BYTES
 
     async def _close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -343,42 +343,42 @@ def _without_secrets(url: httpx.URL) -> httpx.URL:
     return url.copy_with(username=None, password=None, fragment=None) if url.userinfo or url.fragment else url
 
 
-def _picture(answer: Answer, stored: bytes | None) -> bytes:
-    """The bytes that an answer brought; `stored` if it says that they are still the same."""
-    status = answer.status
+def _content(response: Response, stored: bytes | None) -> bytes:
+    """The bytes that a response brought; `stored` if it says that they are still the same."""
+    status = response.status
     unchanged = status == 304 and stored is not None
     if status in (404, 410):
         raise ImageProblemError(RejectReason.IMAGE_MISSING, f"status {status}")
     if status // 100 != 2 and not unchanged:
         raise ImageProblemError(RejectReason.IMAGE_REFUSED, f"status {status}")
-    if _opted_out(answer):
+    if _opted_out(response):
         raise ImageProblemError(RejectReason.IMAGE_OPTED_OUT, "its X-Robots-Tag is noai or noimageai")
     if unchanged:
         assert stored is not None
         return stored
-    assert answer.content is not None
-    encoding = (answer.header(b"content-encoding") or "identity").lower()
+    assert response.content is not None
+    encoding = (response.header(b"content-encoding") or "identity").lower()
     if encoding != "identity":
         raise ImageProblemError(RejectReason.IMAGE_REFUSED, f"sent as {encoding}, which was not asked for")
-    return answer.content
+    return response.content
 
 
-def _is_wanted(answer: Answer) -> bool:
-    """Whether the content is an image that may be kept, as far as the head of the answer tells."""
-    return answer.status // 100 == 2 and not _opted_out(answer)
+def _is_wanted(response: Response) -> bool:
+    """Whether the content is an image that may be kept, as far as the head of the response tells."""
+    return response.status // 100 == 2 and not _opted_out(response)
 
 
-def _opted_out(answer: Answer) -> bool:
+def _opted_out(response: Response) -> bool:
     """Whether the host keeps the image from machine learning, by whatever bot's name."""
-    for name, value in answer.headers:
+    for name, value in response.headers:
         if name == b"x-robots-tag" and not _NO_AI.isdisjoint(re.split(r"[,:;\s]+", value.decode("latin-1").lower())):
             return True
     return False
 
 
-def _retry_after(answer: Answer) -> float | None:
+def _retry_after(response: Response) -> float | None:
     """Seconds that the host asks to wait, in moderation."""
-    value = answer.header(b"retry-after")
+    value = response.header(b"retry-after")
     if value is None:
         return None
     try:

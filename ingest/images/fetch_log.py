@@ -1,6 +1,6 @@
 """What became of every image that was requested, so that a later run need not ask again.
 
-Kept in the dataset `fetches`, one row per request that was settled, appended now and then. A run that is killed loses
+Kept in the dataset `fetches`, one row per request that ended, appended now and then. A run that is killed loses
 the last rows only; the images they tell of are stored by then.
 """
 
@@ -41,7 +41,7 @@ class Fetched(NamedTuple):
     fetched_at: int
 
 
-class FetchLedger:
+class FetchLog:
     """The `fetches` dataset. May be used from several threads.
 
     It may be about millions of URLs: in memory, one that gave an image is some 200 bytes.
@@ -49,7 +49,7 @@ class FetchLedger:
     Parameters
     ----------
     refresh
-        Take nothing that earlier runs found for settled.
+        Take nothing that earlier runs found for final.
     """
 
     def __init__(self, data: DataRoot, *, refresh: bool) -> None:
@@ -58,29 +58,29 @@ class FetchLedger:
         self._rows: list[tuple[str, Fetched]] = []
         self._first_row_at = 0.0
         #: By URL: content hash and time of the images (`_packed`), all of the rest.
-        self._pictures: dict[bytes, bytes] = {}
+        self._images: dict[bytes, bytes] = {}
         self._problems: dict[bytes, Fetched] = {}
         self._load()
         #: What earlier runs got and this one asks for again, and what it needs for that.
         self._earlier: dict[bytes, bytes] = {}
         self._validators: dict[bytes, tuple[str | None, str | None]] = {}
         if refresh:
-            self._earlier, self._pictures, self._problems = self._pictures, {}, {}
+            self._earlier, self._images, self._problems = self._images, {}, {}
             self._load_validators()
 
-    def settled(self, url: str) -> Fetched | None:
+    def final(self, url: str) -> Fetched | None:
         """What is known of a URL and holds for this run."""
         key = _key(url)
-        packed = self._pictures.get(key)
+        packed = self._images.get(key)
         return self._problems.get(key) if packed is None else _unpacked(packed)
 
-    def picture(self, url: str) -> Fetched | None:
+    def image(self, url: str) -> Fetched | None:
         """The image that a URL gave last time."""
         key = _key(url)
-        packed = self._pictures.get(key) or self._earlier.get(key)
+        packed = self._images.get(key) or self._earlier.get(key)
         return None if packed is None else _unpacked(packed, self._validators.get(key, (None, None)))
 
-    def settle(self, url: str, fetched: Fetched) -> None:
+    def record(self, url: str, fetched: Fetched) -> None:
         """Enter how the request for a URL ended."""
         with self._lock:
             self._enter(_key(url), fetched)
@@ -101,16 +101,16 @@ class FetchLedger:
 
     def _enter(self, key: bytes, fetched: Fetched) -> None:
         """Take note of a row, unless there is a later one for the URL."""
-        packed, problem = self._pictures.get(key), self._problems.get(key)
+        packed, problem = self._images.get(key), self._problems.get(key)
         known_at = _unpacked(packed).fetched_at if packed else problem.fetched_at if problem else 0
         if fetched.fetched_at < known_at:
             return
         if fetched.image_hash is not None:
-            self._pictures[key] = _packed(fetched)
+            self._images[key] = _packed(fetched)
             self._problems.pop(key, None)
         else:
             self._problems[key] = fetched
-            self._pictures.pop(key, None)
+            self._images.pop(key, None)
 
     def _load(self) -> None:
         columns = ["url", "image_hash", "reason", "detail", "fetched_at"]

@@ -1,6 +1,6 @@
 """HTTP/1.1 GET on connections that are used again: h11 reads the protocol, asyncio moves the bytes.
 
-No more than fetching many small files needs, and that cheaply: one wake-up of the waiting task per answer. A general
+No more than fetching many small files needs, and that cheaply: one wake-up of the waiting task per response. A general
 client costs three times the processor time of a request, and those with a pool more the more connections are open.
 """
 
@@ -12,11 +12,11 @@ from typing import NamedTuple, cast
 
 import h11
 
-#: Header lines of an answer, in bytes altogether.
+#: Header lines of a response, in bytes altogether.
 MAX_HEADER_BYTES = 64 << 10
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A response; header names are in lower case. `content` is None if there was more of it than allowed."""
 
     status: int
@@ -37,15 +37,15 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[Answer] | None = None
+        self._response: asyncio.Future[Response] | None = None
         self._head: h11.Response | None = None
         self._parts: list[bytes] = []
         self._left = 0
 
     async def get(
-        self, target: bytes, headers: list[tuple[bytes, bytes]], max_bytes: Callable[[Answer], int]
-    ) -> Answer:
-        """Request `target`, and wait for the whole answer.
+        self, target: bytes, headers: list[tuple[bytes, bytes]], max_bytes: Callable[[Response], int]
+    ) -> Response:
+        """Request `target`, and wait for the whole response.
 
         Parameters
         ----------
@@ -55,18 +55,18 @@ class Connection(asyncio.Protocol):
         Raises
         ------
         ConnectionError
-            If there is no answer, or it breaks off or is not HTTP.
+            If there is no response, or it breaks off or is not HTTP.
         """
-        self._answer = self._loop.create_future()
+        self._response = self._loop.create_future()
         self._max_bytes = max_bytes
         try:
             request = self._http.send(h11.Request(method=b"GET", target=target, headers=headers))
             self._transport.write((request or b"") + (self._http.send(h11.EndOfMessage()) or b""))
-            return await self._answer
+            return await self._response
         except h11.LocalProtocolError as error:
             raise ConnectionError(str(error)) from None
         finally:
-            self._answer = None
+            self._response = None
             self._head = None
             self._parts = []
             if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
@@ -87,8 +87,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
-            self.close()  # nothing was asked: what comes is not to be taken for the next answer
+        if self._response is None or self._response.done():
+            self.close()  # nothing was asked: what comes is not to be taken for the next response
             return
         self._http.receive_data(data)
         self._read_events()
@@ -97,11 +97,11 @@ class Connection(asyncio.Protocol):
         self.data_received(b"")
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionError(str(error or "the connection was closed")))
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(ConnectionError(str(error or "the connection was closed")))
 
     def _read_events(self) -> None:
-        assert self._answer is not None
+        assert self._response is not None
         try:
             while (event := self._http.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.Data):
@@ -112,9 +112,9 @@ class Connection(asyncio.Protocol):
                     self._parts.append(bytes(event.data))
                 elif isinstance(event, h11.Response):
                     self._head = event
-                    answer = Answer(event.status_code, event.headers, None)
-                    self._left = self._max_bytes(answer)
-                    length = answer.header(b"content-length") or ""
+                    response = Response(event.status_code, event.headers, None)
+                    self._left = self._max_bytes(response)
+                    length = response.header(b"content-length") or ""
                     if length.isdecimal() and int(length) > self._left:
                         self._finish(None)
                         return
@@ -124,9 +124,9 @@ class Connection(asyncio.Protocol):
                     self._finish(b"".join(self._parts))
                     return
         except h11.RemoteProtocolError as error:
-            self._answer.set_exception(ConnectionError(str(error)))
+            self._response.set_exception(ConnectionError(str(error)))
 
     def _finish(self, content: bytes | None) -> None:
-        assert self._answer is not None
+        assert self._response is not None
         assert self._head is not None
-        self._answer.set_result(Answer(self._head.status_code, self._head.headers, content))
+        self._response.set_result(Response(self._head.status_code, self._head.headers, content))

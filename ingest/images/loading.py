@@ -23,7 +23,7 @@ Prepared = TypeVar("Prepared")
 #: Reading waits for the disk or the network, and decoding and resizing release the interpreter's lock.
 LOADER_THREADS = min(16, max(4, os.cpu_count() or 1))
 #: What the threads may hold ahead of their reader, which bounds the memory.
-PICTURES_AHEAD = 64
+IMAGES_AHEAD = 64
 
 
 def image_paths(data: DataRoot) -> dict[str, str]:
@@ -32,7 +32,7 @@ def image_paths(data: DataRoot) -> dict[str, str]:
     return dict(zip(table["image_hash"].to_pylist(), table["path"].to_pylist(), strict=True))
 
 
-def open_picture(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | None = None) -> Image.Image:
+def open_image(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | None = None) -> Image.Image:
     """Decode a stored image to upright RGB, 8 bits a channel, transparency over white; of an animation, the start.
 
     Parameters
@@ -79,13 +79,13 @@ def _from_deep_gray(image: Image.Image) -> Image.Image:
     return Image.fromarray((levels / 257).round().astype(np.uint8)).convert("RGB")
 
 
-def try_pictures(
+def try_images(
     data: DataRoot,
     paths: Mapping[str, str],
     image_hashes: Iterable[str],
     prepare: Callable[[Image.Image], Prepared],
     *,
-    ahead: int = PICTURES_AHEAD,
+    ahead: int = IMAGES_AHEAD,
     smallest_size: tuple[int, int] | None = None,
 ) -> Iterator[Prepared | Graph2ImageError]:
     """`prepare(image)` for each of `image_hashes`, in their order; the error in place of one that cannot be read.
@@ -97,20 +97,20 @@ def try_pictures(
     ahead
         How many images may wait, prepared, for the reader of this iterator.
     smallest_size
-        See `open_picture`.
+        See `open_image`.
     """
 
     def load(image_hash: str) -> Prepared | Graph2ImageError:
         if image_hash not in paths:
             return Graph2ImageError(f"there is no image {image_hash} under {data.url}", "Ingest its source again.")
         try:
-            picture = open_picture(data, paths[image_hash], smallest_size=smallest_size)
+            image = open_image(data, paths[image_hash], smallest_size=smallest_size)
         except Graph2ImageError as error:
             return error
-        return prepare(picture)
+        return prepare(image)
 
     waiting: deque[Future[Prepared | Graph2ImageError]] = deque()
-    pool = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="pictures")
+    pool = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="images")
     try:
         for image_hash in image_hashes:
             waiting.append(pool.submit(load, image_hash))
@@ -122,7 +122,7 @@ def try_pictures(
         pool.shutdown(cancel_futures=True)
 
 
-def load_pictures(
+def load_images(
     data: DataRoot, paths: Mapping[str, str], image_hashes: Iterable[str], prepare: Callable[[Image.Image], Prepared]
 ) -> Iterator[Prepared]:
     """`prepare(image)` for each of `image_hashes`, in their order; `paths` is from `image_paths`.
@@ -132,10 +132,10 @@ def load_pictures(
     Graph2ImageError
         If an image is not in `paths`, or cannot be read.
     """
-    for picture in try_pictures(data, paths, image_hashes, prepare):
-        if isinstance(picture, Graph2ImageError):
-            raise picture
-        yield picture
+    for prepared in try_images(data, paths, image_hashes, prepare):
+        if isinstance(prepared, Graph2ImageError):
+            raise prepared
+        yield prepared
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -151,5 +151,5 @@ def load_squares(data: DataRoot, image_hashes: Sequence[str], size: int) -> npt.
     Graph2ImageError
         If the `images` dataset has no such image, or its file cannot be read.
     """
-    images = load_pictures(data, image_paths(data), image_hashes, lambda image: np.asarray(square(image, size)))
+    images = load_images(data, image_paths(data), image_hashes, lambda image: np.asarray(square(image, size)))
     return np.stack(list(images))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
-from ingest.encoders.embed import unreadable_pictures
+from ingest.encoders.embed import unreadable_images
 from ingest.errors import Graph2ImageError
 from model.training.config import GraphEncoderConfig
 
@@ -139,7 +139,7 @@ def read_training_items(
     all_items = _read_items(data)
     usable = pc.and_(pc.is_valid(all_items["image_hash"]), pc.invert(all_items["opted_out"]))
     usable = pc.and_(usable, pc.invert(pc.is_in(all_items["item_id"], value_set=gone)))
-    if encoder is not None and (unreadable := unreadable_pictures(data, encoder)):
+    if encoder is not None and (unreadable := unreadable_images(data, encoder)):
         lost = pa.array(unreadable.keys(), pa.string())
         usable = pc.and_(usable, pc.invert(pc.is_in(all_items["image_hash"], value_set=lost)))
     items = all_items.filter(usable).drop_columns("opted_out")

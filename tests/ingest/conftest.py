@@ -79,8 +79,8 @@ class Shop:
         self.root = root
         self.spec = root / "shop.toml"
         self.table = root / "things.csv"
-        self.pictures = root / "pictures"
-        self.pictures.mkdir(parents=True)
+        self.images = root / "images"
+        self.images.mkdir(parents=True)
         self.spec.write_text(SPEC)
         self.table.write_text(HEADER)
 
@@ -89,7 +89,7 @@ class Shop:
         with self.table.open("a", newline="") as stream:
             stream.write(row + "\n")
         if content is not None:
-            (self.pictures / f"{row.split(',', maxsplit=1)[0]}.jpg").write_bytes(content)
+            (self.images / f"{row.split(',', maxsplit=1)[0]}.jpg").write_bytes(content)
 
     def fill(self, count: int) -> Shop:
         """Add `count` good rows with ids t0, t1, …"""

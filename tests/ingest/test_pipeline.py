@@ -56,7 +56,7 @@ def test_every_row_is_an_item_a_duplicate_or_a_reject(shop, data, picture) -> No
     shop.add("too,few,fields")
     shop.add("t3,Again,blue,1,2000,,")
     shop.add("bad2,Now good,blue,1,2000,,")
-    (shop.pictures / "bad2.jpg").write_bytes(b"")
+    (shop.images / "bad2.jpg").write_bytes(b"")
     shop.add("t20,Last,blue,1,2000,round,t0;t0;t20;gone", picture(52))
 
     report = ingest_table(data, shop.spec, shop.root)
@@ -112,7 +112,7 @@ def test_second_run_changes_nothing_and_a_changed_row_changes_its_item(shop, dat
 
     text = shop.table.read_text().replace("Thing 3 red", "Thing 3b red")
     shop.table.write_text(text)
-    (shop.pictures / "t4.jpg").write_bytes(picture(999))  # same name, other image
+    (shop.images / "t4.jpg").write_bytes(picture(999))  # same name, other image
     third = ingest_table(data, shop.spec, shop.root)
     assert (third.changed, third.images_new, third.items) == (True, 1, 12)
     before = {row["item_id"]: row for row in DataRoot(data.url).dataset("items/shop").to_table().to_pylist()}
@@ -135,10 +135,10 @@ def test_strict_fails_at_the_first_reject_and_publishes_nothing(shop, data, pict
 
 def test_missing_pictures_folder_and_table(shop, data) -> None:
     shop.fill(1)
-    shop.pictures.rename(shop.root / "elsewhere")
+    shop.images.rename(shop.root / "elsewhere")
     with pytest.raises(Graph2ImageError, match=r"cannot read the images in .*images: No such file"):
         ingest_table(data, shop.spec, shop.root)
-    (shop.root / "elsewhere").rename(shop.pictures)
+    (shop.root / "elsewhere").rename(shop.images)
     shop.table.unlink()
     with pytest.raises(Graph2ImageError, match=r"cannot read .*things.csv: No such file"):
         ingest_table(data, shop.spec, shop.root)

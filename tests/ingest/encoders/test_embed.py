@@ -20,10 +20,10 @@ from ingest.datasets.root import DataRoot, text_hash
 from ingest.datasets.schemas import ITEM_SCHEMA, embedding_schema
 from ingest.encoders import vectors as vectors_module
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
-from ingest.encoders.embed import EmbedReport, embed, unreadable_pictures
+from ingest.encoders.embed import EmbedReport, embed, unreadable_images
 from ingest.encoders.identity import Precision
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import image_paths, open_picture
+from ingest.images.loading import image_paths, open_image
 
 ITEMS = shape_items(24, test=6)
 
@@ -68,7 +68,7 @@ def test_vectors_are_the_published_checkpoints(data: DataRoot) -> None:
     report = embed_tiny(data)
     encoder = load_encoder(data, report.encoder)
     item = ITEMS[-1]
-    picture = open_picture(data, image_paths(data)[item.image_hash])
+    picture = open_image(data, image_paths(data)[item.image_hash])
     image = encoder.encode_images([encoder.prepare(picture)])[0]
     text = encoder.encode_texts([f"one {item.shape}"])[0]
     stored = vectors(data, f"embeddings/{report.encoder}", "image_hash")[item.image_hash]
@@ -207,7 +207,7 @@ def test_picture_that_can_no_longer_be_read_does_not_stop_the_others(data: DataR
     assert all(any(item.image_hash in line for line in report.unreadable) for item in broken)
     stored = vectors(data, f"embeddings/{report.encoder}", "image_hash")
     assert stored.keys() == {item.image_hash for item in ITEMS[1:-1]}
-    assert unreadable_pictures(data, report.encoder).keys() == {item.image_hash for item in broken}
+    assert unreadable_images(data, report.encoder).keys() == {item.image_hash for item in broken}
     assert data.read_json(f"encoders/{report.encoder}/encoder.json")["unreadable_pairs"] == 1
 
     again = embed_tiny(data)
@@ -216,7 +216,7 @@ def test_picture_that_can_no_longer_be_read_does_not_stop_the_others(data: DataR
     data.write_bytes(image_paths(data)[ITEMS[0].image_hash], ITEMS[0].content)
     restored = embed_tiny(data)
     assert (restored.encoder, restored.images_new, restored.images_unreadable) == (report.encoder, 1, 1)
-    assert unreadable_pictures(data, report.encoder).keys() == {ITEMS[-1].image_hash}
+    assert unreadable_images(data, report.encoder).keys() == {ITEMS[-1].image_hash}
 
 
 def test_shard_of_which_nothing_can_be_read(data: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_pictures_of_other_sources_stay_listed_as_unreadable(data: DataRoot) -> 
     break_picture(data, more[0], "gone")
     assert embed(data, encoder=encoder, device="cpu").images_unreadable == 1
     assert embed(data, encoder=encoder, sources=["shapes"]).images_unreadable == 0
-    assert unreadable_pictures(data, encoder).keys() == {more[0].image_hash}
+    assert unreadable_images(data, encoder).keys() == {more[0].image_hash}
 
 
 def test_most_pictures_unreadable_is_an_error(data: DataRoot) -> None:

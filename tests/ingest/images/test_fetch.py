@@ -24,10 +24,9 @@ from hypothesis import strategies as st
 from webserver import Replies, Reply, WebServer, serve
 
 from ingest.datasets.root import DataRoot
-from ingest.images import fetch
-from ingest.images import fetch_log as fetchledger
+from ingest.images import fetch, fetch_log
 from ingest.images.fetch import FetchSettings, HttpImages
-from ingest.images.http import Answer
+from ingest.images.http import Response
 from ingest.images.sources import ImageProblemError
 from ingest.images.store import ImageStore, StoredImage, content_hash
 from ingest.records import RejectReason
@@ -86,8 +85,8 @@ def test_pictures_are_fetched_and_stored(data: DataRoot, web: WebServer, picture
         assert data.read_bytes(rows[url]["path"]) == picture(number)
         assert rows[url]["image_hash"] == content_hash(picture(number))
         assert before <= rows[url]["fetched_at"] <= datetime.datetime.now(datetime.UTC)
-    ledger = {row["url"]: row for row in data.read("fetches").to_pylist()}
-    assert {url: row["image_hash"] for url, row in ledger.items()} == {u: r["image_hash"] for u, r in rows.items()}
+    log = {row["url"]: row for row in data.read("fetches").to_pylist()}
+    assert {url: row["image_hash"] for url, row in log.items()} == {u: r["image_hash"] for u, r in rows.items()}
     assert web.headers["/0.jpg"]["user-agent"].startswith("graph2image/")
     assert web.headers["/0.jpg"]["accept-encoding"] == "identity"
 
@@ -202,7 +201,7 @@ def test_retry_after(data: DataRoot, web: WebServer, picture: Picture, status: i
     assert web.gaps("/seconds.jpg")[0] >= 0.95
     web.replies["/date.jpg"] = [Reply(status=status, headers=(("Retry-After", date),)), Reply(picture(3))]
     assert _one(data, f"{web.url}/date.jpg") is None
-    parsed = [fetch._retry_after(Answer(429, [(b"retry-after", v)], None)) for v in (date.encode(), b"9" * 50)]
+    parsed = [fetch._retry_after(Response(429, [(b"retry-after", v)], None)) for v in (date.encode(), b"9" * 50)]
     assert parsed[0] is not None
     assert parsed == [pytest.approx(0, abs=2), fetch.MAX_RETRY_AFTER_SECONDS]
 
@@ -509,7 +508,7 @@ def test_refresh_asks_whether_it_has_changed(
 def test_the_ledger_is_written_now_and_then(
     data: DataRoot, web: WebServer, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetchledger, "FLUSH_ROWS", 4)
+    monkeypatch.setattr(fetch_log, "FLUSH_ROWS", 4)
     web.replies = {f"/{i}.jpg": Reply(picture(i)) for i in range(10)}
     with closing(HttpImages(data, _settings())) as source:
         store = ImageStore(data, source)
@@ -521,7 +520,8 @@ def test_the_ledger_is_written_now_and_then(
 
 RUN = """
 import sys
-sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 import test_fetch
 from ingest.datasets.root import DataRoot
 from ingest.images import fetch_log, store
@@ -545,7 +545,7 @@ def test_a_killed_run_is_continued(data: DataRoot, web: WebServer, picture: Pict
         process.wait()
     web.requests.clear()
     _acquire(data, urls)
-    # At most what was under way, and what the ledger did not have yet, twice.
+    # At most what was under way, and what the log did not have yet, twice.
     assert web.requests.total() <= 40 - 15
     undisturbed = DataRoot(str(tmp_path / "undisturbed"))
     _acquire(undisturbed, urls)
