@@ -96,13 +96,14 @@ seconds = time.perf_counter() - start
 
 _OURS = """
 import sys, time
-from ingest import sources
 from ingest.datasets.root import DataRoot
+from ingest.ingestion import INGESTIONS
+from ingest.sources import ingest_source
 
 if __name__ == "__main__":
-    function, path, workers, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    source, path, workers, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     start = time.perf_counter()
-    report = getattr(sources, function)(DataRoot(out), [path], workers=workers)
+    report = ingest_source(DataRoot(out), INGESTIONS[source](files=(path,), workers=workers))
     rows = report.rows_read
     seconds = time.perf_counter() - start
 """
@@ -110,7 +111,7 @@ if __name__ == "__main__":
 _LOAD = """
 import sys, time
 from graphstore.loading.load import load_source
-from graphstore.store import open_store
+from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
 start = time.perf_counter()
 with open_store("ladybug://" + sys.argv[2]) as store:
@@ -166,26 +167,26 @@ class Case:
     sample: tuple[str, ...]
     rows: int
     file: str
-    function: str
+    source: str
     parser: str
     polars: str | None
 
 
 CASES = [
-    Case("art500k", ("art500k",), 310_000, "label_list.csv", "ingest_art500k", "split", "csv"),
+    Case("art500k", ("art500k",), 310_000, "label_list.csv", "art500k", "split", "csv"),
     *(
         Case(
             f"amazon-{release}",
             ("amazon", "--release", str(release)),
             500_000,
             f"meta_Home_and_Kitchen.json{'l' if release == 2023 else ''}.gz",
-            "ingest_amazon",
+            "amazon",
             "literal" if release == 2014 else "json",
             None if release == 2014 else "json",
         )
         for release in (2014, 2018, 2023)
     ),
-    Case("goodreads", ("goodreads",), 500_000, "goodreads_books.json.gz", "ingest_goodreads", "json", "json"),
+    Case("goodreads", ("goodreads",), 500_000, "goodreads_books.json.gz", "goodreads", "json", "json"),
 ]
 
 
@@ -229,7 +230,7 @@ def run_case(case: Case, rows: int, scratch: Path, repeats: int) -> list[dict[st
     out = scratch / "data"
     results = {"parse": best(repeats, _PARSE, [str(path), case.parser], threads=1)}
     for workers in sorted({1, cores}):
-        arguments = [case.function, str(path), str(workers), str(out)]
+        arguments = [case.source, str(path), str(workers), str(out)]
         name = "ours, 1 process" if workers == 1 else f"ours, {workers} processes"
         results[name] = best(repeats, _OURS, arguments, out, threads=1)
         results[name]["own"] += (workers > 1) * workers * results[name]["child"]
@@ -257,7 +258,7 @@ def run_load(scratch: Path, rows: int, repeats: int) -> list[dict[str, Any]]:
     """The graph of Amazon 2018, ours and bare."""
     case = next(case for case in CASES if case.name == "amazon-2018")
     data, graph = scratch / "graph-data", scratch / "graph.lbug"
-    measure(_OURS, [case.function, str(sample(case, rows)), str(len(os.sched_getaffinity(0))), str(data)])
+    measure(_OURS, [case.source, str(sample(case, rows)), str(len(os.sched_getaffinity(0))), str(data)])
     table = []
     for what, script in (("bare COPY", _COPY), ("ours", _LOAD)):
         result = best(repeats, script, [str(data), str(graph)], graph)

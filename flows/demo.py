@@ -13,7 +13,7 @@ from flows.comparison import compare
 from flows.settings import Settings
 from flows.timing import StopWatch
 from graphstore.sampling.sampler import SamplerSettings
-from ingest.ingestion import Ingestion
+from ingest.ingestion import Art500k
 from ingest.sampledata import paint_art500k
 from model.training.config import load_train_config
 
@@ -47,7 +47,7 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
     settings = Settings(data=str(out / "data"), store=f"ladybug://{(out / 'data' / 'graph.lbug').resolve()}")
     watch = StopWatch(out / "timings.json")
     gallery = out / "gallery"
-    works = Ingestion(source="art500k", files=(str(gallery / "label_list.csv"),), place=gallery)
+    works = Art500k(files=(str(gallery / "label_list.csv"),), images=gallery)
     with watch.stage("paint"):
         watch.keep(paint_art500k(gallery, items=items, seed=0))
     with watch.stage("ingest"):

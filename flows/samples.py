@@ -15,7 +15,7 @@ from flows.settings import Settings
 from flows.stages import withdrawn_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA, SPLITS
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, explain_validation
 from model.generation.requests import Neighbor, NeighborUse
 
 if TYPE_CHECKING:
@@ -194,19 +194,14 @@ def _row(item_id: str, neighbors: Iterable[Any]) -> dict[str, Any]:
 
 def _sampler_settings(data: DataRoot, model_id: str) -> SamplerSettings:
     """How the model's own neighbors were sampled; the defaults, if that is not recorded."""
-    from pydantic import ValidationError
-
     from graphstore.sampling.sampler import SamplerSettings
 
     record = data.read_json(f"models/{model_id}/model.json")
     recorded = record["neighbors_metadata"].get("settings", {"encoder": record["encoder"]})
-    try:
+    with explain_validation(
+        f"this version cannot sample as the neighbors of {model_id} were", "Name a neighbors dataset with --neighbors."
+    ):
         return SamplerSettings.model_validate(recorded)
-    except ValidationError as error:
-        raise Graph2ImageError(
-            f"this version cannot sample as the neighbors of {model_id} were: {error.errors()[0]['msg']}",
-            "Name a neighbors dataset with --neighbors.",
-        ) from error
 
 
 def _unknown(item_id: str) -> Graph2ImageError:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, explain_validation, first_line
 
 if TYPE_CHECKING:
     from graphstore.store import GraphStore
@@ -95,10 +95,7 @@ def load_settings(**overrides: str | None) -> Settings:
     """
     given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise Graph2ImageError(f"setting {key!r}: {first['msg']}", f"See {CONFIG_FILE} and GRAPH2IMAGE_*.") from error
+        with explain_validation("settings", f"See {CONFIG_FILE} and the variables GRAPH2IMAGE_*."):
+            return Settings(**given)
     except ValueError as error:  # the file is no TOML
-        raise Graph2ImageError(f"{CONFIG_FILE}: {error}") from error
+        raise Graph2ImageError(f"{CONFIG_FILE}: {first_line(error)}") from error

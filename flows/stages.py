@@ -17,7 +17,7 @@ from graphstore.loading.load import LoadReport, load_source
 from graphstore.search.search import as_neo4j
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, explain_validation
 from ingest.ingestion import Ingestion
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from graphstore.search.search import FoundItems, SimilarItems
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
-    from ingest.sources import Pictures
     from ingest.writers.instructg2i import ExportReport
     from model.evaluation.evaluate import EvaluationReport
     from model.generation.generate import GenerateReport
@@ -86,65 +85,13 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
     Graph2ImageError
         If a file, a setting or the source is wrong; see `ingest.sources` and `graphstore.loading.load`.
     """
-    from ingest import sources
-
-    data, files = DataRoot(settings.data), ingestion.files
-    workers, strict, prune = ingestion.workers, ingestion.strict, ingestion.prune
-    if ingestion.source in ("table", "instructg2i") and len(files) > 1:
-        raise Graph2ImageError(f"{ingestion.source} takes one path, not {len(files)}")
-    match ingestion.source:
-        case "art500k":
-            report = sources.ingest_art500k(
-                data,
-                files,
-                _pictures(settings, ingestion),
-                painters=ingestion.painters,
-                workers=workers,
-                strict=strict,
-                prune=prune,
-            )
-        case "amazon":
-            report = sources.ingest_amazon(
-                data, files, _pictures(settings, ingestion), workers=workers, strict=strict, prune=prune
-            )
-        case "goodreads":
-            report = sources.ingest_goodreads(
-                data,
-                files,
-                _pictures(settings, ingestion),
-                min_shelf_count=ingestion.min_shelf_count,
-                workers=workers,
-                strict=strict,
-                prune=prune,
-            )
-        case "instructg2i":
-            report = sources.ingest_instructg2i(
-                data,
-                files[0],
-                center_key=ingestion.center_key,
-                neighbors_key=ingestion.neighbors_key,
-                text_key=ingestion.text_key,
-                strict=strict,
-                prune=prune,
-            )
-        case "table":
-            report = sources.ingest_table(data, files[0], ingestion.place or Path(), strict=strict, prune=prune)
-    return IngestOutcome(report, load(settings, report.source, prune=prune))
-
-
-def _pictures(settings: Settings, ingestion: Ingestion) -> Pictures:
-    """Where the images are: at a place, or at the addresses in the rows if they may be fetched."""
-    if not (ingestion.fetch or ingestion.refresh):
-        return ingestion.place
-    from pydantic import ValidationError
-
     from ingest.images.fetch import FetchSettings
+    from ingest.sources import ingest_source
 
-    try:
-        return FetchSettings(**{**settings.fetch, "refresh": ingestion.refresh})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Graph2ImageError(f"setting 'fetch.{'.'.join(map(str, first['loc']))}': {first['msg']}") from error
+    with explain_validation("setting fetch"):
+        fetch = FetchSettings(**settings.fetch)
+    report = ingest_source(DataRoot(settings.data), ingestion, fetch)
+    return IngestOutcome(report, load(settings, report.source, prune=ingestion.prune))
 
 
 def withdrawn_items(settings: Settings) -> set[str]:

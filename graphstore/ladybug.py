@@ -45,7 +45,7 @@ from graphstore.schema import (
     new_properties,
 )
 from graphstore.store import GraphStore, NoGraphError, mark_truncated
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _open_database(path: str, read_only: bool) -> ladybug.Database:
                 f"{path} is open for writing in another process" + (f" (PID {holder[1]})" if holder else ""),
                 "One process may write at a time: wait until it has ended, then run the same command again.",
             ) from error
-        raise Graph2ImageError(f"cannot open the graph store {path}: {_first_line(message)}") from error
+        raise Graph2ImageError(f"cannot open the graph store {path}: {first_line(message)}") from error
 
 
 def _open_after_kill(path: str, *, read_only: bool = False) -> ladybug.Database:
@@ -135,10 +135,6 @@ def _open_for_reading(path: str) -> ladybug.Database:
             time.sleep(0.1)
 
 
-def _first_line(message: str) -> str:
-    return message.strip().partition("\n")[0]
-
-
 @contextmanager
 def _explain_errors() -> Iterator[None]:
     """Turn Ladybug's errors into ours. It raises nothing but `RuntimeError`."""
@@ -156,7 +152,7 @@ def _explain_errors() -> Iterator[None]:
             raise Graph2ImageError(
                 "no space left for the graph store", "What was loaded before is intact: free some space and run again."
             ) from error
-        raise Graph2ImageError(f"the graph store says: {_first_line(message)}") from error
+        raise Graph2ImageError(f"the graph store says: {first_line(message)}") from error
 
 
 def _to_arrow(result: Any) -> pa.Table:

@@ -1,28 +1,30 @@
-"""One function per source: its files and its reader, its images, and so to `ingest.pipeline`."""
+"""From an ingestion to what the pipeline takes: its reader, its files, its images. The only dispatch by source."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from ingest.batches import Batch, from_records
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.images.fetch import FetchSettings, HttpImages
 from ingest.images.sources import ImageSource, open_image_source
+from ingest.ingestion import Amazon, Art500k, Goodreads, Ingestion, InstructG2I, Table, WithUrls
 from ingest.pipeline import IngestReport, InputFile, ingest
 from ingest.readers import amazon, art500k, goodreads, instructg2i
 from ingest.readers.painterpalette import read_painterpalette
 from ingest.readers.table import column_schema, read_table
 from ingest.readers.tablespec import TableSpec, load_spec
 from ingest.splits import SplitFractions
-
-#: Where images come from: a folder, a tar or a zip; over HTTP by the addresses in the rows; or nowhere.
-Pictures = Path | FetchSettings | None
 
 #: Rows of a table per batch.
 TABLE_BATCH_ROWS = 1 << 12
@@ -31,148 +33,119 @@ TABLE_BATCH_ROWS = 1 << 12
 PARALLEL_BYTES = 32 << 20
 
 
-def ingest_art500k(
+@dataclass(frozen=True)
+class Opened:
+    """An ingestion whose files were found, and its spec read.
+
+    Attributes
+    ----------
+    source
+        What the datasets are called.
+    images
+        Folder, tar or zip; None for none, or to fetch them.
+    """
+
+    source: str
+    files: Sequence[InputFile]
+    item_columns: pa.Schema
+    images: Path | None
+    fractions: SplitFractions = field(default_factory=SplitFractions)
+
+
+def ingest_source(
     data: DataRoot,
-    label_files: Sequence[str | Path],
-    pictures: Pictures = None,
-    *,
-    painters: Sequence[str | Path] = (),
-    workers: int | None = None,
-    strict: bool = False,
-    prune: bool = False,
+    ingestion: Ingestion,
+    fetch: FetchSettings = FetchSettings(),  # noqa: B008 (frozen)
 ) -> IngestReport:
-    """Ingest ART500K: the full label file or the toy set's, and what PainterPalette's tables say of the artists.
+    """Ingest what `ingestion` names.
 
     Parameters
     ----------
-    label_files, painters
-        Files, or glob patterns of files.
-    images
-        For the full set, where the folders `Artists1`, `Artists2`, `Art Movement` and `Medium` are.
-    workers
-        Processes that parse; by default one per core for a large file.
+    fetch
+        How images are fetched, if the ingestion asks for that.
 
     Raises
     ------
     Graph2ImageError
-        As `ingest.pipeline.ingest`; also if no file fits a pattern, or one is a folder.
+        As `ingest.pipeline.ingest`; also if no file fits a pattern, one is a folder, or a spec is wrong or does not fit
+        its table.
     """
+    opened = _OPENERS[type(ingestion)](ingestion)
+    with _image_source(data, ingestion, opened.images, fetch) as images:
+        return ingest(
+            data,
+            opened.source,
+            opened.files,
+            opened.item_columns,
+            images=images,
+            fractions=opened.fractions,
+            strict=ingestion.strict,
+            prune=ingestion.prune,
+        )
+
+
+def _open_art500k(ingestion: Art500k) -> Opened:
     files = []
-    for path in find_files(label_files):
+    for path in find_files(ingestion.files):
         head_info = path.with_name("head_info.csv")
         paths = [path, head_info] if head_info.exists() else [path]
-        read = partial(art500k.read_art500k, path, _workers(path, workers))
+        read = partial(art500k.read_art500k, path, _workers(path, ingestion.workers))
         files.append(InputFile(path.name, paths, read))
-    files += [InputFile(path.name, [path], partial(read_painterpalette, path)) for path in find_files(painters)]
-    with _opened(data, pictures) as images:
-        return ingest(data, "art500k", files, art500k.ITEM_COLUMNS, images=images, strict=strict, prune=prune)
-
-
-def ingest_amazon(
-    data: DataRoot,
-    metadata_files: Sequence[str | Path],
-    pictures: Pictures = None,
-    *,
-    workers: int | None = None,
-    strict: bool = False,
-    prune: bool = False,
-) -> IngestReport:
-    """Ingest Amazon product metadata of the 2014, 2018 and 2023 releases; for the parameters see `ingest_art500k`."""
-    files = [
-        InputFile(path.name, [path], partial(amazon.read_amazon, path, _workers(path, workers)))
-        for path in find_files(metadata_files)
+    files += [
+        InputFile(path.name, [path], partial(read_painterpalette, path)) for path in find_files(ingestion.painters)
     ]
-    with _opened(data, pictures) as images:
-        return ingest(data, "amazon", files, amazon.ITEM_COLUMNS, images=images, strict=strict, prune=prune)
+    return Opened("art500k", files, art500k.ITEM_COLUMNS, ingestion.images)
 
 
-def ingest_goodreads(
-    data: DataRoot,
-    files: Sequence[str | Path],
-    pictures: Pictures = None,
-    *,
-    min_shelf_count: int = 5,
-    workers: int | None = None,
-    strict: bool = False,
-    prune: bool = False,
-) -> IngestReport:
-    """Ingest files of the Goodreads book graph: books, authors, works, series and genres, each told by its rows.
+def _open_amazon(ingestion: Amazon) -> Opened:
+    files = [
+        InputFile(path.name, [path], partial(amazon.read_amazon, path, _workers(path, ingestion.workers)))
+        for path in find_files(ingestion.files)
+    ]
+    return Opened("amazon", files, amazon.ITEM_COLUMNS, ingestion.images)
 
-    Parameters
-    ----------
-    min_shelf_count
-        How many readers must have put a book on a shelf for it to be one of the book's.
 
-    For the others and the errors see `ingest_art500k`.
-    """
-    inputs = [
+def _open_goodreads(ingestion: Goodreads) -> Opened:
+    count = ingestion.min_shelf_count
+    files = [
         InputFile(
             path.name,
             [path],
-            partial(goodreads.read_goodreads, path, _workers(path, workers), min_shelf_count=min_shelf_count),
-            {"min_shelf_count": min_shelf_count},
+            partial(goodreads.read_goodreads, path, _workers(path, ingestion.workers), min_shelf_count=count),
+            {"min_shelf_count": count},
         )
-        for path in find_files(files)
+        for path in find_files(ingestion.files)
     ]
-    with _opened(data, pictures) as images:
-        return ingest(data, "goodreads", inputs, goodreads.ITEM_COLUMNS, images=images, strict=strict, prune=prune)
+    return Opened("goodreads", files, goodreads.ITEM_COLUMNS, ingestion.images)
 
 
-def ingest_instructg2i(
-    data: DataRoot,
-    folder: str | Path,
-    *,
-    center_key: str | None = None,
-    neighbors_key: str | None = None,
-    text_key: str = "text",
-    strict: bool = False,
-    prune: bool = False,
-) -> IngestReport:
-    """Ingest a data set in InstructG2I's released layout, with its images.
-
-    Parameters
-    ----------
-    center_key, neighbors_key, text_key
-        Keys of the rows; the first two are told from the first row by default.
-    """
-    folder = Path(folder)
-    read = partial(
-        instructg2i.read_instructg2i, folder, center_key=center_key, neighbors_key=neighbors_key, text_key=text_key
-    )
-    keys = [center_key, neighbors_key, text_key]
-    file = InputFile(folder.resolve().name, sorted(folder.glob("*/metadata.jsonl")), read, keys)
-    with closing(open_image_source(folder)) as images:
-        return ingest(data, "instructg2i", [file], instructg2i.ITEM_COLUMNS, images=images, strict=strict, prune=prune)
+def _open_instructg2i(ingestion: InstructG2I) -> Opened:
+    folder = ingestion.folder
+    center, neighbors, text = ingestion.center_key, ingestion.neighbors_key, ingestion.text_key
+    read = partial(instructg2i.read_instructg2i, folder, center_key=center, neighbors_key=neighbors, text_key=text)
+    file = InputFile(folder.resolve().name, sorted(folder.glob("*/metadata.jsonl")), read, [center, neighbors, text])
+    return Opened("instructg2i", [file], instructg2i.ITEM_COLUMNS, folder)
 
 
-def ingest_table(
-    data: DataRoot, spec_path: str | Path, root: str | Path, *, strict: bool = False, prune: bool = False
-) -> IngestReport:
-    """Ingest the table that the spec file describes (`ingest.readers.tablespec`); its paths are relative to `root`.
-
-    Raises
-    ------
-    Graph2ImageError
-        As `ingest.pipeline.ingest`; also if the spec is wrong or does not fit the table.
-    """
-    spec = load_spec(Path(spec_path))
-    root = Path(root)
+def _open_table(ingestion: Table) -> Opened:
+    spec, root = load_spec(ingestion.spec), ingestion.root
+    columns = column_schema(spec)
     # Known by its source: the next export may have another name and still be the same table.
     table = InputFile(
         spec.source, [root / spec.table.file], partial(_table_batches, spec, root), spec.model_dump(mode="json")
     )
     place = spec.image and (spec.image.folder or spec.image.archive)
-    with _opened(data, root / place if place else None) as images:
-        return ingest(
-            data,
-            spec.source,
-            [table],
-            column_schema(spec),
-            images=images,
-            fractions=SplitFractions(spec.split.val, spec.split.test),
-            strict=strict,
-            prune=prune,
-        )
+    fractions = SplitFractions(spec.split.val, spec.split.test)
+    return Opened(spec.source, [table], columns, root / place if place else None, fractions)
+
+
+_OPENERS: dict[type[Ingestion], Callable[[Any], Opened]] = {
+    Art500k: _open_art500k,
+    Amazon: _open_amazon,
+    Goodreads: _open_goodreads,
+    InstructG2I: _open_instructg2i,
+    Table: _open_table,
+}
 
 
 def _table_batches(spec: TableSpec, root: Path) -> Iterator[Batch]:
@@ -192,7 +165,10 @@ def find_files(patterns: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern)
-        paths = [path] if path.exists() else sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        try:
+            paths = [path] if path.exists() else sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        except ValueError as error:
+            raise Graph2ImageError(f"{str(pattern)!r} is no file and no pattern: {error}") from error
         if not paths:
             raise Graph2ImageError(f"there is no file {pattern}")
         for path in paths:
@@ -208,9 +184,9 @@ def _workers(path: Path, workers: int | None) -> int:
     return os.cpu_count() or 1 if path.stat().st_size >= PARALLEL_BYTES else 1
 
 
-def _opened(data: DataRoot, pictures: Pictures) -> AbstractContextManager[ImageSource | None]:
-    if pictures is None:
-        return nullcontext()
-    if isinstance(pictures, FetchSettings):
-        return closing(HttpImages(data, pictures))
-    return closing(open_image_source(pictures))
+def _image_source(
+    data: DataRoot, ingestion: Ingestion, images: Path | None, fetch: FetchSettings
+) -> AbstractContextManager[ImageSource | None]:
+    if isinstance(ingestion, WithUrls) and (ingestion.fetch or ingestion.refresh):
+        return closing(HttpImages(data, fetch.model_copy(update={"refresh": ingestion.refresh})))
+    return nullcontext() if images is None else closing(open_image_source(images))

@@ -28,7 +28,7 @@ from neo4j.exceptions import (
 )
 
 from graphstore.store import Access
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, first_line
 
 log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -257,7 +257,7 @@ def explain_errors(address: Address) -> Iterator[None]:
         yield
     except AuthError as error:
         if error.code == "Neo.ClientError.Security.Forbidden":
-            raise ReadOnlyError(f"the user of {address.uri} may not do that: {_first_line(error)}") from error
+            raise ReadOnlyError(f"the user of {address.uri} may not do that: {_said(error)}") from error
         raise SignInError(
             f"{address.uri} does not take this user and password",
             f"Check GRAPH2IMAGE_NEO4J_USER, {_PASSWORD_VARIABLE}_FILE and {_PASSWORD_VARIABLE}.",
@@ -270,12 +270,12 @@ def explain_errors(address: Address) -> Iterator[None]:
     except Neo4jError as error:
         raise _explained(error, address) from error
     except DriverError as error:
-        raise Graph2ImageError(f"the driver of {address.uri} says: {_first_line(error)}") from error
+        raise Graph2ImageError(f"the driver of {address.uri} says: {_said(error)}") from error
 
 
 def _explained(error: Neo4jError, address: Address) -> Graph2ImageError:
     code = error.code or ""
-    message = _first_line(error)
+    message = _said(error)
     if code.endswith("Security.AuthenticationRateLimit"):
         return SignInError(
             f"{address.uri} does not let user and password be tried again yet, after several wrong ones",
@@ -340,12 +340,12 @@ def run_again(session: neo4j.Session, address: Address, work: Callable[[neo4j.Tr
             deadline = deadline or time.monotonic() + RETRY_S
             if not passes or _lacks_memory(error) or time.monotonic() > deadline:
                 raise
-            log.warning("%s: %s; trying again", address.uri, _first_line(error))
+            log.warning("%s: %s; trying again", address.uri, _said(error))
         # Not at the same moment as another that failed for the same reason.
         time.sleep(pause_s * random.uniform(0.5, 1))
         pause_s = min(2 * pause_s, 4)
 
 
-def _first_line(error: Exception) -> str:
-    message = error.message if isinstance(error, Neo4jError) else str(error)
-    return (message or type(error).__name__).strip().partition("\n")[0]
+def _said(error: Exception) -> str:
+    """What the server says, without the codes around it that `str` adds."""
+    return first_line(error.message or error) if isinstance(error, Neo4jError) else first_line(error)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.pixels import PixelGeometry
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def import_encoder(data: DataRoot, name: str) -> str:
         model = open_clip.create_model(model_name, pretrained=tag)
     except Exception as error:  # whatever a hub client raises without a network
         raise Graph2ImageError(
-            f"cannot fetch the encoder {name}: {_first_line(error)}",
+            f"cannot fetch the encoder {name}: {first_line(error)}",
             "It comes from a model hub; without one, use the encoder `mini` or a local checkpoint folder.",
         ) from error
     _publish_copy(data, encoder, model, open_clip.get_model_config(model_name), name)
@@ -187,9 +187,5 @@ def _create_model(folder: Path, device: torch.device | str, precision: Precision
             f"local-dir:{folder}", precision=precision, device=device, require_pretrained=True
         )
     except Exception as error:  # wrong JSON, wrong shapes, unsafe pickles: one exception type each
-        raise Graph2ImageError(f"cannot load the encoder in {folder}: {_first_line(error)}") from error
+        raise Graph2ImageError(f"cannot load the encoder in {folder}: {first_line(error)}") from error
     return model.eval().requires_grad_(False)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -25,12 +25,11 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
 from ingest.datasets.schemas import ITEM_SCHEMA
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, explain_validation
 from ingest.records import squeeze
 
 #: Formats of the table, by file name suffix (a further `.gz` is allowed on the text formats).
@@ -306,28 +305,12 @@ def load_spec(path: Path) -> TableSpec:
         If the file cannot be read, is no TOML, or breaks the format; the message names the file and the key.
     """
     try:
-        return TableSpec.model_validate(tomllib.loads(path.read_text("utf-8")))
+        values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise Graph2ImageError(f"cannot read the spec {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Graph2ImageError(f"the spec {path} is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise Graph2ImageError(f"the spec {path} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        plainer = {"extra_forbidden": "unknown key", "missing": "is missing"}
-        problems = [
-            f"{_key(e['loc'])}: {plainer.get(e['type'], e['msg'].removeprefix('Value error, '))}"
-            for e in error.errors()
-        ]
-        raise Graph2ImageError(f"the spec {path} is wrong: {'; '.join(problems)}") from error
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """A pydantic location as one would look for it in the file; tables of an array are counted from 1."""
-    key = ""
-    for part in location:
-        if isinstance(part, int):
-            key += f" {part + 1}"
-        else:
-            key += f".{part}" if key else part
-    return key or "the file as a whole"
+    with explain_validation(f"the spec {path} is wrong"):
+        return TableSpec.model_validate(values)

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import orjson
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, explain_validation
 from ingest.images.store import FORMATS, MAGIC, MAX_IMAGE_PIXELS
 
 #: Name of the PNG text chunk that holds an image's record, as JSON.
@@ -125,13 +125,10 @@ def parse_record(file: Path, text: str) -> PictureRecord:
         value = orjson.loads(text)
         if isinstance(value, dict) and isinstance(value.get("settings"), str):
             value["settings"] = orjson.loads(value["settings"])
-        return PictureRecord.model_validate(value)
     except orjson.JSONDecodeError as error:
         raise Graph2ImageError(f"{file}: its record is damaged: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
-        raise Graph2ImageError(f"{file}: its record is not one of this program: {where}: {first['msg']}") from error
+    with explain_validation(f"{file}: its record is not one of this program"):
+        return PictureRecord.model_validate(value)
 
 
 def no_record(file: Path) -> Graph2ImageError:

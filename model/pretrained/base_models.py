@@ -21,12 +21,12 @@ from huggingface_hub import hf_hub_download
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ingest.datasets.root import digest
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, first_line
 from model.networks.autoencoder import AUTOENCODERS
 from model.networks.backbones import Backbone, cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import TextEncoders
-from model.pretrained.weights import Checkpoint, first_line
+from model.pretrained.weights import Checkpoint
 
 _INDEX = "model_index.json"
 _PARTS = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler")

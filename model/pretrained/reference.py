@@ -23,11 +23,11 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, first_line
 from model.networks.backbones import cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
 from model.pipeline import Graph2ImagePipeline
-from model.pretrained.weights import Checkpoint, first_line
+from model.pretrained.weights import Checkpoint
 from model.storage import quiet_libraries
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_proj_model", "gnn")

@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import hf_hub_download
 from transformers import CLIPTokenizer
 
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, first_line
 from model.storage import quiet_libraries
 
 
@@ -144,8 +144,3 @@ class Checkpoint:
 
     def _path(self, file: str) -> str:
         return f"{self.name}/{file}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type, if there is none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

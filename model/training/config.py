@@ -12,9 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, explain_validation
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -310,12 +310,5 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _validate(source: str, values: dict[str, Any]) -> TrainConfig:
-    try:
+    with explain_validation(source):
         return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            reason = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
-            problems.append(f"{key}: {reason}" if key else reason)
-        raise Graph2ImageError(f"{source}: {'; '.join(problems)}") from error

@@ -15,7 +15,7 @@ from flows.settings import Settings
 from flows.stages import ingest
 from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
-from ingest.ingestion import Ingestion
+from ingest.ingestion import Amazon
 from ingest.sampledata import paint_amazon
 
 POINTS = 20
@@ -25,7 +25,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from ingest import images
-from ingest.ingestion import Ingestion
+from ingest.ingestion import Amazon
 from flows.settings import Settings
 from flows.stages import ingest
 
@@ -43,7 +43,7 @@ images.IMAGE_BATCH = 16
 print("started", flush=True)
 ingest(
     Settings(data=data),
-    Ingestion(source="amazon", files=(str(folder / "meta_Home_and_Kitchen.json.gz"),), place=folder / "images"),
+    Amazon(files=(str(folder / "meta_Home_and_Kitchen.json.gz"),), images=folder / "images"),
 )
 print(renamed)
 """
@@ -93,7 +93,7 @@ def test_killed_at_twenty_moments(shop: Path, tmp_path: Path) -> None:
     assert begun > started
     expected = _contents(tmp_path / "quiet")
 
-    again = Ingestion(source="amazon", files=(str(shop / "meta_Home_and_Kitchen.json.gz"),), place=shop / "images")
+    again = Amazon(files=(str(shop / "meta_Home_and_Kitchen.json.gz"),), images=shop / "images")
     rng = random.Random(0)
     moments = sorted(rng.sample(range(1, renamed + 1), POINTS // 2))
     for number in range(POINTS):

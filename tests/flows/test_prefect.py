@@ -11,7 +11,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.prepare import prepare
 from flows.produce import produce
-from ingest.ingestion import Ingestion
+from ingest.ingestion import Table
 
 SPEC = """
 source = "shop"
@@ -58,7 +58,7 @@ def prefect_server() -> Iterator[None]:
 
 def test_prepare_then_produce(shop: Path, tiny_config: Path, tmp_path: Path) -> None:
     data = str(tmp_path / "data")
-    ingestion = Ingestion(source="table", files=(str(shop / "shop.toml"),), place=shop)
+    ingestion = Table(spec=shop / "shop.toml", root=shop)
     digest = prepare(ingestion, data=data)
     assert (tmp_path / "data" / "neighbors" / digest / "_snapshot.json").exists()
     model_id = produce(tiny_config, limit=4, data=data)

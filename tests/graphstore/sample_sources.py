@@ -14,9 +14,10 @@ from graphstore.loading.load import load_source
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
+from ingest.ingestion import Amazon, Art500k, Goodreads
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
 from ingest.sampledata.artists import ARTISTS
-from ingest.sources import ingest_amazon, ingest_art500k, ingest_goodreads
+from ingest.sources import ingest_source
 
 SOURCES = ("amazon", "art500k", "goodreads")
 MODELS = ("mini-1", "mini-2")
@@ -52,9 +53,11 @@ def ingest_samples(data: DataRoot, folder: Path, items: int = 150) -> None:
 
 def _ingest(data: DataRoot, folder: Path, painters: Path, *, pictures: bool) -> None:
     places = [folder / "art500k", folder / "amazon/images", folder / "goodreads/images"] if pictures else [None] * 3
-    ingest_art500k(data, [folder / "art500k/label_list.csv"], places[0], painters=[painters])
-    ingest_amazon(data, [folder / "amazon/meta_*.json.gz"], places[1])
-    ingest_goodreads(data, [folder / "goodreads/*.json.gz"], places[2])
+    ingest_source(
+        data, Art500k(files=(f"{folder}/art500k/label_list.csv",), images=places[0], painters=(str(painters),))
+    )
+    ingest_source(data, Amazon(files=(f"{folder}/amazon/meta_*.json.gz",), images=places[1]))
+    ingest_source(data, Goodreads(files=(f"{folder}/goodreads/*.json.gz",), images=places[2]))
 
 
 def _write_pictures(data: DataRoot, source: str, folder: Path) -> None:

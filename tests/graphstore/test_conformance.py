@@ -27,7 +27,8 @@ from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import REJECT_SCHEMA
-from ingest.sources import ingest_art500k, ingest_table
+from ingest.ingestion import Art500k, Table
+from ingest.sources import ingest_source
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Times at which something was written, which differ.
@@ -126,7 +127,12 @@ def test_a_history_of_the_sample_data(stores: list[GraphStore], samples: tuple[D
     catalog = files / "art500k/label_list.csv"
     rows = catalog.read_text(encoding="utf-8").replace("|Lisbon|", "|Porto|").splitlines(keepends=True)
     catalog.write_text("".join(rows[:-6]), encoding="utf-8")
-    ingest_art500k(data, [catalog], files / "art500k", painters=[files / "PainterPalette.csv"], prune=True)
+    ingest_source(
+        data,
+        Art500k(
+            files=(str(catalog),), images=files / "art500k", painters=(str(files / "PainterPalette.csv"),), prune=True
+        ),
+    )
     changed = same(stores, lambda store: load_source(store, data, "art500k"))
     assert changed.changed
     assert changed.items_gone
@@ -160,7 +166,7 @@ def test_a_slice_of_the_fashion_data(stores: list[GraphStore], tmp_path: Path) -
         (tmp_path / "products.csv").write_text("".join(itertools.islice(stream, 501)), encoding="utf-8")
     (tmp_path / "images.tar").symlink_to(shared / "images.tar")
     data = DataRoot(str(tmp_path / "data"))
-    assert ingest_table(data, EXAMPLES / "fashion.toml", tmp_path).items == 500
+    assert ingest_source(data, Table(spec=EXAMPLES / "fashion.toml", root=tmp_path)).items == 500
     report = same(stores, lambda store: load_source(store, data, "fashion"))
     assert report.items == 500
     assert_same_graph(stores)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ingest.datasets.root import DataRoot
+from ingest.ingestion import Table
 from ingest.readers.tablespec import load_spec
-from ingest.sources import ingest_table
+from ingest.sources import ingest_source
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,7 +32,7 @@ def test_example_specs_are_valid(name: str) -> None:
 
 
 def test_fashion(shared: Path, data: DataRoot) -> None:
-    report = ingest_table(data, EXAMPLES / "fashion.toml", shared / "fashion", strict=True)
+    report = ingest_source(data, Table(spec=EXAMPLES / "fashion.toml", root=shared / "fashion", strict=True))
     assert (report.rows_read, report.items, report.images_new) == (9583, 9583, 9461)
     items = data.read("items/fashion").to_pylist()
     assert Counter(row["color"] for row in items)["NA"] == 3
@@ -40,13 +41,13 @@ def test_fashion(shared: Path, data: DataRoot) -> None:
     splits = Counter(row["split"] for row in items)
     assert 850 < splits["test"] < 1050
     start = time.monotonic()
-    again = ingest_table(data, EXAMPLES / "fashion.toml", shared / "fashion")
+    again = ingest_source(data, Table(spec=EXAMPLES / "fashion.toml", root=shared / "fashion"))
     assert again == dataclasses.replace(report, images_new=0, changed=False)
     assert time.monotonic() - start < 10  # about 1 s on a quiet machine
 
 
 def test_art(shared: Path, data: DataRoot) -> None:
-    report = ingest_table(data, EXAMPLES / "art.toml", shared / "art", strict=True)
+    report = ingest_source(data, Table(spec=EXAMPLES / "art.toml", root=shared / "art", strict=True))
     assert (report.rows_read, report.items, report.images_new) == (10361, 10361, 0)
     relations = data.read("relations/painters").to_pylist()
     influences = {(row["from_id"], row["to_id"]) for row in relations if row["type"] == "INFLUENCED_BY"}

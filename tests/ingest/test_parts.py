@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
+from ingest.ingestion import Amazon
 from ingest.parts import read_parts
 from ingest.pipeline import IngestReport
-from ingest.sources import find_files, ingest_amazon
+from ingest.sources import find_files, ingest_source
 
 
 class Files:
@@ -35,7 +36,8 @@ class Files:
         (self.root / name).write_bytes(b"\n".join(lines) + b"\n")
 
     def ingest(self, *names: str, prune: bool = False, strict: bool = False) -> IngestReport:
-        return ingest_amazon(self.data, [self.root / name for name in names], prune=prune, strict=strict)
+        files = tuple(str(self.root / name) for name in names)
+        return ingest_source(self.data, Amazon(files=files, prune=prune, strict=strict))
 
     def titles(self) -> dict[str, str]:
         rows = self.data.read("items/amazon", ["item_id", "title"]).to_pylist()

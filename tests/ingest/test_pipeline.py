@@ -19,10 +19,11 @@ from ingest.batches import from_records
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError
+from ingest.ingestion import Art500k, Table
 from ingest.pipeline import IngestReport, InputFile, ingest, map_ordered
 from ingest.readers.art500k import COLUMNS
 from ingest.records import EntityLink, EntityRelation, ItemLink, ItemRecord, Record, RejectReason, RejectRecord
-from ingest.sources import ingest_art500k, ingest_table
+from ingest.sources import ingest_source
 
 SNAPSHOTS = ("items", "entities", "relations", "rejects", "entity-names")
 
@@ -59,7 +60,7 @@ def test_every_row_is_an_item_a_duplicate_or_a_reject(shop, data, picture) -> No
     (shop.images / "bad2.jpg").write_bytes(b"")
     shop.add("t20,Last,blue,1,2000,round,t0;t0;t20;gone", picture(52))
 
-    report = ingest_table(data, shop.spec, shop.root)
+    report = ingest_source(data, Table(spec=shop.spec, root=shop.root))
     assert report.rejected == {
         "bad_value": 1,
         "image_empty": 2,
@@ -104,16 +105,16 @@ def test_every_row_is_an_item_a_duplicate_or_a_reject(shop, data, picture) -> No
 
 def test_second_run_changes_nothing_and_a_changed_row_changes_its_item(shop, data, picture) -> None:
     shop.fill(12)
-    first = ingest_table(data, shop.spec, shop.root)
+    first = ingest_source(data, Table(spec=shop.spec, root=shop.root))
     state = _state(data)
-    second = ingest_table(data, shop.spec, shop.root)
+    second = ingest_source(data, Table(spec=shop.spec, root=shop.root))
     assert second == dataclasses.replace(first, images_new=0, changed=False)
     assert _state(data) == state
 
     text = shop.table.read_text().replace("Thing 3 red", "Thing 3b red")
     shop.table.write_text(text)
     (shop.images / "t4.jpg").write_bytes(picture(999))  # same name, other image
-    third = ingest_table(data, shop.spec, shop.root)
+    third = ingest_source(data, Table(spec=shop.spec, root=shop.root))
     assert (third.changed, third.images_new, third.items) == (True, 1, 12)
     before = {row["item_id"]: row for row in DataRoot(data.url).dataset("items/shop").to_table().to_pylist()}
     assert before["shop:t3"]["title"] == "Thing 3b red"
@@ -122,14 +123,14 @@ def test_second_run_changes_nothing_and_a_changed_row_changes_its_item(shop, dat
 
 def test_strict_fails_at_the_first_reject_and_publishes_nothing(shop, data, picture) -> None:
     shop.fill(3)
-    ingest_table(data, shop.spec, shop.root, strict=True)
+    ingest_source(data, Table(spec=shop.spec, root=shop.root, strict=True))
     state = _state(data)
     shop.add("t9,Cut,red,1,2000,,", picture(60)[:-200])
     with pytest.raises(Graph2ImageError, match=r"things.csv, row 5: .*image_truncated"):
-        ingest_table(data, shop.spec, shop.root, strict=True)
+        ingest_source(data, Table(spec=shop.spec, root=shop.root, strict=True))
     shop.table.write_text("\n".join([*shop.table.read_text().splitlines()[:-1], "t1,Twin,red,1,2000,,", ""]))
     with pytest.raises(Graph2ImageError, match=r"row 5: the id shop:t1 is that of row 3 already"):
-        ingest_table(data, shop.spec, shop.root, strict=True)
+        ingest_source(data, Table(spec=shop.spec, root=shop.root, strict=True))
     assert _state(data) == state
 
 
@@ -137,11 +138,11 @@ def test_missing_pictures_folder_and_table(shop, data) -> None:
     shop.fill(1)
     shop.images.rename(shop.root / "elsewhere")
     with pytest.raises(Graph2ImageError, match=r"cannot read the images in .*images: No such file"):
-        ingest_table(data, shop.spec, shop.root)
+        ingest_source(data, Table(spec=shop.spec, root=shop.root))
     (shop.root / "elsewhere").rename(shop.images)
     shop.table.unlink()
     with pytest.raises(Graph2ImageError, match=r"cannot read .*things.csv: No such file"):
-        ingest_table(data, shop.spec, shop.root)
+        ingest_source(data, Table(spec=shop.spec, root=shop.root))
     assert data.names() == []
 
 
@@ -150,7 +151,7 @@ def test_near_duplicates_share_group_and_split(shop, data, picture) -> None:
         shop.add(f"a{number},A,red,1,2000,,", picture(number, size=200))
         shop.add(f"b{number},B,red,1,2000,,", picture(number, size=150, quality=70))
         shop.add(f"c{number},C,red,1,2000,,", picture(number, size=200))
-    report = ingest_table(data, shop.spec, shop.root)
+    report = ingest_source(data, Table(spec=shop.spec, root=shop.root))
     assert (report.items, report.images_new) == (180, 120)
     groups: dict[object, set[object]] = {}
     splits: dict[object, set[object]] = {}
@@ -165,11 +166,11 @@ def test_near_duplicates_share_group_and_split(shop, data, picture) -> None:
 
 def test_appended_rows_leave_the_splits_of_others_alone(shop, data, picture) -> None:
     shop.fill(40)
-    ingest_table(data, shop.spec, shop.root)
+    ingest_source(data, Table(spec=shop.spec, root=shop.root))
     before = {row["item_id"]: row["split"] for row in _rows(data, "items/shop")}
     for number in range(40, 60):
         shop.add(f"t{number},New,red,1,2000,,", picture(number))
-    ingest_table(data, shop.spec, shop.root)
+    ingest_source(data, Table(spec=shop.spec, root=shop.root))
     after = {row["item_id"]: row["split"] for row in _rows(data, "items/shop")}
     assert {item: after[item] for item in before} == before
 
@@ -188,7 +189,7 @@ def test_art500k_with_a_picture_in_another_folder_and_related_artists(tmp_path, 
         line(author_name="ann", painting_name="One##id1", Path="Artists1/Oil/One##id1.jpg"),
     ]
     (images / "label_list.csv").write_text("\n".join(lines))
-    report = ingest_art500k(data, [images / "label_list.csv"], images)
+    report = ingest_source(data, Art500k(files=(str(images / "label_list.csv"),), images=images))
     assert (report.items, report.duplicates, report.rejected) == (1, 1, {"image_missing": 1})
     (item,) = _rows(data, "items/art500k")
     assert item["image_ref"] == "Medium/Oil/One##id1.jpg"
@@ -300,12 +301,13 @@ def test_map_ordered_passes_errors_on() -> None:
 def test_two_runs_at_once(shop, data, tmp_path) -> None:
     shop.fill(40)
     other = DataRoot(str(tmp_path / "quiet"))
-    ingest_table(other, shop.spec, shop.root)
+    ingest_source(other, Table(spec=shop.spec, root=shop.root))
     script = """
 import sys
 from ingest.datasets.root import DataRoot
-from ingest.sources import ingest_table
-ingest_table(DataRoot(sys.argv[1]), sys.argv[2], sys.argv[3])
+from ingest.ingestion import Table
+from ingest.sources import ingest_source
+ingest_source(DataRoot(sys.argv[1]), Table(spec=sys.argv[2], root=sys.argv[3]))
 """
     command = [sys.executable, "-c", script, data.url, str(shop.spec), str(shop.root)]
     runs = [subprocess.Popen(command) for _ in range(3)]
@@ -332,12 +334,12 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 def test_no_space_left(shop, full_disk, picture) -> None:
     data = DataRoot(str(full_disk / "data"))
     shop.fill(10)
-    ingest_table(data, shop.spec, shop.root)
+    ingest_source(data, Table(spec=shop.spec, root=shop.root))
     state = _state(data)
     for number in range(100, 300):
         shop.add(f"u{number},Big,red,1,2000,,", picture(number, size=200))
     with pytest.raises(Graph2ImageError, match="no space left while writing"):
-        ingest_table(data, shop.spec, shop.root)
+        ingest_source(data, Table(spec=shop.spec, root=shop.root))
     assert {name: data.snapshot(f"{name}/shop") for name in SNAPSHOTS} == {name: state[name] for name in SNAPSHOTS}
     assert len(_rows(data, "items/shop")) == 10
     assert not list(full_disk.rglob("*.tmp"))
@@ -347,14 +349,14 @@ def test_no_space_left(shop, full_disk, picture) -> None:
     for path in (full_disk / "data" / "images" / "files").rglob("*.jpg"):
         if f"images/files/{path.parent.name}/{path.name}" not in {row["path"] for row in state["images"]}:
             path.unlink()
-    assert ingest_table(data, shop.spec, shop.root).items == 20
+    assert ingest_source(data, Table(spec=shop.spec, root=shop.root)).items == 20
 
 
 def test_a_file_in_the_way_of_the_data_root(shop, tmp_path) -> None:
     shop.fill(1)
     (tmp_path / "file").write_text("")
     with pytest.raises(Graph2ImageError, match="cannot write"):
-        ingest_table(DataRoot(str(tmp_path / "file")), shop.spec, shop.root)
+        ingest_source(DataRoot(str(tmp_path / "file")), Table(spec=shop.spec, root=shop.root))
 
 
 def test_memory_does_not_grow_with_what_a_row_holds(data) -> None:

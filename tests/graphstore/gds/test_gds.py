@@ -38,7 +38,8 @@ from graphstore.projection.projection import Projection, project, without_pictur
 from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from ingest.sources import ingest_table
+from ingest.ingestion import Table
+from ingest.sources import ingest_source
 
 
 @pytest.fixture
@@ -415,7 +416,7 @@ def test_on_a_slice_of_the_fashion_data(server: Neo4jStore, data: DataRoot, tmp_
     with tarfile.open(folder / "images.tar") as pictures, tarfile.open(tmp_path / "images.tar", "w") as few:
         for member in islice((member for member in pictures if member.isfile()), 400):
             few.addfile(member, pictures.extractfile(member))
-    ingest_table(data, Path(__file__).parents[3] / "examples/fashion.toml", tmp_path)
+    ingest_source(data, Table(spec=Path(__file__).parents[3] / "examples/fashion.toml", root=tmp_path))
     load_source(server, data, "fashion")
     projection = project(server)
     assert projection.is_neighbor.sum() > 200
