@@ -24,7 +24,7 @@ POINTS = 20
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from ingest import images
+from ingest.images import store as images
 from ingest.ingestion import Amazon
 from flows.settings import Settings
 from flows.stages import ingest

@@ -25,7 +25,7 @@ from ingest.errors import Graph2ImageError
 _LOAD = """
 import sys
 from graphstore.loading.load import load_source
-from graphstore.store import open_store
+from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
 with open_store(sys.argv[1]) as store:
     print("loading", flush=True)

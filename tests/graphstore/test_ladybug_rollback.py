@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import sys
 import pyarrow as pa
-from graphstore.store import open_store
+from graphstore.connect import open_store
 
 before, url = sys.argv[1:]
 

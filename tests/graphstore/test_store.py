@@ -188,7 +188,7 @@ def test_a_second_process_may_read_but_not_write(ladybug_url: str, data: DataRoo
     publish_art(data)
     code = (
         "import sys\n"
-        "from graphstore.store import open_store\n"
+        "from graphstore.connect import open_store\n"
         "with open_store(sys.argv[1], read_only=sys.argv[2] == 'read') as store:\n"
         "    print(store.query('MATCH (a:Artwork) RETURN a.id').num_rows)\n"
     )
@@ -207,7 +207,7 @@ def test_a_second_process_may_read_but_not_write(ladybug_url: str, data: DataRoo
 def test_a_query_needs_neither_numba_nor_torch(art: GraphStore, store_url: str) -> None:
     code = (
         "import sys\n"
-        "from graphstore.store import open_store\n"
+        "from graphstore.connect import open_store\n"
         "open_store(sys.argv[1], read_only=True).query('MATCH (a:Artwork) RETURN a.id')\n"
         "assert not {'numba', 'torch', 'polars', 'pandas', 'prefect'} & set(sys.modules)\n"
     )

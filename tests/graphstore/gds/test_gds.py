@@ -329,7 +329,7 @@ _HOLD = """
 import sys
 from graphstore.gds.walk import gds_projection
 from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
-from graphstore.store import open_store
+from graphstore.connect import open_store
 with open_store(sys.argv[1], read_only=True) as store, gds_projection(store) as graph:
     print(graph.name, flush=True)
     sys.stdin.read()

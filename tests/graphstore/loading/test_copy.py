@@ -152,7 +152,7 @@ def test_the_digest_tells_every_difference(store: GraphStore, data: DataRoot) ->
 _COPY_AND_DIE = """
 import os, signal, sys
 from graphstore.loading.copying import copy_graph
-from graphstore.store import open_store
+from graphstore.connect import open_store
 with open_store(sys.argv[1], read_only=True) as source, open_store(sys.argv[2]) as target:
     writes = 0
     def counted(write):

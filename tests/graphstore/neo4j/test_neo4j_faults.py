@@ -54,11 +54,11 @@ READ_ONLY = MEMORY | {"server.databases.default_to_read_only": "true"}
 # Small batches, so that a load has many; argv: seconds of retries, store, data, source.
 _LOAD = """
 import sys
-from graphstore import neo4j_driver, neo4j_lock, neo4j_values
+from graphstore.neo4j import driver, values, write_lock
 from graphstore.loading.load import load_source
-from graphstore.store import open_store
+from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
-neo4j_driver.RETRY_S, neo4j_lock.LOCK_WAIT_S, neo4j_values.BATCH_ROWS = float(sys.argv[1]), 2.0, 500
+driver.RETRY_S, write_lock.LOCK_WAIT_S, values.BATCH_ROWS = float(sys.argv[1]), 2.0, 500
 try:
     with open_store(sys.argv[2]) as store:
         load_source(store, DataRoot(sys.argv[3]), sys.argv[4])
