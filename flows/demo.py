@@ -12,7 +12,7 @@ from flows import stages
 from flows.comparison import compare
 from flows.settings import Settings
 from flows.timing import StopWatch
-from graphstore.sampling.sampler import SamplerSettings
+from graphstore.sampling.settings import SamplerSettings
 from ingest.ingestion import Art500k
 from ingest.sampledata import paint_art500k
 from model.training.config import load_train_config

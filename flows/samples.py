@@ -19,7 +19,7 @@ from ingest.errors import Graph2ImageError, explain_validation
 from model.generation.requests import Neighbor, NeighborUse
 
 if TYPE_CHECKING:
-    from graphstore.sampling.sampler import SamplerSettings
+    from graphstore.sampling.settings import SamplerSettings
 
 #: Instead of the name of a neighbors dataset: sample from the graph store.
 LIVE = "live"
@@ -51,7 +51,7 @@ def split_samples(
     Raises
     ------
     Graph2ImageError
-        If there is no such split, model or dataset; or, of the live store, as `graphstore.sampling.sampler`.
+        If there is no such split, model or dataset; or, of the live store, as `graphstore.sampling`.
     """
     if split not in SPLITS:
         raise Graph2ImageError(f"there is no split {split!r}", f"Splits are: {', '.join(SPLITS)}.")
@@ -172,7 +172,8 @@ def _sample_live(
     settings: Settings, data: DataRoot, model_id: str, item_ids: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Rows as of a neighbors dataset, by item id, sampled as the model's own neighbors were."""
-    from graphstore.sampling.sampler import explain_neighbors, prepare_sampler, sample_rows
+    from graphstore.sampling.explanation import explain_neighbors
+    from graphstore.sampling.sampler import prepare_sampler, sample_rows
 
     sampler = _sampler_settings(data, model_id)
     with settings.open_store(read_only=True) as store:
@@ -194,7 +195,7 @@ def _row(item_id: str, neighbors: Iterable[Any]) -> dict[str, Any]:
 
 def _sampler_settings(data: DataRoot, model_id: str) -> SamplerSettings:
     """How the model's own neighbors were sampled; the defaults, if that is not recorded."""
-    from graphstore.sampling.sampler import SamplerSettings
+    from graphstore.sampling.settings import SamplerSettings
 
     record = data.read_json(f"models/{model_id}/model.json")
     recorded = record["neighbors_metadata"].get("settings", {"encoder": record["encoder"]})

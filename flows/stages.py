@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
     from graphstore.neo4j.indexes import IndexReport
     from graphstore.sampling.dataset import SampleReport
-    from graphstore.sampling.sampler import Engine, NeighborExplanation, SamplerSettings
+    from graphstore.sampling.explanation import NeighborExplanation
+    from graphstore.sampling.settings import Engine, SamplerSettings
     from graphstore.search.search import FoundItems, SimilarItems
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
@@ -177,7 +178,7 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
 
 def explain(settings: Settings, item_id: str, sampler: SamplerSettings, engine: Engine = "push") -> NeighborExplanation:
     """Sample the neighbors of one item, with titles, scores and paths."""
-    from graphstore.sampling.sampler import explain_neighbors
+    from graphstore.sampling.explanation import explain_neighbors
 
     with settings.open_store(read_only=True) as store:
         return explain_neighbors(store, DataRoot(settings.data), item_id, sampler, engine=engine)

@@ -22,7 +22,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import requests, stages
 from flows.settings import Settings
-from graphstore.sampling.sampler import SamplerSettings
+from graphstore.sampling.settings import SamplerSettings
 from ingest.ingestion import Ingestion
 from model.generation.requests import GenerationSettings
 from model.training.config import load_train_config

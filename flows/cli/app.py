@@ -10,10 +10,10 @@ from flows.cli.console import Call, command
 from flows.cli.copy import copy_app
 from flows.cli.data import export_app, ingest_app, sample_data_app
 from flows.cli.generate import generate_app
+from flows.cli.neighbors import neighbors_app
 from flows.cli.neo4j import neo4j_app
-from flows.cli.options import pair, shares
 from flows.cli.search import search_app
-from flows.cli.tables import TableFormat, print_rows, write_table
+from flows.cli.tables import TableFormat, write_table
 
 app = typer.Typer(
     name="graph2image",
@@ -27,11 +27,10 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(sample_data_app, name="sample-data")
 app.add_typer(export_app, name="export")
 app.add_typer(neo4j_app, name="neo4j")
+app.add_typer(neighbors_app)
 app.add_typer(search_app)
 app.add_typer(generate_app)
 app.add_typer(copy_app)
-
-EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")]
 
 
 def main() -> None:
@@ -70,74 +69,6 @@ def embed(
 
 
 # -- graph -------------------------------------------------------------------------------------------------------------
-
-
-@command(app, "neighbors")
-def neighbors(
-    call: Call,
-    item: Annotated[str | None, typer.Argument(help="Item id, such as art500k:….")] = None,
-    all_items: Annotated[bool, typer.Option("--all", help="Sample every item, to Parquet.")] = False,
-    mode: Annotated[str, typer.Option(help="semantic-ppr, ppr, semantic or random.")] = "semantic-ppr",
-    k: Annotated[int, typer.Option(help="Neighbors per item.")] = 5,
-    pool: Annotated[
-        int | None, typer.Option(help="Candidates that the walk hands to the re-ranking; by default twice --k.")
-    ] = None,
-    query: Annotated[
-        str, typer.Option(help="What images are compared with: the item's text, or a training item's own image.")
-    ] = "text",
-    via: Annotated[
-        list[str] | None, typer.Option(metavar="TYPE", help="Walk only these relation types; repeat it.")
-    ] = None,
-    weight: Annotated[
-        list[str] | None, typer.Option(metavar="TYPE=W", help="Weight of a relation type, 1 by default; repeat it.")
-    ] = None,
-    direction: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TYPE=WAY", help="Walk a relation type only forward, or backward; repeat it."),
-    ] = None,
-    epsilon: Annotated[float, typer.Option(help="Of the walk: the smaller, the more exact and the slower.")] = 1e-5,
-    engine: Annotated[
-        Literal["push", "gds"], typer.Option(help="Of the walk from one item: push, here; gds, on the Neo4j server.")
-    ] = "push",
-    encoder: EncoderOption = None,
-) -> None:
-    """Sample the neighbors of one item, explained; or of all items, to Parquet."""
-    from dataclasses import asdict
-
-    from pydantic import ValidationError
-
-    from flows import stages
-    from flows.cli import messages as words
-    from graphstore.sampling.sampler import SamplerSettings
-
-    if (item is None) == (not all_items):
-        raise typer.BadParameter("give one item, or --all")
-    if all_items and engine != "push":
-        raise typer.BadParameter("--engine goes with one item: GDS takes seconds for each")
-    try:
-        settings = SamplerSettings(
-            encoder=encoder or stages.newest_encoder(call.data, needed=mode not in ("ppr", "random")),
-            mode=mode,
-            query=query,
-            k=k,
-            pool=2 * k if pool is None else pool,
-            via=tuple(via) if via else None,
-            relation_weights=shares(weight or [], "TYPE=W"),
-            directions=dict(pair(text, "TYPE=WAY") for text in direction or []),
-            epsilon=epsilon,
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = first["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(": ".join([*filter(None, [".".join(map(str, first["loc"]))]), what])) from error
-    if item is None:
-        call.show(report := stages.sample(call.settings, settings), words.sampled(report))
-        return
-    explained = stages.explain(call.settings, item, settings, engine)
-    call.show(explained, words.explained(explained))
-    if not call.as_json:
-        rows = [asdict(neighbor) for neighbor in explained.neighbors]
-        print_rows([{key: row[key] for key in ("item_id", "title", "ppr", "similarity", "via")} for row in rows])
 
 
 @command(app, "query")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from flows.demo import DemoReport
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
     from graphstore.sampling.dataset import SampleReport
-    from graphstore.sampling.sampler import NeighborExplanation
+    from graphstore.sampling.explanation import NeighborExplanation
     from graphstore.search.search import FoundItems, SimilarItems
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport

@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphstore.projection.projection import Direction, check_types
+from graphstore.projection.projection import check_types
+from graphstore.projection.settings import DEFAULT_WALK, Direction, WalkSettings
 from graphstore.schema import check_identifier
 from graphstore.store import GraphStore
 
 #: The ends of a relation in the order in which a walk goes along it.
-_WAYS: dict[Direction, str] = {"both": "[[a, b], [b, a]]", "forward": "[[a, b]]", "backward": "[[b, a]]"}
+_ENDS: dict[Direction, str] = {"both": "[[a, b], [b, a]]", "forward": "[[a, b]]", "backward": "[[b, a]]"}
 
 
 @dataclass(frozen=True)
@@ -41,37 +42,30 @@ class GdsEdges:
 
 
 def edges_of(
-    store: GraphStore,
-    *,
-    relation_weights: Mapping[str, float] | None = None,
-    via: Collection[str] | None = None,
-    directions: Mapping[str, Direction] | None = None,
-    entity_exponent: float = 1.0,
-    neighbor_splits: Collection[str] = ("train",),
-    lost_pictures: Collection[str] = (),
+    store: GraphStore, walk: WalkSettings = DEFAULT_WALK, *, unreadable_images: Collection[str] = ()
 ) -> GdsEdges:
-    """The edges that `projection.project` gives for the same arguments; the types' scales are computed on the server.
+    """The edges that `projection.project` gives for the same walk; the types' scales are computed on the server.
 
     Parameters
     ----------
-    lost_pictures
-        Hashes of images whose items are nobody's neighbors, as for `projection.without_pictures`.
+    unreadable_images
+        Hashes of images that count as none, as for `projection.without_images`.
 
     Raises
     ------
     Graph2ImageError
         If a relation type is named that the graph does not have.
     """
-    factors, ways = relation_weights or {}, directions or {}
+    factors, directions = walk.relation_weights, walk.directions
     items, entities = (store.labels_of_kind(kind) for kind in ("item", "entity"))
     relations = [key for key in store.relation_types() if {key[1], key[2]} <= {*items, *entities}]
-    check_types({type_ for type_, _, _ in relations}, [*factors, *(via or ()), *ways])
-    walked = [key for key in relations if factors.get(key[0], 1.0) > 0 and (via is None or key[0] in via)]
-    parts = _edges(walked, items, {type_: _WAYS[ways.get(type_, "both")] for type_, _, _ in walked})
+    check_types({type_ for type_, _, _ in relations}, walk)
+    walked = [key for key in relations if factors.get(key[0], 1.0) > 0 and (walk.via is None or key[0] in walk.via)]
+    parts = _edges(walked, items, {type_: _ENDS[directions.get(type_, "both")] for type_, _, _ in walked})
     parameters: dict[str, Any] = {
-        "splits": list(neighbor_splits),
-        "lost_pictures": list(lost_pictures),
-        "exponent": float(entity_exponent),
+        "splits": list(walk.neighbor_splits),
+        "unreadable": list(unreadable_images),
+        "exponent": float(walk.entity_exponent),
         "scales": {},
     }
     if parts:
@@ -80,7 +74,7 @@ def edges_of(
         }
     weighted = [f"{part} RETURN source, target, weight * $scales.`{type_}` AS weight" for type_, part in parts]
     return GdsEdges(
-        nodes=" UNION ALL ".join(_nodes(label, is_item=label in items) for label in [*items, *entities]),
+        nodes=" UNION ALL ".join(_nodes(label, walk, is_item=label in items) for label in [*items, *entities]),
         edges=" UNION ALL ".join(weighted),
         types=tuple(sorted({type_ for type_, _ in parts})),
         parameters=parameters,
@@ -96,11 +90,12 @@ def _in_graph(item: str) -> str:
     return f"coalesce({item}.split IN $splits, false)"
 
 
-def _nodes(label: str, *, is_item: bool) -> str:
+def _nodes(label: str, walk: WalkSettings, *, is_item: bool) -> str:
     eligible = "0"
     if is_item:
-        pictured = "n.image_hash IS NOT NULL AND NOT n.image_hash IN $lost_pictures"
-        eligible = f"CASE WHEN {_in_graph('n')} AND {pictured} THEN 1 ELSE 0 END"
+        has_image = "n.image_hash IS NOT NULL AND NOT n.image_hash IN $unreadable"
+        condition = f"{_in_graph('n')} AND {has_image}" if walk.image_required else _in_graph("n")
+        eligible = f"CASE WHEN {condition} THEN 1 ELSE 0 END"
     match = f"MATCH (n:`{check_identifier(label, 'label')}`) WHERE {is_present('n')}"
     return f"{match} RETURN n AS source, {eligible} AS eligible"
 

@@ -36,7 +36,7 @@ from graphstore.gds.edges import GdsEdges, edges_of, is_present
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr.ranking import tie_order
-from graphstore.projection.projection import Direction
+from graphstore.projection.settings import DEFAULT_WALK, WalkSettings
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import hash_ids
 from ingest.errors import Graph2ImageError
@@ -93,23 +93,19 @@ class GdsGraph:
 @contextmanager
 def gds_projection(
     store: GraphStore,
+    walk: WalkSettings = DEFAULT_WALK,
     *,
-    relation_weights: Mapping[str, float] | None = None,
-    via: Collection[str] | None = None,
-    directions: Mapping[str, Direction] | None = None,
-    entity_exponent: float = 1.0,
-    neighbor_splits: Collection[str] = ("train",),
-    lost_pictures: Collection[str] = (),
+    unreadable_images: Collection[str] = (),
     memory_limit: int | None = None,
 ) -> Iterator[GdsGraph]:
     """Project a graph on its server, and drop the projection at the end.
 
     Parameters
     ----------
-    relation_weights, via, directions, entity_exponent, neighbor_splits
-        Of `projection.project`.
-    lost_pictures
-        Hashes of images whose items are nobody's neighbors, as for `projection.without_pictures`.
+    walk
+        As for `projection.project`.
+    unreadable_images
+        Hashes of images that count as none, as for `projection.without_images`.
     memory_limit
         Bytes that may be needed; by default, what the server's heap has left.
 
@@ -139,15 +135,7 @@ def gds_projection(
     if not items:
         raise Graph2ImageError("there are no items in the graph store", "Run `graph2image ingest` first.")
     sweep(store)
-    edges = edges_of(
-        store,
-        relation_weights=relation_weights,
-        via=via,
-        directions=directions,
-        entity_exponent=entity_exponent,
-        neighbor_splits=neighbor_splits,
-        lost_pictures=lost_pictures,
-    )
+    edges = edges_of(store, walk, unreadable_images=unreadable_images)
     _check_memory(store, labels, edges, int(system["availableHeapInBytes"]) if memory_limit is None else memory_limit)
     name = f"{_owner()}-{uuid4().hex[:8]}"
     try:

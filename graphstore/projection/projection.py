@@ -22,9 +22,9 @@ node takes 25, and its id.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,11 @@ from numba import njit
 
 from graphstore.projection.base_graph import BaseGraph
 from graphstore.projection.cache import base_graph
+from graphstore.projection.settings import DEFAULT_WALK, WalkSettings
 from graphstore.projection.tables import GraphTables, StoreTables
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-
-Direction: TypeAlias = Literal["both", "forward", "backward"]
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -94,82 +93,70 @@ class Projection:
         return int(pc.index(self.ids, pa.scalar(node_id, self.ids.type)).as_py())
 
 
-def without_pictures(projection: Projection, image_hashes: pa.ChunkedArray) -> Projection:
-    """The projection with the items that have these images as items without an image: nobody's neighbors."""
+def without_images(projection: Projection, image_hashes: pa.ChunkedArray, *, image_required: bool = True) -> Projection:
+    """The projection with these images taken from the items that have them.
+
+    If an image is required, those items are nobody's neighbors then.
+    """
     if len(image_hashes) == 0:
         return projection
     hashes = projection.items["image_hash"]
-    lost = pc.is_in(hashes, value_set=image_hashes.combine_chunks())
-    position = projection.items.column_names.index("image_hash")
-    items = projection.items.set_column(position, "image_hash", pc.if_else(lost, None, hashes))
+    taken = pc.is_in(hashes, value_set=image_hashes.combine_chunks())
+    column = projection.items.column_names.index("image_hash")
+    items = projection.items.set_column(column, "image_hash", pc.if_else(taken, None, hashes))
     is_neighbor = projection.is_neighbor.copy()
-    is_neighbor[: len(lost)] &= ~lost.to_numpy()
+    if image_required:
+        is_neighbor[: len(taken)] &= ~taken.to_numpy()
     return replace(projection, items=items, is_neighbor=is_neighbor)
 
 
 def project(
-    graph: GraphStore | GraphTables,
-    *,
-    relation_weights: Mapping[str, float] | None = None,
-    via: Collection[str] | None = None,
-    directions: Mapping[str, Direction] | None = None,
-    entity_exponent: float = 1.0,
-    neighbor_splits: Collection[str] = ("train",),
-    cache: DataRoot | None = None,
+    graph: GraphStore | GraphTables, walk: WalkSettings = DEFAULT_WALK, *, cache: DataRoot | None = None
 ) -> Projection:
     """Project a graph; the module's notes say what becomes of it.
 
     Parameters
     ----------
     graph
-        A store, or other tables: `graphtables.DatasetTables` gives the same arrays without a store.
-    relation_weights
-        Factor per relation type; 1 for a type that is not named, and 0 leaves a type out.
-    via
-        The relation types that walks may use; all by default.
-    directions
-        Whether walks use a relation type in both directions (the default), or only `forward`, from the relation's start
-        to its end, or `backward`.
-    entity_exponent
-        How the weight of an entity's relations grows with the number of items that share it.
-    neighbor_splits
-        Splits of the items that walks may reach.
+        A store, or other tables: `tables.DatasetTables` gives the same arrays without a store.
+    walk
+        Which relations are walked, with which weights, and to which items. The damping factor has no part in it.
     cache
-        Where to keep the arrays for the next projection of the same graph version; see `projectioncache`.
+        Where to keep the arrays for the next projection of the same graph version; see `projection.cache`.
 
     Raises
     ------
     Graph2ImageError
-        If there are no items, a load was cut off, a relation has no valid weight, or `relation_weights`, `via` or
-        `directions` name a type that the graph does not have.
+        If there are no items, a load was cut off, a relation has no valid weight, or `walk` names a relation type that
+        the graph does not have.
     """
     tables = graph if isinstance(graph, GraphTables) else StoreTables(graph)
-    base = base_graph(tables, neighbor_splits, cache)
-    factors = dict(relation_weights or {})
-    check_types(base.known_types, [*factors, *(via or ()), *(directions or {})])
-    allowed = set(base.type_names) if via is None else set(via)
-    type_factors = np.array([factors.get(name, 1.0) if name in allowed else 0.0 for name in base.type_names])
-    ways = [(directions or {}).get(name, "both") for name in base.type_names]
+    base = base_graph(tables, walk.neighbor_splits, cache)
+    check_types(base.known_types, walk)
+    allowed = set(base.type_names) if walk.via is None else set(walk.via)
+    factors = np.array([walk.relation_weights.get(name, 1.0) if name in allowed else 0.0 for name in base.type_names])
+    directions = [walk.directions.get(name, "both") for name in base.type_names]
     # Per type: are its edges along the relation walked, and those against it?
-    walked = np.array([[way != "backward", way != "forward"] for way in ways], dtype=bool).reshape(-1, 2)
-    walked &= (type_factors > 0)[:, None]
-    return _weighted(base, type_factors, walked, entity_exponent)
+    walked = np.array([[way != "backward", way != "forward"] for way in directions], dtype=bool).reshape(-1, 2)
+    walked &= (factors > 0)[:, None]
+    return _weighted(base, factors, walked, walk)
 
 
-def check_types(known: Collection[str], names: Iterable[str]) -> None:
-    """Raise Graph2ImageError if one of `names` is not among the graph's relation types."""
-    unknown = sorted(set(names) - set(known))
+def check_types(known: Collection[str], walk: WalkSettings) -> None:
+    """Raise Graph2ImageError if `walk` names a type that is not among the graph's relation types `known`."""
+    unknown = sorted({*walk.relation_weights, *(walk.via or ()), *walk.directions} - set(known))
     if unknown:
-        there = ", ".join(sorted(known))
+        existing = ", ".join(sorted(known))
         raise Graph2ImageError(
-            f"there is no relation type {unknown[0]!r} in the graph", f"There are {there}." if there else None
+            f"there is no relation type {unknown[0]!r} in the graph",
+            f"Its types are {existing}." if existing else "It has no relations.",
         )
 
 
-def _weighted(base: BaseGraph, factors: _Floats, walked: _Bools, entity_exponent: float) -> Projection:
+def _weighted(base: BaseGraph, factors: _Floats, walked: _Bools, walk: WalkSettings) -> Projection:
     n_items, n_nodes = base.items.num_rows, len(base.ids)
     edges = _Edges(base.offsets, base.targets, base.types, base.backward, base.weights)
-    entities = _Entities(*_entity_weights(edges, n_items, entity_exponent))
+    entities = _Entities(*_entity_weights(edges, n_items, walk.entity_exponent))
     totals, counts = _total_weights(edges, entities, walked, base.in_graph, n_items)
     # Of items if any have edges of the type, else of entities.
     means = np.where(counts[0] > 0, totals[0] / counts[0].clip(1), totals[1] / counts[1].clip(1))
@@ -186,7 +173,8 @@ def _weighted(base: BaseGraph, factors: _Floats, walked: _Bools, entity_exponent
     degrees = np.zeros(n_nodes)
     _set_weights(edges, entities, walked, scales, n_items, weights, degrees)
     is_neighbor = base.in_graph.copy()
-    is_neighbor[:n_items] &= base.items["image_hash"].is_valid().to_numpy()
+    if walk.image_required:
+        is_neighbor[:n_items] &= base.items["image_hash"].is_valid().to_numpy()
     is_neighbor[n_items:] = False
     return Projection(
         items=base.items,

@@ -20,12 +20,8 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from graphstore.ppr.hubs import hub_vectors, hubs_pay
-from graphstore.sampling.sampler import (
-    Sampler,
-    SamplerSettings,
-    prepare_sampler,
-    sample_rows,
-)
+from graphstore.sampling.sampler import Sampler, prepare_sampler, sample_rows
+from graphstore.sampling.settings import SamplerSettings
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot, digest
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
@@ -34,7 +30,7 @@ from ingest.errors import Graph2ImageError
 log = logging.getLogger(__name__)
 
 #: Counted up when equal settings on an equal graph come to give other neighbors than before.
-_EDITION = 2
+FORMAT_VERSION = 3
 #: Items per file: what a killed run loses at most.
 SHARD_ROWS = 4_096
 
@@ -83,7 +79,7 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
         missing.
     """
     version = store.version()
-    name = digest(_EDITION, settings.model_dump(mode="json"), version)
+    name = digest(FORMAT_VERSION, settings.model_dump(mode="json"), version)
     dataset = f"neighbors/{name}"
     published = data.snapshot(dataset)
     if published is not None:
@@ -99,7 +95,7 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
     existing = {tuple(shard["item_id"].to_pylist()) for shard in _shards(data, dataset, ["item_id"])}
     ids = sampler.projection.items["item_id"]
     new = 0
-    if settings.mode in ("ppr", "semantic-ppr") and len(existing) * SHARD_ROWS < len(targets):
+    if settings.is_walked and len(existing) * SHARD_ROWS < len(targets):
         sampler = _with_hubs(sampler)
     with tqdm(total=len(targets), desc="sample neighbors", unit="item", disable=None) as progress:
         for part in np.split(targets, range(SHARD_ROWS, len(targets), SHARD_ROWS)):
@@ -145,7 +141,7 @@ def _count(shards: Iterator[pa.Table], settings: SamplerSettings) -> dict[str, i
         counts["items"] += shard.num_rows
         counts["neighbors"] += int(lengths.sum())
         counts["incomplete"] += int((lengths < settings.k).sum())
-        if settings.mode in ("ppr", "semantic-ppr"):
+        if settings.is_walked:
             first = pc.list_element(shard["neighbors"].filter(pa.array(lengths > 0)), 0)
             counts["fallbacks"] += pc.sum(pc.equal(pc.struct_field(first, "via"), "semantic"), min_count=0).as_py()
     return counts

@@ -11,117 +11,30 @@ semantic ones, and their `via` says `semantic`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graphstore.ppr import best_paths, top_k_ppr
 from graphstore.ppr.hubs import HubVectors
-from graphstore.projection.projection import (
-    Direction,
-    Projection,
-    project,
-    without_pictures,
-)
+from graphstore.projection.projection import Projection, project, without_images
 from graphstore.sampling.reranking import Vectors, most_similar, similarities
+from graphstore.sampling.settings import Engine, SamplerSettings
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex
 from ingest.datasets.root import DataRoot, digest, text_hash
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
-from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
     from graphstore.gds.walk import GdsGraph
 
-#: Where walks are made: `push`, here; or by Graph Data Science on the store's server.
-Engine: TypeAlias = Literal["push", "gds"]
-
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Vectors: TypeAlias = npt.NDArray[np.float32]
-
-
-class SamplerSettings(BaseModel):
-    """How neighbors are sampled. Equal settings on an equal graph give equal neighbors.
-
-    Attributes
-    ----------
-    encoder
-        Whose embeddings are compared. The modes `ppr` and `random` do without: their neighbors have no similarity then,
-        and an item from which no walk reaches any has none.
-    mode
-        `semantic-ppr` as in the module's notes; `ppr` without the re-ranking; `semantic` without the graph; `random`.
-    query
-        What images are compared with: the item's `text`, or its own `image`. Only a training item's own image is
-        ever a query; for the others it is the text.
-    k
-        Neighbors per item, at most.
-    pool
-        Candidates that the walk hands to the re-ranking. A small pool keeps what the graph says: with 5 neighbors,
-        pools of 10 gave better images than pools of 20.
-    damping_factor, epsilon
-        Of `ppr.top_k_ppr`.
-    relation_weights, via, directions, entity_exponent, neighbor_splits
-        Of `projection.project`.
-    seed
-        Of the mode `random`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    encoder: str | None = None
-    mode: Literal["random", "ppr", "semantic", "semantic-ppr"] = "semantic-ppr"
-    query: Literal["text", "image"] = "text"
-    k: int = Field(default=5, ge=1)
-    pool: int = Field(default=10, ge=1)
-    damping_factor: float = Field(default=0.85, gt=0, lt=1)
-    epsilon: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
-    relation_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
-    via: tuple[str, ...] | None = Field(default=None, min_length=1)
-    directions: dict[str, Direction] = {}
-    entity_exponent: float = Field(default=1.0, ge=-2, le=2)
-    neighbor_splits: tuple[Literal["train", "val", "test"], ...] = ("train",)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> SamplerSettings:
-        if self.pool < self.k:
-            raise ValueError(f"pool ({self.pool}) must be at least k ({self.k})")
-        if self.encoder is None and self.mode.startswith("semantic"):
-            raise ValueError(f"mode {self.mode} needs an encoder")
-        return self
-
-
-@dataclass(frozen=True)
-class ExplainedNeighbor:
-    """A neighbor with its scores: `ppr` is None where no walk was made; `via` as `ppr.best_paths`, or the mode."""
-
-    item_id: str
-    label: str
-    title: str | None
-    image_hash: str
-    ppr: float | None
-    similarity: float | None
-    via: str
-
-
-@dataclass(frozen=True)
-class NeighborExplanation:
-    """An item and its neighbors, best first; `notes` say what was done otherwise than asked for, and why."""
-
-    item_id: str
-    label: str
-    title: str | None
-    text: str | None
-    split: str
-    neighbors: tuple[ExplainedNeighbor, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,67 +65,6 @@ class _Sample:
     via: list[list[str]]
 
 
-def explain_neighbors(
-    store: GraphStore, data: DataRoot, item_id: str, settings: SamplerSettings, *, engine: Engine = "push"
-) -> NeighborExplanation:
-    """Sample the neighbors of one item, with titles and reasons.
-
-    Raises
-    ------
-    Graph2ImageError
-        If there is no such item or it is opted out, or embeddings are missing; or as `gds.gds_projection`.
-    """
-    projection = _project(store, data, settings)
-    items = projection.items
-    node = projection.node(item_id)
-    if not 0 <= node < items.num_rows:
-        raise Graph2ImageError(
-            f"there is no item {item_id!r} in the graph, or it was opted out",
-            'Find ids with `graph2image query "MATCH (n:LABEL) RETURN n.id, n.title LIMIT 10"`.',
-        )
-    described = _describe(store, projection, [node])
-    embedded = None
-    if settings.encoder is not None:
-        # Of all texts, this one is needed.
-        places = pa.array(np.zeros(items.num_rows, np.int8), mask=np.arange(items.num_rows) != node)
-        texts = pa.array([text_hash(described[0]["text"] or "")]).take(places)
-        embedded = _embedded(data, settings.encoder, projection, texts)
-    with _on_server(store, data, settings, engine) as graph:
-        sampler = Sampler(settings, projection, embedded, graph)
-        row = sample_rows(sampler, np.array([node], dtype=np.int32)).to_pylist()[0]
-    found = [projection.node(neighbor["item_id"]) for neighbor in row["neighbors"]]
-    neighbors = tuple(
-        ExplainedNeighbor(label=about["label"], title=about["title"], **neighbor)
-        for about, neighbor in zip(_describe(store, projection, found), row["neighbors"], strict=True)
-    )
-    notes = tuple(_notes(settings, item_id, row))
-    return NeighborExplanation(item_id, **described[0], split=row["split"], neighbors=neighbors, notes=notes)
-
-
-def _notes(settings: SamplerSettings, item_id: str, row: dict[str, Any]) -> list[str]:
-    notes = []
-    vias = {neighbor["via"] for neighbor in row["neighbors"]}
-    if settings.mode in ("ppr", "semantic-ppr"):
-        if not vias:
-            notes.append(f"no walk from {item_id} reaches a neighbor")
-        elif vias == {"semantic"}:
-            notes.append(f"no walk from {item_id} reaches a neighbor: these are the most similar images instead")
-    if settings.query == "image" and settings.encoder is not None and row["split"] != "train":
-        notes.append(f"{item_id} is a {row['split']} item: the query is its text, its image is not looked at")
-    return notes
-
-
-def _describe(store: GraphStore, projection: Projection, nodes: Sequence[int]) -> list[dict[str, Any]]:
-    """Label, title and text of items."""
-    described = []
-    for row in projection.items.select(["item_id", "label"]).take(pa.array(nodes, pa.int64())).to_pylist():
-        found = store.read(
-            f"MATCH (n:`{row['label']}` {{id: $id}}) RETURN n.title AS title, n.text AS text", {"id": row["item_id"]}
-        )
-        described.append({"label": row["label"], **found.to_pylist()[0]})
-    return described
-
-
 # -- what samples are made from --------------------------------------------------------------------------------------
 
 
@@ -224,29 +76,22 @@ def prepare_sampler(store: GraphStore, data: DataRoot, settings: SamplerSettings
     Graph2ImageError
         As `projection.project`, and if embeddings are missing.
     """
-    projection = _project(store, data, settings)
+    projection = project_graph(store, data, settings)
     if settings.encoder is None:
         return Sampler(settings, projection, None)
-    embedded = _embedded(data, settings.encoder, projection, _text_hashes(store, projection.items["item_id"]))
+    embedded = open_embeddings(data, settings.encoder, projection, _text_hashes(store, projection.items["item_id"]))
     embedded.images.load()
     embedded.texts.load()
     return Sampler(settings, projection, embedded)
 
 
-def _project(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> Projection:
-    projection = project(
-        store,
-        relation_weights=settings.relation_weights,
-        via=settings.via,
-        directions=settings.directions,
-        entity_exponent=settings.entity_exponent,
-        neighbor_splits=settings.neighbor_splits,
-        cache=data,
-    )
-    return without_pictures(projection, _lost_pictures(data, settings))
+def project_graph(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> Projection:
+    """The projection that `settings` ask for, on which images that cannot be read count as none."""
+    projection = project(store, settings, cache=data)
+    return without_images(projection, _unreadable_images(data, settings), image_required=settings.image_required)
 
 
-def _lost_pictures(data: DataRoot, settings: SamplerSettings) -> pa.ChunkedArray:
+def _unreadable_images(data: DataRoot, settings: SamplerSettings) -> pa.ChunkedArray:
     """Hashes of the images that the encoder could not read."""
     if settings.encoder is None:
         return pa.chunked_array([], pa.string())
@@ -254,26 +99,19 @@ def _lost_pictures(data: DataRoot, settings: SamplerSettings) -> pa.ChunkedArray
     return data.read(f"unreadable/{settings.encoder}", ["image_hash"], schema)["image_hash"]
 
 
-def _on_server(
+def walks_on_server(
     store: GraphStore, data: DataRoot, settings: SamplerSettings, engine: Engine
 ) -> AbstractContextManager[GdsGraph | None]:
-    """The graph of `_project` for GDS, if walks are made there."""
-    if engine == "push" or settings.mode in ("semantic", "random"):
+    """The graph of `project_graph` for GDS, if walks are made there."""
+    if engine == "push" or not settings.is_walked:
         return nullcontext()
     from graphstore.gds.walk import gds_projection
 
-    return gds_projection(
-        store,
-        relation_weights=settings.relation_weights,
-        via=settings.via,
-        directions=settings.directions,
-        entity_exponent=settings.entity_exponent,
-        neighbor_splits=settings.neighbor_splits,
-        lost_pictures=_lost_pictures(data, settings).to_pylist(),
-    )
+    return gds_projection(store, settings, unreadable_images=_unreadable_images(data, settings).to_pylist())
 
 
-def _embedded(data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array) -> Embedded:
+def open_embeddings(data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array) -> Embedded:
+    """The vectors of the items' images, and of the texts with these hashes, of which nothing is read yet."""
     return Embedded(
         Vectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "pictures"),
         Vectors(data, f"text-embeddings/{encoder}", "text_hash", text_hashes, "texts"),

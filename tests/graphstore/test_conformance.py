@@ -23,6 +23,7 @@ from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.load import load_source
 from graphstore.ppr import top_k_ppr
 from graphstore.projection.projection import Projection, project
+from graphstore.projection.settings import WalkSettings
 from graphstore.schema import RELATION_PROPERTIES, TYPE_NAMES, GraphSchema
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
@@ -90,7 +91,7 @@ def assert_same_graph(stores: list[GraphStore]) -> None:
 
 
 def assert_same_projection(stores: list[GraphStore], **how: Any) -> Projection:
-    embedded, server = (project(store, **how) for store in stores)
+    embedded, server = (project(store, WalkSettings(**how)) for store in stores)
     for field in fields(Projection):
         ours, theirs = getattr(embedded, field.name), getattr(server, field.name)
         if isinstance(ours, np.ndarray):

@@ -34,8 +34,10 @@ from graphstore.loading.load import load_source
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError
 from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr import exact_ppr, top_k_ppr
-from graphstore.projection.projection import Projection, project, without_pictures
-from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
+from graphstore.projection.projection import Projection, project, without_images
+from graphstore.projection.settings import WalkSettings
+from graphstore.sampling.explanation import explain_neighbors
+from graphstore.sampling.settings import SamplerSettings
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.ingestion import Table
@@ -145,31 +147,27 @@ def load_typed(store: Neo4jStore, data: DataRoot, seed: int) -> Rows:
     return Rows(items, [row["entity_id"] for row in entities], relations)
 
 
-OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"entity_exponent": 0.0, "relation_weights": {"SIMILAR_TO": 2.5, "SHOWS": 0.0}},
-    {"entity_exponent": -0.5, "via": ["IN_GENRE", "SHOWS"], "directions": {"SHOWS": "forward"}},
-    {"directions": {"IN_GENRE": "backward", "SIMILAR_TO": "forward", "INFLUENCED_BY": "backward"}},
-    {"neighbor_splits": ("train", "val")},
+WALKS = [
+    WalkSettings(),
+    WalkSettings(entity_exponent=0.0, relation_weights={"SIMILAR_TO": 2.5, "SHOWS": 0.0}),
+    WalkSettings(entity_exponent=-0.5, via=("IN_GENRE", "SHOWS"), directions={"SHOWS": "forward"}),
+    WalkSettings(directions={"IN_GENRE": "backward", "SIMILAR_TO": "forward", "INFLUENCED_BY": "backward"}),
+    WalkSettings(neighbor_splits=("train", "val"), image_required=False),
 ]
 
 
 def test_the_projection_has_the_edges_and_weights_of_ours(server: Neo4jStore, data: DataRoot) -> None:
     graph = load_typed(server, data, 1)
-    for options in OPTIONS:
-        with gds_projection(server, **options) as made:
+    for walk in WALKS:
+        with gds_projection(server, walk) as made:
             weights = weights_in_gds(made)
-        ours = project(server, **options)
+        ours = project(server, walk)
         assert_equal(weights, weights_of(ours), rel=2e-7)  # ours are float32
         assert (made.n_nodes, made.n_edges) == (len(ours.ids), len(ours.targets))
-        if "neighbor_splits" in options:
+        if walk.neighbor_splits != ("train",):
             continue
         expected = expected_edges(
-            graph,
-            options.get("entity_exponent", 1.0),
-            options.get("relation_weights", {}),
-            set(options.get("via", ours.type_names)),
-            options.get("directions", {}),
+            graph, walk.entity_exponent, walk.relation_weights, set(walk.via or ours.type_names), walk.directions
         )
         sums = {ends: sum(values) for ends, values in weights.items()}
         exact: dict[tuple[str, str], float] = defaultdict(float)
@@ -208,8 +206,8 @@ def assert_is_top_k(
 def test_the_top_k_is_that_of_exact_scores(server: Neo4jStore, data: DataRoot) -> None:
     load_typed(server, data, 2)
     rng = random.Random(0)
-    for options in (OPTIONS[0], OPTIONS[3], OPTIONS[4]):
-        projection = project(server, **options)
+    for walk in (WALKS[0], WALKS[3], WALKS[4]):
+        projection = project(server, walk)
         items = projection.items.to_pylist()
         alone = f"art:{len(items) - 3}"  # where some walks end
         guests = [row["item_id"] for row in items if row["split"] != "train"]
@@ -222,7 +220,7 @@ def test_the_top_k_is_that_of_exact_scores(server: Neo4jStore, data: DataRoot) -
             {"art:1": 1.0, "art:2": 3.0, guests[0]: 0.5},
             {guests[1]: 2.0, guests[2]: 2.0, "art/Artist/3": 0.0},
         ]
-        with gds_projection(server, **options) as graph:
+        with gds_projection(server, walk) as graph:
             assert_is_top_k(projection, graph, sources, 400)
             assert_is_top_k(projection, graph, sources[:4], 3)
 
@@ -273,8 +271,8 @@ def test_pictures_that_are_lost_are_nobodys(server: Neo4jStore, data: DataRoot) 
     load_source(server, data, "art")
     projection = project(server)
     lost = projection.items["image_hash"].slice(1, 1)
-    with gds_projection(server, lost_pictures=lost.to_pylist()) as graph:
-        assert_is_top_k(without_pictures(projection, lost), graph, ["art:1", HOKUSAI], 5)
+    with gds_projection(server, unreadable_images=lost.to_pylist()) as graph:
+        assert_is_top_k(without_images(projection, lost), graph, ["art:1", HOKUSAI], 5)
         assert "art:2" not in {row.item_id for row in gds_top_k_ppr(graph, ["art:1"], k=5)[0]}
 
 
@@ -297,8 +295,9 @@ def test_neighbors_are_the_same_by_both_engines(server: Neo4jStore, data: DataRo
 @pytest.mark.parametrize("accuracy", [1e-2, 1e-4, 1e-8])
 def test_scores_are_as_accurate_as_asked_for(server: Neo4jStore, data: DataRoot, accuracy: float) -> None:
     load_typed(server, data, 4)
-    projection = project(server, directions={"SIMILAR_TO": "forward"})
-    with gds_projection(server, directions={"SIMILAR_TO": "forward"}) as graph:
+    walk = WalkSettings(directions={"SIMILAR_TO": "forward"})
+    projection = project(server, walk)
+    with gds_projection(server, walk) as graph:
         for damping_factor in (0.5, 0.95):
             ranked = gds_top_k_ppr(graph, ["art:7"], k=400, damping_factor=damping_factor, accuracy=accuracy)[0]
             scores = exact_ppr(projection, [projection.node("art:7")], damping_factor=damping_factor)[0]
@@ -317,7 +316,7 @@ def test_without_any_edge_there_is_nobody(server: Neo4jStore, data: DataRoot) ->
 def test_projections_are_dropped(server: Neo4jStore, data: DataRoot) -> None:
     publish_art(data)
     load_source(server, data, "art")
-    with gds_projection(server) as graph, gds_projection(server, via=["IN_GENRE"]) as other:
+    with gds_projection(server) as graph, gds_projection(server, WalkSettings(via=("IN_GENRE",))) as other:
         assert sorted(names(server)) == sorted([graph.name, other.name])
         assert sweep(server) == []  # they are in use
     with pytest.raises(ZeroDivisionError), gds_projection(server):
@@ -328,7 +327,6 @@ def test_projections_are_dropped(server: Neo4jStore, data: DataRoot) -> None:
 _HOLD = """
 import sys
 from graphstore.gds.walk import gds_projection
-from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
 from graphstore.connect import open_store
 with open_store(sys.argv[1], read_only=True) as store, gds_projection(store) as graph:
     print(graph.name, flush=True)
@@ -386,7 +384,8 @@ def test_what_cannot_be_walked(
     publish_art(data)
     load_source(server, data, "art")
     opt_out(server, data, "art:4")
-    with pytest.raises(Graph2ImageError, match="no relation type 'PAINTED'"), gds_projection(server, via=["PAINTED"]):
+    unknown = WalkSettings(via=("PAINTED",))
+    with pytest.raises(Graph2ImageError, match="no relation type 'PAINTED'"), gds_projection(server, unknown):
         pass
     with gds_projection(server) as graph:
         for source in ("art:4", "art:99", LANDSCAPE.lower()):

@@ -13,6 +13,7 @@ from sources import HOKUSAI, MONET, entity, item, publish, relation
 from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths
 from graphstore.projection.projection import project
+from graphstore.projection.settings import WalkSettings
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 
@@ -84,7 +85,7 @@ def test_influence_is_a_path(store: GraphStore, data: DataRoot) -> None:
         [f"CREATED_BY {MONET} > INFLUENCED_BY {HOKUSAI}"],
         [f"CREATED_BY {HOKUSAI} > INFLUENCED_BY {MONET}"],
     ]
-    one_way = project(store, directions={"INFLUENCED_BY": "forward"})
+    one_way = project(store, WalkSettings(directions={"INFLUENCED_BY": "forward"}))
     assert best_paths(one_way, [0, 1], [[1], [0]]) == [
         [f"CREATED_BY {MONET} > INFLUENCED_BY {HOKUSAI}"],
         ["indirect"],

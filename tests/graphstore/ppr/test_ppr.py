@@ -22,6 +22,7 @@ import graphstore.ppr
 from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
 from graphstore.projection.projection import Projection, project
+from graphstore.projection.settings import WalkSettings
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -203,11 +204,11 @@ def test_projection_has_both_directions_and_equal_shares_per_type(store: GraphSt
     assert all(edges[b, type_, a] == weight for (a, type_, b), weight in edges.items())
     # All artists and genres here have two works, so each relation is an average one.
     assert edges["art:1", "CREATED_BY", MONET] == edges["art:1", "IN_GENRE", LANDSCAPE] == 1.0
-    weighted = _edges(project(store, relation_weights={"CREATED_BY": 3.0, "IN_GENRE": 0.0}))
+    weighted = _edges(project(store, WalkSettings(relation_weights={"CREATED_BY": 3.0, "IN_GENRE": 0.0})))
     assert weighted["art:1", "CREATED_BY", MONET] == 3.0
     assert not any(type_ == "IN_GENRE" for _, type_, _ in weighted)
     with pytest.raises(Graph2ImageError, match="no relation type 'PAINTED_BY'"):
-        project(store, relation_weights={"PAINTED_BY": 1.0})
+        project(store, WalkSettings(relation_weights={"PAINTED_BY": 1.0}))
 
 
 def test_a_hub_gets_the_share_of_its_type_and_ranks_little(store: GraphStore, data: DataRoot) -> None:
@@ -237,7 +238,7 @@ def test_test_items_are_guests_and_opted_out_items_are_not_there(store: GraphSto
     assert ("art:2", "CREATED_BY", MONET) in edges
     assert (MONET, "CREATED_BY", "art:2") not in edges
     assert (MONET, "CREATED_BY", "art:4") in edges  # without an image it is no neighbor, but a way
-    everyone = project(store, neighbor_splits=("train", "test"))
+    everyone = project(store, WalkSettings(neighbor_splits=("train", "test")))
     assert everyone.is_neighbor.tolist() == [True, True, False, False]
 
 
@@ -268,7 +269,7 @@ def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) ->
         ],
     )
     load_source(store, data, "art")
-    projection = project(store, entity_exponent=0.0)
+    projection = project(store, WalkSettings(entity_exponent=0.0))
     assert best_paths(projection, [0, 2], [[1, 2, 3, 4], [3, -1, -1, -1]]) == [
         [f"CREATED_BY {MONET}", f"IN_GENRE {LANDSCAPE}", "SIMILAR_TO", "SIMILAR_TO art:4"],
         [f"IN_GENRE {LANDSCAPE} > IN_GENRE art:1"],

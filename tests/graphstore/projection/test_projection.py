@@ -20,6 +20,7 @@ from graphstore.connect import open_store
 from graphstore.lineage import opt_out
 from graphstore.loading.load import load_source
 from graphstore.projection.projection import Projection, project
+from graphstore.projection.settings import WalkSettings
 from graphstore.projection.tables import (
     DatasetTables,
     StoreTables,
@@ -88,13 +89,10 @@ def test_weights_types_and_directions_are_as_defined(graph: Rows, exponent: floa
     via = set(data.draw(st.lists(st.sampled_from(types), min_size=1))) if types else set()
     factors = {type_: data.draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])) for type_ in types}
     directions: dict[str, Any] = {type_: data.draw(st.sampled_from(["both", "forward", "backward"])) for type_ in types}
-    projection = project(
-        graph,
-        via=via if types else None,
-        relation_weights=factors,
-        directions=directions,
-        entity_exponent=exponent,
+    walk = WalkSettings(
+        via=tuple(via) if types else None, relation_weights=factors, directions=directions, entity_exponent=exponent
     )
+    projection = project(graph, walk)
     edges, expected = edges_of(projection), expected_edges(graph, exponent, factors, via, directions)
     assert edges.keys() == expected.keys()
     assert [edges[key] for key in expected] == pytest.approx(list(expected.values()), rel=1e-6)
@@ -125,12 +123,13 @@ def test_a_kept_graph_gives_what_a_read_one_gives(
     cache = DataRoot(str(tmp_path / "data"))
     project(graph, cache=cache)
     types = sorted({row["type"] for row in graph.edges})
-    via = data.draw(st.lists(st.sampled_from(types), min_size=1)) if types else None
+    via = tuple(data.draw(st.lists(st.sampled_from(types), min_size=1))) if types else None
     weights = dict.fromkeys(types, data.draw(st.sampled_from([0.5, 2.0])))
+    walk = WalkSettings(via=via, relation_weights=weights, entity_exponent=exponent)
     reads = graph.reads
-    kept = project(graph, cache=cache, via=via, relation_weights=weights, entity_exponent=exponent)
+    kept = project(graph, walk, cache=cache)
     assert graph.reads == reads
-    assert same(kept, project(graph, via=via, relation_weights=weights, entity_exponent=exponent))
+    assert same(kept, project(graph, walk))
     assert graph.reads == reads + 1
 
 
@@ -166,15 +165,15 @@ def test_store_and_datasets_give_the_same_arrays(store: GraphStore, data: DataRo
     _publish_shop(data)
     for source in ("art", "shop"):
         load_source(store, data, source)
-    for options in (
-        {},
-        {"neighbor_splits": ("train", "test"), "entity_exponent": 0.0},
-        {"via": ["CO_VIEWED", "BY_BRAND"], "directions": {"CO_VIEWED": "forward"}},
+    for walk in (
+        WalkSettings(),
+        WalkSettings(neighbor_splits=("train", "test"), entity_exponent=0.0),
+        WalkSettings(via=("CO_VIEWED", "BY_BRAND"), directions={"CO_VIEWED": "forward"}),
     ):
-        from_store, from_data = project(store, **options), project(DatasetTables(data), **options)
+        from_store, from_data = project(store, walk), project(DatasetTables(data), walk)
         assert same(from_store, from_data)
         assert len(from_store.targets) > 8
-    edges = edges_of(project(store, entity_exponent=0.0))
+    edges = edges_of(project(store, WalkSettings(entity_exponent=0.0)))
     assert edges["shop:0", "CO_VIEWED", "shop:2"] / edges["shop:0", "CO_VIEWED", "shop:1"] == pytest.approx(0.9)
     assert project(DatasetTables(data, ["art"])).ids.to_pylist()[:2] == ["art:1", "art:2"]
 
@@ -229,7 +228,7 @@ def test_a_new_graph_version_replaces_what_was_kept(store: GraphStore, data: Dat
     first = project(store, cache=data)
     folders = data.fs.ls(data.path("projections"), detail=False)
     assert same(project(store, cache=data), first)
-    project(store, cache=data, neighbor_splits=("train", "val"))
+    project(store, WalkSettings(neighbor_splits=("train", "val")), cache=data)
     assert len(data.fs.ls(data.path("projections"), detail=False)) == 2
     opt_out(store, data, "art:1")
     second = project(store, cache=data)
@@ -297,23 +296,23 @@ def test_bad_graphs_and_unknown_types(embedded: GraphStore, data: DataRoot) -> N
         project(Rows([item("art:1"), item("art:1")], [], []))
     publish_art(data)
     load_source(embedded, data, "art")
-    for options in (
-        {"relation_weights": {"PAINTED": 1.0}},
-        {"via": ["CREATED_BY", "PAINTED"]},
-        {"directions": {"PAINTED": "forward"}},
+    for walk in (
+        WalkSettings(relation_weights={"PAINTED": 1.0}),
+        WalkSettings(via=("CREATED_BY", "PAINTED")),
+        WalkSettings(directions={"PAINTED": "forward"}),
     ):
         with pytest.raises(Graph2ImageError, match="no relation type 'PAINTED'") as raised:
-            project(embedded, **options)
+            project(embedded, walk)
         assert "CREATED_BY, INFLUENCED_BY, IN_GENRE" in str(raised.value)
 
 
 def test_directions_follow_the_relation(embedded: GraphStore, data: DataRoot) -> None:
     publish_art(data)
     load_source(embedded, data, "art")
-    forward = edges_of(project(embedded, directions={"INFLUENCED_BY": "forward"}))
+    forward = edges_of(project(embedded, WalkSettings(directions={"INFLUENCED_BY": "forward"})))
     assert (MONET, "INFLUENCED_BY", HOKUSAI) in forward
     assert (HOKUSAI, "INFLUENCED_BY", MONET) not in forward
-    backward = project(embedded, directions={"INFLUENCED_BY": "backward"})
+    backward = project(embedded, WalkSettings(directions={"INFLUENCED_BY": "backward"}))
     assert (HOKUSAI, "INFLUENCED_BY", MONET) in edges_of(backward)
     assert (MONET, "INFLUENCED_BY", HOKUSAI) not in edges_of(backward)
     assert not backward.is_symmetric

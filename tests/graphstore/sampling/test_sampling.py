@@ -19,9 +19,11 @@ from graphstore.loading.load import load_source
 from graphstore.ppr import exact_ppr, top_k_ppr
 from graphstore.ppr.hubs import hubs_pay
 from graphstore.projection.projection import project
+from graphstore.projection.settings import WalkSettings
 from graphstore.sampling import dataset as samples
 from graphstore.sampling.dataset import sample_all
-from graphstore.sampling.sampler import SamplerSettings, explain_neighbors
+from graphstore.sampling.explanation import explain_neighbors
+from graphstore.sampling.settings import SamplerSettings
 from graphstore.schema import SYSTEM_LABELS
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot, text_hash
@@ -306,8 +308,8 @@ def test_all_items_are_sampled_with_the_vectors_of_hubs_if_they_pay(
     load_source(embedded, data, "art")
     projection = project(embedded)
     assert hubs_pay(projection)
-    assert not hubs_pay(project(embedded, relation_weights={"IN_GENRE": 0.05}))
-    assert not hubs_pay(project(embedded, via=["CREATED_BY"]))
+    assert not hubs_pay(project(embedded, WalkSettings(relation_weights={"IN_GENRE": 0.05})))
+    assert not hubs_pay(project(embedded, WalkSettings(via=("CREATED_BY",))))
 
     monkeypatch.setattr(samples, "SHARD_ROWS", 512)
     settings = {"mode": "ppr", "k": 10, "pool": 10, "epsilon": 1e-4}
