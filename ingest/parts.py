@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -91,7 +90,7 @@ def _part(value: dict[str, object]) -> Part:
 
 def write_parts(data: DataRoot, source: str, files: Mapping[str, SourceFile]) -> None:
     """Make `files` what `read_parts` finds."""
-    data.write_bytes(f"parts/{source}.json", orjson.dumps({file: asdict(parts) for file, parts in files.items()}))
+    data.write_json(f"parts/{source}.json", {file: asdict(parts) for file, parts in files.items()})
 
 
 def item_ids(data: DataRoot, source: str, part: Part) -> Iterator[pa.Array]:

@@ -301,11 +301,11 @@ def _with_vectors(data: DataRoot, name: str, items: pa.Table) -> Iterator[pa.Tab
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(len(hashes.dictionary) + 1))
     done = np.zeros(len(hashes.dictionary), bool)
-    for fragment in data.dataset(name).get_fragments():
-        known = index.find(fragment.to_table(columns=["image_hash"])["image_hash"])
+    for file in data.dataset(name).by_file():
+        known = index.find(file.to_table(columns=["image_hash"])["image_hash"])
         if not (known >= 0).any():
             continue
-        for batch in fragment.to_batches(columns=["image_hash", "embedding"], batch_size=_BLOCK):
+        for batch in file.to_batches(columns=["image_hash", "embedding"], batch_size=_BLOCK):
             found = index.find(batch["image_hash"])
             places = np.flatnonzero(found >= 0)
             _, first = np.unique(found[places], return_index=True)

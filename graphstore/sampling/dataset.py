@@ -128,10 +128,10 @@ def _with_hubs(sampler: Sampler) -> Sampler:
 
 def _shards(data: DataRoot, dataset: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The files of a neighbors dataset in the order of their items."""
-    fragments = list(data.dataset(dataset, NEIGHBOR_SCHEMA).get_fragments())
-    firsts = [fragment.head(1, columns=["item_id"])["item_id"].to_pylist() for fragment in fragments]
+    files = list(data.dataset(dataset, NEIGHBOR_SCHEMA).by_file())
+    firsts = [file.head(1, ["item_id"])["item_id"].to_pylist() for file in files]
     for _, number in sorted((first, number) for number, first in enumerate(firsts) if first):
-        yield fragments[number].to_table(columns=columns)
+        yield files[number].to_table(columns)
 
 
 def _count(shards: Iterator[pa.Table], settings: SamplerSettings) -> dict[str, int]:

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 from numba import njit
 
 from ingest.datasets.matrices import zero_matrix
 from ingest.datasets.node_ids import NodeIndex
 from ingest.datasets.root import DataRoot
+from ingest.datasets.rows import Rows
 from ingest.errors import Graph2ImageError
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -100,16 +100,16 @@ class Vectors:
         wanted = pc.field(self._key).isin(hashes)
         files = set(dataset.to_table(["__filename"], filter=wanted)["__filename"].to_pylist())
         matrix, there = np.zeros((len(places), dim), dtype=np.float32), np.zeros(len(places), dtype=bool)
-        for fragment in dataset.get_fragments():
-            if fragment.path in files:
-                table = fragment.to_table(columns=[self._key, "embedding"], filter=wanted)
+        for file in dataset.by_file():
+            if file.files[0] in files:
+                table = file.to_table([self._key, "embedding"], filter=wanted)
                 rows = pc.index_in(table[self._key], value_set=hashes).to_numpy()
                 matrix[rows] = _matrix(table["embedding"].combine_chunks(), dim)
                 there[rows] = True
         self._check_missing(int((~there).sum()))
         return matrix
 
-    def _dataset(self) -> pads.Dataset:
+    def _dataset(self) -> Rows:
         try:
             return self._data.dataset(self._name)
         except Graph2ImageError as error:

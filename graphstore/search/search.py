@@ -255,10 +255,10 @@ def _best_vectors(
 ) -> tuple[npt.NDArray[np.int32], _Vectors]:
     """Numbers in the `NodeIndex` `wanted` of the hashes whose vectors are most similar, and the cosines."""
     codes, cosines = np.empty(0, np.int32), np.empty(0, np.float32)
-    scanner = data.dataset(name).scanner(
+    batches = data.dataset(name).to_batches(
         ["image_hash", "embedding"], batch_size=_BLOCK, batch_readahead=1, fragment_readahead=1
     )
-    for batch in scanner.to_batches():
+    for batch in batches:
         found = wanted.find(batch["image_hash"])
         there = np.flatnonzero(found >= 0)
         if not len(there):

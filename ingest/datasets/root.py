@@ -8,7 +8,8 @@ A dataset is a folder of Parquet files under a data root (any `fsspec` URL). Two
 - `append` adds one file with a content-derived name. Rows are computed from immutable inputs and keyed by content
   (an image hash, a generated id), so a file that exists twice under a re-run is the same file.
 
-A file is written under a temporary name and renamed, so a killed run leaves nothing half-read.
+A file is written under a temporary name and renamed, so a killed run leaves nothing half-read. What is read is checked
+(`integrity`): damage is an error that names the file, never other rows.
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ from typing import Any
 import fsspec
 import orjson
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from ingest.datasets.integrity import FOLDER_LIST, NAME_DIGITS, DamagedError, file_sha256, sealed, sha256, unsealed
+from ingest.datasets.rows import Rows, read_file
 from ingest.errors import Graph2ImageError
+
+#: Lists the files of a dataset that is replaced as a whole.
+_SNAPSHOT = "_snapshot.json"
+
+#: Says that there is such a list: without it, files of several generations would be read as one.
+_PUBLISHED = "_published"
 
 #: Age from which a file that no snapshot lists is taken for a leftover.
 SWEEP_AGE = timedelta(days=1)
@@ -116,11 +124,48 @@ class DataRoot:
                     self.fs.rm(temporary)
                 raise
 
-    def write_json(self, name: str, value: object) -> None:
-        self.write_bytes(name, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON file of ours; it holds its own digest."""
+        self.write_bytes(name, sealed(value))
 
     def read_json(self, name: str) -> Any:
-        return orjson.loads(self.read_bytes(name))
+        """The value of a JSON file, ours or another's.
+
+        Raises
+        ------
+        DamagedError
+            If it is no JSON, or one of ours that has changed.
+        """
+        return unsealed(self.path(name), self.read_bytes(name))
+
+    def write_folder_list(self, name: str, files: Sequence[str]) -> None:
+        """List `files` of a folder with their digests, for `check_folder`.
+
+        Only the file that says that the folder is complete is written after the list.
+        """
+        listed = {file: self._digest(f"{name}/{file}") for file in sorted(files)}
+        self.write_json(f"{name}/{FOLDER_LIST}", {"files": listed})
+
+    def check_folder(self, name: str) -> None:
+        """Check every file of a folder against its list; a folder without one is as it is.
+
+        Raises
+        ------
+        DamagedError
+            If a file is missing or has changed.
+        """
+        if not self.exists(f"{name}/{FOLDER_LIST}"):
+            return
+        for file, digest_then in self.read_json(f"{name}/{FOLDER_LIST}")["files"].items():
+            path = self.path(name, file)
+            if not self.fs.exists(path):
+                raise DamagedError(path, "is missing")
+            if self._digest(f"{name}/{file}") != digest_then:
+                raise DamagedError(path, "has changed since it was written")
+
+    def _digest(self, name: str) -> str:
+        with self.fs.open(self.path(name), "rb") as stream:
+            return file_sha256(stream)
 
     # -- datasets ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +177,7 @@ class DataRoot:
             return []
         for folder, subfolders, files in self.fs.walk(root):
             name = folder[len(self._path) :].strip("/")
-            if any(file == "_snapshot.json" or file.endswith(".parquet") for file in files):
+            if any(file in (_SNAPSHOT, _PUBLISHED) or file.endswith(".parquet") for file in files):
                 found.append(name)
             if name == "images":
                 subfolders.clear()  # they hold the images, of which there may be millions
@@ -140,11 +185,16 @@ class DataRoot:
 
     def snapshot(self, name: str) -> Snapshot | None:
         """The published state of a dataset written by `publish`; None if there is none."""
-        pointer = f"{name}/_snapshot.json"
+        pointer = f"{name}/{_SNAPSHOT}"
         if not self.exists(pointer):
+            if self.exists(f"{name}/{_PUBLISHED}"):
+                raise DamagedError(self.path(pointer), "is missing")
             return None
         value = self.read_json(pointer)
-        return Snapshot(tuple(value["files"]), value["rows"], value["digest"], value["metadata"])
+        try:
+            return Snapshot(tuple(value["files"]), value["rows"], value["digest"], value["metadata"])
+        except (KeyError, TypeError) as error:
+            raise DamagedError(self.path(pointer), f"is no list of files: {error!r}") from error
 
     def publish(
         self, name: str, tables: Iterable[pa.Table], schema: pa.Schema, metadata: dict[str, Any] | None = None
@@ -171,8 +221,10 @@ class DataRoot:
         snapshot = Snapshot(tuple(files), rows, digest(list(files), metadata or {}), metadata or {})
         if before == snapshot:
             return snapshot, False
+        if not self.exists(f"{name}/{_PUBLISHED}"):
+            self.write_bytes(f"{name}/{_PUBLISHED}", b"")
         self.write_json(
-            f"{name}/_snapshot.json",
+            f"{name}/{_SNAPSHOT}",
             {"files": list(files), "rows": rows, "digest": snapshot.digest, "metadata": snapshot.metadata},
         )
         self._sweep(name, {*files, *(before.files if before else ())})
@@ -195,8 +247,8 @@ class DataRoot:
         """Add one file to dataset `name`; returns its content-derived name."""
         return self._write_table(name, table.cast(schema))
 
-    def dataset(self, name: str, schema: pa.Schema | None = None) -> pads.Dataset:
-        """The rows of `name` as a `pyarrow.dataset.Dataset`, to scan with column selection and filters.
+    def dataset(self, name: str, schema: pa.Schema | None = None) -> Rows:
+        """The rows of `name`, to scan with column selection and filters.
 
         Raises
         ------
@@ -205,20 +257,17 @@ class DataRoot:
         """
         snapshot = self.snapshot(name)
         files = [self.path(name, file) for file in snapshot.files] if snapshot else self._files(name)
-        if not files:
-            if schema is None:
-                raise Graph2ImageError(f"there is no dataset {name!r} under {self.url}")
-            return pads.dataset(schema.empty_table())
-        return pads.dataset(files, format="parquet", filesystem=self._arrow_fs, schema=schema)
+        if not files and schema is None:
+            raise Graph2ImageError(f"there is no dataset {name!r} under {self.url}")
+        return Rows(self.fs, self._arrow_fs, files, schema)
 
     def read(self, name: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
         """All rows of `name` as one table; see `dataset` for an absent one."""
-        return self.dataset(name, schema).to_table(columns=list(columns) if columns is not None else None)
+        return self.dataset(name, schema).to_table(columns)
 
     def read_file(self, name: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One file of dataset `name`, as `append` named it."""
-        columns = list(columns) if columns is not None else None
-        return pq.read_table(self.path(name, file), columns=columns, filesystem=self._arrow_fs, partitioning=None)
+        return read_file(self.fs, self._arrow_fs, self.path(name, file), columns)
 
     def _files(self, name: str) -> list[str]:
         folder = self.path(name)
@@ -228,9 +277,9 @@ class DataRoot:
 
     def _write_table(self, name: str, table: pa.Table) -> str:
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         content = buffer.getvalue()
-        file = f"{hashlib.sha256(content).hexdigest()[:20]}.parquet"
+        file = f"{sha256(content)[:NAME_DIGITS]}.parquet"
         if not self.exists(f"{name}/{file}"):
             self.write_bytes(f"{name}/{file}", content)
         return file

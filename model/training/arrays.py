@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot, explain_os_errors
+from ingest.datasets.rows import Rows
 from ingest.errors import Graph2ImageError
 from model.neighbor_sets import NeighborSet
 from model.networks.text_encoders import TextEncoders
@@ -335,11 +336,11 @@ def _scatter(
     return table
 
 
-def _copy_rows(dataset: Any, column: str, index: StringIndex, writer: ArrayWriter) -> npt.NDArray[np.int64]:
+def _copy_rows(dataset: Rows, column: str, index: StringIndex, writer: ArrayWriter) -> npt.NDArray[np.int64]:
     """Append the vectors of the images in `index`, as the dataset has them; returns each one's row, or -1."""
     row_of = np.full(len(index.values), -1)
-    for fragment in dataset.get_fragments():
-        table = fragment.to_table(columns=["image_hash", column])
+    for file in dataset.by_file():
+        table = file.to_table(["image_hash", column])
         places = index.find(table["image_hash"])
         places[places >= 0] = np.where(row_of[places[places >= 0]] < 0, places[places >= 0], -1)
         found, rows = np.unique(places, return_index=True)

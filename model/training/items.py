@@ -146,8 +146,8 @@ def read_training_items(
     ids = StringIndex(items["item_id"])
 
     places, counts, parts, sampled = [], [], [], 0
-    for fragment in data.dataset(name, NEIGHBOR_SCHEMA).get_fragments():
-        rows = fragment.to_table(filter=pc.field("split") == "train")
+    for file in data.dataset(name, NEIGHBOR_SCHEMA).by_file():
+        rows = file.to_table(filter=pc.field("split") == "train")
         sampled += rows.num_rows
         found = ids.find(rows["item_id"])
         rows, found = rows.filter(pa.array(found >= 0)), found[found >= 0]
