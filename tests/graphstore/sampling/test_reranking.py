@@ -39,7 +39,7 @@ def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch:
     _publish(root, names)
     # Two items share an image, one has none, and three images are nobody's.
     hashes = pa.array(["h3", "h1", None, "h9", "h3", "h0", "h7", "h2"])
-    vectors = Vectors(root, "embeddings/test", "image_hash", hashes, "pictures")
+    vectors = Vectors(root, "embeddings/test", "image_hash", hashes, "images")
     if way == "in a file":
         monkeypatch.setattr(matrices, "IN_MEMORY", 0)
     if way != "looked up":
@@ -56,7 +56,7 @@ def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch:
 @pytest.mark.parametrize("few", [True, False])
 def test_missing_vectors_are_counted(data: DataRoot, few: bool) -> None:
     hashes = pa.array(["h0", "h1", "gone", "h2", "lost", "lost"])
-    vectors = Vectors(data, "embeddings/test", "image_hash", hashes, "pictures")
+    vectors = Vectors(data, "embeddings/test", "image_hash", hashes, "images")
     with pytest.raises(Graph2ImageError, match="no dataset 'embeddings/test'") as raised:
         vectors.of(np.array([0])) if few else vectors.load()
     assert "graph2image embed" in str(raised.value)

@@ -48,6 +48,13 @@ def files(data: DataRoot, folder: str) -> list[Path]:
     return sorted(path for path in Path(data.path(folder)).iterdir() if path.stat().st_size)
 
 
+def outcome(read: Callable[[], pa.Table]) -> pa.Table | DamagedError:
+    try:
+        return read()
+    except DamagedError as error:
+        return error
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> DataRoot:
     """A dataset of two generations that is replaced as a whole, and a folder of a model."""
@@ -61,7 +68,7 @@ def data(tmp_path: Path) -> DataRoot:
     return data
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_rows_are_those_published_or_an_error_names_the_file(data: DataRoot, damage: Damage, seed: int) -> None:
     rng = random.Random(seed)
@@ -78,25 +85,26 @@ def test_rows_are_those_published_or_an_error_names_the_file(data: DataRoot, dam
         lambda: data.dataset("items/shop").to_table(filter=pc.field("key") != ""),
     ]
     for read in readings:
-        try:
-            assert read().equals(TABLE)
-        except DamagedError as error:
-            assert error.path == str(file)
-            assert "graph2image verify" in str(error)
+        found = outcome(read)
+        if isinstance(found, DamagedError):
+            assert found.path == str(file)
+            assert "graph2image verify" in str(found)
+        else:
+            assert found.equals(TABLE)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_lost_list_of_files_is_missed(data: DataRoot, damage: Damage) -> None:
     file = Path(data.path("items/shop/_snapshot.json"))
-    for seed in range(40):
+    for seed in range(20):
         content = file.read_bytes()
         damage(file, random.Random(seed))
-        try:
-            assert data.read("items/shop").equals(TABLE)
-        except DamagedError as error:
-            assert error.path == str(file)
+        found = outcome(lambda: data.read("items/shop"))
+        if isinstance(found, DamagedError):
+            assert found.path == str(file)
         else:
             assert damage is flipped  # in the white space, or in the name of the digest
+            assert found.equals(TABLE)
         file.write_bytes(content)
 
 
