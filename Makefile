@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
+# A group of tests stays on one worker, the longest first.
+TESTS := -n 2 --dist loadgroup --no-loadscope-reorder
+FOR ?= 600
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
@@ -20,7 +23,20 @@ demo: setup ## Set up, then the main job end to end on the sample gallery; ends 
 
 .PHONY: test
 test: .venv/dev.stamp ## Set up, then all tests
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(TESTS)
+
+.PHONY: test-quick
+test-quick: .venv/dev.stamp ## The tests that need no server and take no seconds
+	$(BIN)/pytest $(TESTS) -m "not slow"
+
+.PHONY: durations
+durations: .venv/dev.stamp ## All tests, then how long each took
+	$(BIN)/pytest $(TESTS) --durations=0 --durations-min=1
+
+.PHONY: fuzz
+fuzz: .venv/dev.stamp ## The property tests on other examples each time, for FOR seconds (600); ends at the first fault
+	end=$$(( $$(date +%s) + $(FOR) )); while [ $$(date +%s) -lt $$end ]; do \
+		$(BIN)/pytest $(TESTS) -q -x -m hypothesis --hypothesis-profile=fuzz || exit 1; done
 
 .PHONY: lint
 lint: .venv/dev.stamp ## Format check, linter, import rules, type checker

@@ -1,7 +1,11 @@
-"""One Neo4j server for all tests that want one: started by the first of them, stopped at the end.
+"""How the tests run: which of them share a worker and a server, in what order, and with which examples.
 
-With several workers each has its own. Every process computes on one core then: models of the tests' size gain nothing
-from a second, and processes that want all cores at once slow each other down many times.
+One Neo4j server serves all tests that want one: the first of them starts it, and it is stopped at the end. All of them
+are in one group, and a group stays on one worker (`--dist loadgroup`), so that several workers need one server, too; so
+are the tests that look at one demo, and otherwise those of a module.
+
+Every process computes on one core: models of the tests' size gain nothing from a second, and processes that want all
+cores at once slow each other down many times.
 """
 
 from __future__ import annotations
@@ -13,10 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
 
 from graphstore.neo4j.server.server import (
     USER,
@@ -36,17 +39,44 @@ MARK = "graph2image_tests"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-class _ByFile(LoadFileScheduling):  # type: ignore[misc]
-    """All tests of a file on one worker, for their fixtures; and all that look at the demo, which takes minutes."""
+# No verdict hangs on luck or on the clock: the same examples each time, however long they take; `make fuzz` looks for
+# others. Fixtures of one test serve all of its examples, which each test that uses them knows.
+settings.register_profile(
+    "fixed",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("fuzz", settings.get_profile("fixed"), derandomize=False, max_examples=1000, print_blob=True)
+settings.load_profile("fixed")
 
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return "demo" if Path(file).name in ("test_main_job.py", "test_neighbors.py", "test_query.py") else str(file)
+#: Fixtures that start a Neo4j server, or wait for the one of the session.
+SERVERS = {"neo4j_server", "neo4j_url", "both_urls", "other_url", "home_server"}
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
-    """Replaces the one of `--dist`."""
-    return _ByFile(config, log)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server or the demo, and put all into groups; those that take long come first."""
+    groups: dict[str, bool] = {}
+    for item in items:
+        fixtures: set[str] = set(getattr(item, "fixturenames", ()))
+        group = item.path.stem.removeprefix("test_")
+        if fixtures & SERVERS or "neo4j" in _parameters(item):
+            item.add_marker("neo4j")
+            group = group if "home_server" in fixtures else "neo4j"
+        elif "demo" in fixtures:
+            group = "demo"
+        if group in ("neo4j", "demo") or item.get_closest_marker("neo4j"):
+            item.add_marker("slow")
+        item.add_marker(pytest.mark.xdist_group(group))
+        groups[group] = groups.get(group, False) or item.get_closest_marker("slow") is not None
+    first = ["neo4j", "demo", *(group for group, slow in groups.items() if slow), *groups]
+    items.sort(key=lambda item: first.index(item.get_closest_marker("xdist_group").args[0]))
+
+
+def _parameters(item: pytest.Item) -> list[object]:
+    return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_moments(shop: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     quiet = subprocess.Popen(_command(shop, tmp_path / "quiet", 0), stdout=subprocess.PIPE, text=True)

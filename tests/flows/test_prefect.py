@@ -13,6 +13,8 @@ from flows.prepare import prepare
 from flows.produce import produce
 from ingest.ingestion import Table
 
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
 SPEC = """
 source = "shop"
 [table]

@@ -429,7 +429,8 @@ def chromium(profile: Path) -> Iterator[Browser]:
             process.wait(timeout=20)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.browser
+@pytest.mark.slow
 def test_page_in_a_browser(data: DataRoot, tmp_path: Path) -> None:
     generate_all(data)
     out = tmp_path / "report.html"

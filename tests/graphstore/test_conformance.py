@@ -213,7 +213,7 @@ def _relation_tables(draw: st.DrawFn) -> pa.Table:
 _numbers = itertools.count()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(_node_tables(), min_size=1, max_size=3), st.lists(_relation_tables(), max_size=3), st.booleans())
 def test_upserts_of_every_type(
     stores: list[GraphStore], nodes: list[pa.Table], relations: list[pa.Table], bulk: bool

@@ -255,7 +255,6 @@ def test_calls_that_look_are_answered(art: dict[str, GraphStore], store: str, cy
     assert art[store].query(cypher).num_rows
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_a_parameter_is_a_value_whatever_it_holds(art: dict[str, GraphStore], text: str) -> None:
     for store in art.values():
@@ -286,7 +285,7 @@ def test_a_parameter_changes_nothing(opened: GraphStore, text: str) -> None:
     assert _state(opened) == before
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.text(max_size=40))
 def test_a_text_of_any_kind_is_answered_or_refused_in_one_line(art: dict[str, GraphStore], text: str) -> None:
     for store in art.values():

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.datasets.root import DataRoot
@@ -190,7 +190,7 @@ _ROWS = st.lists(st.builds("{}:{}:{}".format, st.integers(1, 5), st.sampled_from
 _RUNS = st.lists(st.tuples(st.sampled_from(["a.json", "b.json"]), _ROWS, st.booleans()), min_size=1, max_size=5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(_RUNS)
 def test_any_history_of_files(tmp_path_factory, runs) -> None:
     """Against a model in a few lines: the last run that had an id says what the item is."""

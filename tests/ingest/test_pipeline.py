@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import from_records
@@ -243,7 +243,7 @@ _REJECTS = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(st.lists(_ITEMS | _REJECTS, max_size=25))
 def test_counts_reconcile_and_nothing_dangles(tmp_path_factory, records) -> None:
     data = DataRoot(str(tmp_path_factory.mktemp("data")))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import entity, item, publish, publish_art, relation
 
@@ -63,7 +63,7 @@ def test_every_plane_of_unicode_in_names_ids_titles_and_lists(store: GraphStore,
     assert not load_source(store, data, "all").changed
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(st.dictionaries(TEXT, st.tuples(st.none() | TEXT, st.lists(TEXT, max_size=3)), min_size=1, max_size=30))
 def test_any_text_comes_back(store: GraphStore, rows: dict[str, tuple[str | None, list[str]]]) -> None:
     table = pa.table(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from graphs import Array, make_projection, weight_matrices
-from hypothesis import given, settings
+from hypothesis import given
 from sources import HOKUSAI, MONET, entity, item, publish, relation
 
 from graphstore.loading.load import load_source
@@ -33,7 +33,6 @@ def _worth_of(weights: Array, path: list[int]) -> Any:
     return np.prod([0.85 * weights[a, b] / weights[a].sum() for a, b in itertools.pairwise(path)])
 
 
-@settings(deadline=None)
 @given(weight_matrices())
 def test_the_path_is_the_likeliest(weights: Array) -> None:
     n = len(weights)

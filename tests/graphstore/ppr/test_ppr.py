@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import Array, bipartite_graphs, make_projection, random_graph, solve, weight_matrices
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
@@ -28,7 +28,6 @@ from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
 
-@settings(deadline=None)
 @given(weight_matrices(), st.floats(0.05, 0.95), st.data())
 def test_exact_ppr_solves_the_linear_system(weights: Array, damping_factor: float, data: st.DataObject) -> None:
     source = data.draw(st.integers(0, len(weights) - 1))
@@ -37,7 +36,6 @@ def test_exact_ppr_solves_the_linear_system(weights: Array, damping_factor: floa
     assert abs(scores.sum() - 1) < 1e-11
 
 
-@settings(deadline=None)
 @given(weight_matrices(), st.integers(1, 5), st.data())
 def test_top_k_is_the_order_of_the_exact_scores(weights: Array, k: int, data: st.DataObject) -> None:
     source = data.draw(st.integers(0, len(weights) - 1))
@@ -51,7 +49,6 @@ def test_top_k_is_the_order_of_the_exact_scores(weights: Array, k: int, data: st
     assert len(set(found.tolist())) == len(found)
 
 
-@settings(deadline=None)
 @given(weight_matrices(), st.data())
 def test_several_sources_are_the_weighted_mean_of_each(weights: Array, data: st.DataObject) -> None:
     node = st.integers(0, len(weights) - 1)
@@ -116,7 +113,6 @@ def test_ties_favor_nobody() -> None:
     assert chosen.max() < 25
 
 
-@settings(deadline=None)
 @given(bipartite_graphs(), st.floats(0.1, 5.0), st.floats(0.2, 0.95), st.data())
 def test_exponent_1_is_the_walk_on_the_expanded_graph(
     graph: tuple[int, list[tuple[int, int, int]]], factor: float, damping_factor: float, data: st.DataObject

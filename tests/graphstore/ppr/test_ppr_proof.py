@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graphs import Array, make_projection, random_graph, solve, weight_matrices
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphstore.ppr import TopK, exact_ppr, top_k_ppr
@@ -31,7 +31,6 @@ def check(top: TopK, projection: Projection, exact: Array, sources: list[int], t
             assert np.all(exact[row][others] <= last * (1 + tie_tolerance) + 1e-9)
 
 
-@settings(deadline=None)
 @given(weight_matrices(), st.floats(0.1, 0.95), st.sampled_from([0.1, 1e-2, 1e-4]), st.data())
 def test_a_score_lacks_no_more_than_epsilon_times_degree(
     weights: Array, damping_factor: float, epsilon: float, data: st.DataObject
@@ -50,7 +49,6 @@ def test_a_score_lacks_no_more_than_epsilon_times_degree(
     assert np.all(exact - scores <= damping_factor * epsilon * projection.degrees / mean + ROUNDING)
 
 
-@settings(deadline=None)
 @given(weight_matrices(), st.booleans(), st.integers(1, 6), st.integers(0, 3), st.integers(0, 200), st.data())
 def test_what_is_stated_is_true(
     weights: Array, one_way: bool, k: int, n_guests: int, max_work: int, data: st.DataObject
@@ -77,7 +75,6 @@ def test_what_is_stated_is_true(
         np.testing.assert_allclose(exact[row][found][: len(expected)], expected, rtol=1e-6, atol=1e-10)
 
 
-@settings(deadline=None)
 @given(weight_matrices(), st.integers(1, 4), st.integers(1, 6), st.sampled_from([0.1, 1e-3, 1e-6]), st.booleans())
 def test_hubs_change_nothing_but_the_work(weights: Array, min_edges: int, k: int, epsilon: float, refine: bool) -> None:
     guests = (0,)

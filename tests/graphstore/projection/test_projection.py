@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from row_graphs import Edges, Rows, expected_edges
 from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
@@ -82,7 +82,6 @@ def graphs(draw: st.DrawFn) -> Rows:
     return Rows(items, entities, [relation(*key, draw(weight)) for key in keys])
 
 
-@settings(deadline=None)
 @given(graphs(), st.sampled_from([-0.5, 0.0, 1.0]), st.data())
 def test_weights_types_and_directions_are_as_defined(graph: Rows, exponent: float, data: st.DataObject) -> None:
     types = sorted({row["type"] for row in graph.edges})
@@ -107,14 +106,12 @@ def test_weights_types_and_directions_are_as_defined(graph: Rows, exponent: floa
         assert all(edges[b, type_, a] == weight for (a, type_, b), weight in edges.items() if {a, b} <= inside)
 
 
-@settings(deadline=None)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(graph: Rows, rng: random.Random) -> None:
     shuffled = Rows(*(rng.sample(rows, len(rows)) for rows in (graph.rows, graph.entities, graph.edges)))
     assert same(project(graph), project(shuffled))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graphs(), st.sampled_from([0.0, 1.0]), st.data())
 def test_a_kept_graph_gives_what_a_read_one_gives(
     tmp_path: Path, graph: Rows, exponent: float, data: st.DataObject
@@ -331,7 +328,6 @@ def test_a_store_read_twice_has_one_version(embedded: GraphStore, data: DataRoot
     assert before == DatasetTables(data).version() != DatasetTables(data, withdrawn=["art:1"]).version()
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(), unique=True), st.lists(st.text()), st.integers(0, 3))
 def test_ids_are_found_whatever_they_are(ids: list[str], others: list[str], cut: int) -> None:
     index = NodeIndex(pa.array(ids, pa.string()))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sources import vector
 
@@ -76,7 +76,6 @@ class _Matrix(Vectors):
         return found
 
 
-@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 6), st.sampled_from([(2, 3), (512, 8192)]), st.data())
 def test_most_similar_is_the_order_of_all_similarities(
     n: int, n_queries: int, k: int, blocks: tuple[int, int], data: st.DataObject

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import Row, item, publish, publish_embeddings, vector
 from typer.testing import CliRunner
@@ -153,7 +153,7 @@ CHARACTERS = st.one_of(
 )
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2)
 @given(titles=st.lists(st.text(CHARACTERS, min_size=1, max_size=24), min_size=12, max_size=12))
 def test_both_stores_find_the_same(ladybug_url: str, neo4j_url: str, data: DataRoot, titles: list[str]) -> None:
     urls = (ladybug_url, neo4j_url)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.datasets.root import DataRoot, digest, explain_os_errors, text_hash
@@ -88,7 +88,7 @@ def test_rows_that_break_the_schema_are_refused(root: DataRoot) -> None:
     assert root.snapshot("d") is None
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(
     st.lists(
         st.lists(st.tuples(st.text(max_size=4), st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=4), max_size=4

@@ -346,7 +346,7 @@ def test_bad_urls(data: DataRoot, ref: str) -> None:
 
 
 @given(st.text(max_size=40), st.sampled_from(["", "http://", "https://", "http://127.0.0.1:1/", "http://10.0.0.1@"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_text_is_a_url_or_a_problem(text: str, start: str) -> None:
     source = HttpImages(DataRoot("memory://bad-urls"), FetchSettings(attempts=1, timeout_s=0.2))
     with pytest.MonkeyPatch.context() as patch, closing(source):

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 from flat import entity_names, entity_relations, items, rejects
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import Batch
@@ -442,7 +442,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES) | VALUES, max_size=6),
     release=st.sampled_from([ROW_2018, ROW_2023]),
@@ -529,7 +529,7 @@ UPSTREAM = {
 FIRST = {2014: ROW_2014, 2018: ROW_2018, 2023: ROW_2023}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(st.data())
 def test_a_block_is_read_the_same_whether_or_not_all_of_it_is_as_upstream_writes_it(
     tmp_path: Path, data: st.DataObject

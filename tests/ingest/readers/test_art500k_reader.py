@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flat import entity_names, entity_relations, items, rejects
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import Batch
@@ -316,7 +316,7 @@ FIELDS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.one_of(st.binary(max_size=80), st.lists(FIELDS, max_size=30).map(lambda f: "|".join(f).encode())),

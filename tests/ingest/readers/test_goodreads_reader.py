@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flat import entity_names, items, rejects
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import Batch
@@ -240,7 +240,7 @@ upstream_rows = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80)
 @given(st.lists(upstream_rows, max_size=5))
 def test_a_bad_line_among_them_does_not_change_what_is_read_of_the_others(
     tmp_path: Path, rows: list[dict[str, Any]]
@@ -277,7 +277,7 @@ FILES: tuple[dict[str, Any], ...] = (
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_value_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     first = data.draw(st.sampled_from(FILES))

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from flat import items, rejects
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -131,7 +131,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(("center", "text", "neighbors"), json_values))))
 def test_no_value_breaks_the_reader(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     lay_out(tmp_path, "train", [row("first.jpg"), *rows])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import Batch, BatchBuilder
@@ -40,7 +40,7 @@ def test_compression_is_told_from_the_content(tmp_path: Path, pack, name: str) -
     assert _lines(path) == ([(1, b"a"), (3, b"b\r"), (4, b"c")], [])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=400), st.integers(1, 40))
 def test_blocks_hold_every_line_once(tmp_path: Path, content: bytes, block_bytes: int) -> None:
     content = b"x" + content.replace(b"\xff", b".")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from flat import entity_names, entity_relations, items, rejects
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batches import Batch
@@ -119,7 +119,7 @@ def test_the_real_file() -> None:
     assert ("INFLUENCED_BY", "Artist", "egon schiele", "Artist", "gustav klimt") in relations
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_any_content(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.csv"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -197,7 +197,7 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
         paint_art500k(tmp_path / "file" / "gallery", items=2, workers=1)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(
     artist=st.sampled_from(ARTISTS),
     subject=st.sampled_from(SUBJECTS),

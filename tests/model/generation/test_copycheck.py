@@ -105,7 +105,7 @@ def test_a_held_out_picture_counts_as_a_neighbor_only(gallery: Gallery) -> None:
 
 
 @given(seed=st.integers(1000, 10_000), block=st.integers(1, 40))
-@hypothesis_settings(max_examples=8, deadline=None)
+@hypothesis_settings(max_examples=8)
 def test_the_search_is_exact(gallery: Gallery, seed: int, block: int) -> None:
     picture = paint(seed)
     check = CopyCheck(gallery.data, ENCODER, [], THRESHOLDS, "cpu")

@@ -48,7 +48,7 @@ def test_cross_attention_every_second_layer(qformer: GraphQFormer) -> None:
     assert [layer.cross_attn is not None for layer in qformer.layers] == [True, False, True]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(mask=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=2, max_size=2))
 def test_masked_neighbors_do_not_count(qformer: GraphQFormer, mask: list[list[bool]]) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -95,7 +95,7 @@ def test_no_mask_means_all(qformer: GraphQFormer) -> None:
     assert torch.equal(qformer(ids, neighbors), qformer(ids, neighbors, torch.ones(2, 4)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(4)))
 def test_neighbors_have_no_order(qformer: GraphQFormer, order: list[int]) -> None:
     ids, neighbors = inputs()
@@ -105,7 +105,7 @@ def test_neighbors_have_no_order(qformer: GraphQFormer, order: list[int]) -> Non
 weights_of_neighbors = st.lists(st.sampled_from([0.0, 1e-30, 0.01, 0.5, 1.0, 2.0]), min_size=4, max_size=4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(weights=st.lists(weights_of_neighbors, min_size=2, max_size=2), factor=st.sampled_from([0.01, 3.0]))
 def test_weights(qformer: GraphQFormer, weights: list[list[float]], factor: float) -> None:
     """Weight 0 is as if absent, only proportions count, and nothing is ever NaN."""
