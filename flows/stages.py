@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
 from graphstore.loading.load import LoadReport, load_source
-from graphstore.search.search import as_neo4j
-from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError, explain_validation
 from ingest.ingestion import Ingestion
 
 if TYPE_CHECKING:
     from graphstore.lineage import LineageReport
-    from graphstore.neo4j.indexes import IndexReport
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
     from graphstore.sampling.settings import Engine, SamplerSettings
-    from graphstore.search.search import FoundItems, SimilarItems
+    from graphstore.search.images import SimilarItems
+    from graphstore.search.titles import FoundItems
+    from graphstore.store import IndexReport
     from ingest.encoders.embed import EmbedReport
     from ingest.pipeline import IngestReport
     from ingest.writers.instructg2i import ExportReport
@@ -51,7 +50,7 @@ class IngestOutcome:
 
 @dataclass(frozen=True)
 class EmbedOutcome:
-    """What was embedded, and what a Neo4j store's index of vectors got of it; None for an embedded store."""
+    """What was embedded, and what the store's index of vectors got of it; None for a store without indexes."""
 
     embed: EmbedReport
     index: IndexReport | None
@@ -106,16 +105,9 @@ def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
     with settings.open_store() as store:
         report = load_source(store, DataRoot(settings.data), source, prune=prune)
-        index_titles(store)
+        if store.indexes is not None:
+            store.indexes.update_titles()
         return report
-
-
-def index_titles(store: GraphStore) -> None:
-    """Bring the title index up to date, on a store that has one."""
-    if (neo4j := as_neo4j(store)) is not None:
-        from graphstore.neo4j.indexes import ensure_title_index
-
-        ensure_title_index(neo4j)
 
 
 def embed(
@@ -126,7 +118,7 @@ def embed(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 256,
 ) -> EmbedOutcome:
-    """Embed the images and texts that have no vector yet; bring the images' vectors to a Neo4j store."""
+    """Embed the images and texts that have no vector yet; bring the images' vectors to the store's index."""
     from ingest.encoders.embed import embed as embed_dataset
 
     data = DataRoot(settings.data)
@@ -138,13 +130,11 @@ def embed(
         batch_size=batch_size,
         withdrawn=withdrawn_items(settings),
     )
-    if settings.store_url.startswith("ladybug:"):  # which is not even opened for writing
-        return EmbedOutcome(report, None)
-    from graphstore.neo4j.indexes import index_embeddings
-
+    with settings.open_store(read_only=True) as store:
+        if store.indexes is None:
+            return EmbedOutcome(report, None)
     with settings.open_store() as store:
-        neo4j = as_neo4j(store)
-        return EmbedOutcome(report, index_embeddings(neo4j, data, report.encoder) if neo4j is not None else None)
+        return EmbedOutcome(report, store.indexes.update_vectors(data, report.encoder) if store.indexes else None)
 
 
 def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label: str | None) -> SimilarItems:
@@ -152,17 +142,17 @@ def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label
 
     `encoder` is by default the one whose vectors the store has, else the newest.
     """
-    from graphstore.search import search
+    from graphstore.search import images
 
     data = DataRoot(settings.data)
     with settings.open_store(read_only=True) as store:
-        encoder = encoder or search.indexed_encoder(store) or newest(data, "encoders")
-        return search.similar(store, data, item_id, encoder=encoder, k=k, label=label)
+        encoder = encoder or (store.indexes and store.indexes.encoder()) or newest(data, "encoders")
+        return images.similar(store, data, item_id, encoder=encoder, k=k, label=label)
 
 
 def search(settings: Settings, text: str, k: int, label: str | None) -> FoundItems:
     """Find the items whose titles have words of `text`."""
-    from graphstore.search.search import search as search_titles
+    from graphstore.search.titles import search as search_titles
 
     with settings.open_store(read_only=True) as store:
         return search_titles(store, text, k=k, label=label)

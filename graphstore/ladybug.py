@@ -8,7 +8,9 @@ What is notable about Ladybug, and handled here:
   copied rows of a transaction are lost and its other writes are kept. So only `bulk_load` copies. It takes columns by
   position and must not meet a key that exists, so upserts split the rows by what the store has.
 - A log that ends in an unfinished write is refused; then the store is opened again without that write.
-- A read-only transaction refuses writes to the graph, but not `COPY … TO` a file: `cypher.check_reads_only` does.
+- Read-only, it still reads and writes files, loads extensions and changes settings, and none of that can be switched
+  off. So what a user asks is written anew from what `cypher.grammar` covers, in a read-only transaction, and the
+  database's own plan of it is checked before it runs.
 - A failed statement rolls the whole transaction back.
 - While a writer checkpoints, or after it was killed doing so, readers are refused: `_open_for_reading`.
 """
@@ -29,12 +31,7 @@ import ladybug
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.readonly import (
-    check_calls_on_ladybug,
-    check_parameters,
-    check_reads_only,
-    with_row_limit,
-)
+from graphstore.cypher.grammar import Dialect, read_query
 from graphstore.schema import (
     ARROW_TYPES,
     SYSTEM_LABELS,
@@ -50,6 +47,31 @@ from ingest.errors import Graph2ImageError, first_line
 log = logging.getLogger(__name__)
 
 _CHECKPOINT_WAIT_S = 10.0
+
+#: Procedures that only look at the database; others read files, or change settings that all connections share.
+_PROCEDURES = frozenset(
+    {
+        *("show_tables", "show_connection", "show_functions", "show_indexes", "table_info", "stats_info"),
+        *("storage_info", "db_version", "current_setting"),
+    }
+)
+#: Functions that change something; or, of the last, whose call the database's driver replaces by text.
+_NO_FUNCTIONS = frozenset({"nextval", "currval", "to_json"})
+_DIALECT = Dialect(
+    may_call=lambda name: name.lower() in _PROCEDURES,
+    may_apply=lambda name: "." not in name and name.lower() not in _NO_FUNCTIONS,
+)
+#: What the database's own plan of a reading query may consist of.
+_READING_OPERATORS = frozenset(
+    {
+        *("ACCUMULATE", "AGGREGATE", "COUNT_REL_TABLE", "CROSS_PRODUCT", "DISTINCT", "DUMMY_SCAN", "EMPTY_RESULT"),
+        *("EXPRESSIONS_SCAN", "EXTEND", "FILTER", "FLATTEN", "HASH_JOIN", "INDEX_LOOK_UP", "INTERSECT", "LIMIT"),
+        *("MULTIPLICITY_REDUCER", "NODE_LABEL_FILTER", "ORDER_BY", "PATH_PROPERTY_PROBE", "PROJECTION"),
+        *("QUERY_PRIMARY_KEY_LOOKUP", "UNWIND_DEDUP"),
+        *("RECURSIVE_EXTEND", "SCAN_NODE_TABLE", "SEMI_MASKER", "UNION_ALL", "UNWIND"),
+        *(procedure.upper() for procedure in _PROCEDURES),
+    }
+)
 _ENDS = ["from_id", "to_id"]
 
 
@@ -161,10 +183,30 @@ def _to_arrow(result: Any) -> pa.Table:
     return result.get_as_arrow()
 
 
+def _check_plan(explained: Any) -> None:
+    """Raise unless the database's own plan of a query consists of what reads the graph.
+
+    Nothing else in the database keeps a reading query from files: its read-only mode guards the graph alone.
+    """
+    lines = explained.get_as_arrow()[0][0].as_py().splitlines()
+    for number, line in enumerate(lines[6:], 6):  # below the title
+        if "┌" not in lines[number - 1]:
+            continue
+        # The first line of boxes, one or several side by side, that name an operator each.
+        for box in re.finditer("│([^│]+)│", line):
+            name = box[1].strip().partition("[")[0]
+            if name == "TABLE_FUNCTION_CALL":  # what is called stands below a dashed line
+                name = lines[number + 2][slice(*box.span(1))].strip()
+            if name and name not in _READING_OPERATORS:
+                raise Graph2ImageError(f"the query would have the database do {name}: queries only read the graph")
+
+
 class LadybugStore(GraphStore):
     """A `GraphStore` in one file; see the module's notes."""
 
     bulk_load_rolls_back = True
+    runs_gds = False
+    indexes = None
 
     def __init__(self, url: str, path: str, *, read_only: bool) -> None:
         self.url = url
@@ -199,18 +241,15 @@ class LadybugStore(GraphStore):
         row_limit: int = 10_000,
         timeout_s: float = 30.0,
     ) -> pa.Table:
-        values = dict(parameters or {})
-        check_reads_only(cypher)
-        check_calls_on_ladybug(cypher)
-        check_parameters(cypher, values)
+        query = read_query(cypher, parameters or {}, _DIALECT)
         # A connection of its own: the transaction and the time limit must not touch what the store is doing.
         connection = ladybug.Connection(self._database)
         try:
             with _explain_errors():
                 connection.execute("BEGIN TRANSACTION READ ONLY")
                 connection.set_query_timeout(max(1, round(timeout_s * 1000)))
-                result = connection.execute(with_row_limit(cypher, row_limit + 1), values)
-                table = _to_arrow(result)
+                _check_plan(connection.execute(f"EXPLAIN LOGICAL {query.cypher}", query.parameters))
+                table = _to_arrow(connection.execute(query.limited(row_limit + 1), query.parameters))
         finally:
             connection.close()
         return table if table.num_rows <= row_limit else mark_truncated(table.slice(0, row_limit))

@@ -34,8 +34,6 @@ def copy(
     ] = None,
 ) -> None:
     """Copy a whole graph from one store into another; goes on where a copy was cut off."""
-    from flows import stages
-
     if home is not None and not offline:
         raise typer.BadParameter("--home goes with --offline")
     with call.settings.model_copy(update={"store": from_url}).open_store(read_only=True) as source:
@@ -50,7 +48,8 @@ def copy(
             with call.settings.model_copy(update={"store": to_url}).open_store() as target:
                 report = copy_graph(source, target)
     with call.settings.model_copy(update={"store": to_url}).open_store() as target:
-        stages.index_titles(target)
+        if target.indexes is not None:
+            target.indexes.update_titles()
     call.show(report, _described(report, to_url))
 
 

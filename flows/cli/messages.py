@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
-    from graphstore.search.search import FoundItems, SimilarItems
+    from graphstore.search.images import SimilarItems
+    from graphstore.search.titles import FoundItems
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport
     from model.training.train import TrainReport

@@ -34,7 +34,6 @@ import pyarrow as pa
 from graphstore.bookkeeping import check_complete
 from graphstore.gds.edges import GdsEdges, edges_of, is_present
 from graphstore.neo4j.driver import GdsMissingError, MemoryLimitError, ServerUnreachableError
-from graphstore.neo4j.store import Neo4jStore
 from graphstore.ppr.ranking import tie_order
 from graphstore.projection.settings import DEFAULT_WALK, WalkSettings
 from graphstore.store import GraphStore
@@ -79,7 +78,7 @@ class GdsGraph:
         Of GDS.
     """
 
-    store: Neo4jStore
+    store: GraphStore
     name: str
     n_nodes: int
     n_edges: int
@@ -118,7 +117,7 @@ def gds_projection(
     Graph2ImageError
         If the store is none on Neo4j, or as `projection.project`.
     """
-    if not isinstance(store, Neo4jStore):
+    if not store.runs_gds:
         raise Graph2ImageError(
             f"Graph Data Science is a part of Neo4j, and {store.url} is not on Neo4j",
             "Give a store such as neo4j://host:7687, or walk without GDS.",
@@ -147,7 +146,7 @@ def gds_projection(
             _drop(store, name)
 
 
-def sweep(store: Neo4jStore) -> list[str]:
+def sweep(store: GraphStore) -> list[str]:
     """Drop the projections that processes left behind; returns their names."""
     rows = store.read(
         "CALL gds.graph.list() YIELD graphName, creationTime WHERE graphName STARTS WITH 'graph2image-' "
@@ -160,7 +159,7 @@ def sweep(store: Neo4jStore) -> list[str]:
     return left
 
 
-def _drop(store: Neo4jStore, name: str) -> None:
+def _drop(store: GraphStore, name: str) -> None:
     store.read("CALL gds.graph.drop($name, false) YIELD graphName RETURN count(*) AS count", {"name": name})
 
 
@@ -191,7 +190,7 @@ def _machine() -> str:
     return f"{socket.gethostname()}-{hashlib.sha256(unique).hexdigest()[:8]}"
 
 
-def _system(store: Neo4jStore) -> dict[str, Any]:
+def _system(store: GraphStore) -> dict[str, Any]:
     """The version and the memory of a server, by GDS."""
     rows = store.read(
         "CALL gds.debug.sysInfo() YIELD key, value WHERE key IN ['gdsVersion', 'availableHeapInBytes'] "
@@ -200,7 +199,7 @@ def _system(store: Neo4jStore) -> dict[str, Any]:
     return {row["key"]: row["value"] for row in rows.to_pylist()}
 
 
-def _check_memory(store: Neo4jStore, labels: Collection[str], edges: GdsEdges, limit: int) -> None:
+def _check_memory(store: GraphStore, labels: Collection[str], edges: GdsEdges, limit: int) -> None:
     counts = [f"MATCH (n:`{label}`) RETURN count(n) AS nodes, 0 AS edges" for label in labels]
     # Twice, for both directions; the server keeps these numbers, so nothing is read.
     counts += [f"MATCH ()-[r:`{type_}`]->() RETURN 0 AS nodes, 2 * count(r) AS edges" for type_ in edges.types]
@@ -222,7 +221,7 @@ def _check_memory(store: Neo4jStore, labels: Collection[str], edges: GdsEdges, l
         )
 
 
-def _project(store: Neo4jStore, name: str, edges: GdsEdges) -> tuple[int, int]:
+def _project(store: GraphStore, name: str, edges: GdsEdges) -> tuple[int, int]:
     """Make the projection; how many nodes and edges it has."""
     parts = [
         f"CALL () {{ {edges.nodes} }} RETURN source, null AS target, null AS weight, {{eligible: eligible}} AS own"

@@ -14,16 +14,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from graphstore.neo4j.store import Neo4jStore
+from graphstore.neo4j.transactions import ServerStore
 from graphstore.schema import GRAPH_SCHEMA
-from graphstore.search.search import Item
+from graphstore.store import FoundItem, IndexReport, Item, SearchIndexes, SimilarItem
 from ingest.datasets.root import DataRoot
 
 log = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ _IMAGE_INDEX = "graph2image_images_{label}"
 _ANALYZER = "standard-no-stop-words"
 #: How long an index may take to be filled.
 _WAIT_S = 3_600
-#: So many times as many vectors as wanted are asked for, and at least so many, then compared exactly: the index keeps
-#: vectors of one byte per number, and a longer list misses less.
+#: At first `_MORE * k` vectors are asked for, and at least `_LEAST`, then compared exactly: the index keeps vectors of
+#: one byte per number, and a longer list misses less.
 _MORE, _LEAST = 4, 100
 _BLOCK = 1_024
 
@@ -43,249 +42,198 @@ _CURRENT = "$encoder + ' ' + n.image_hash"
 _SPECIAL = re.compile(r'[+\-!(){}\[\]^"~*?:\\/&|]')
 
 
-@dataclass(frozen=True)
-class IndexReport:
-    """What `index_embeddings` did.
+class Neo4jIndexes(SearchIndexes):
+    """The indexes of a store; see the module's notes."""
 
-    Attributes
-    ----------
-    written, removed
-        Vectors brought to items, and taken from items that lost their image, were opted out, or had one of another
-        image or encoder.
-    items
-        Items that are in the index now.
-    missing
-        Items with an image that has no vector.
-    """
+    def __init__(self, store: ServerStore) -> None:
+        self._store = store
 
-    encoder: str
-    written: int
-    removed: int
-    items: int
-    missing: int
+    # -- titles --------------------------------------------------------------------------------------------------------
 
-    @property
-    def changed(self) -> bool:
-        return self.written + self.removed > 0
+    def update_titles(self) -> None:
+        labels = self._store.labels_of_kind("item")
+        if not labels or self._title_index_covers(labels, state=None):
+            return
+        all_labels = "|".join(f"`{label}`" for label in labels)
+        with self._store.session() as session:
+            session.run(f"DROP INDEX {TITLE_INDEX} IF EXISTS").consume()
+            session.run(
+                f"CREATE FULLTEXT INDEX {TITLE_INDEX} IF NOT EXISTS FOR (n:{all_labels}) "
+                f"ON EACH [n.title] OPTIONS {{indexConfig: {{`fulltext.analyzer`: '{_ANALYZER}'}}}}"
+            ).consume()
+            session.run("CALL db.awaitIndex($name, $wait)", name=TITLE_INDEX, wait=_WAIT_S).consume()
 
+    def _title_index_covers(self, labels: Sequence[str], state: str | None) -> bool:
+        shown = self._store.read(
+            "SHOW FULLTEXT INDEXES YIELD name, labelsOrTypes, state WHERE name = $name RETURN labelsOrTypes, state",
+            {"name": TITLE_INDEX},
+        ).to_pylist()
+        return any(set(labels) <= set(row["labelsOrTypes"]) and state in (None, row["state"]) for row in shown)
 
-# -- titles ------------------------------------------------------------------------------------------------------------
+    def find_titles(self, words: Sequence[str], labels: Sequence[str], k: int) -> list[FoundItem] | None:
+        if not self._title_index_covers(self._store.labels_of_kind("item"), "ONLINE"):
+            return None
+        rows = self._store.read(
+            "CALL db.index.fulltext.queryNodes($name, $words) YIELD node, score "
+            "WITH node, score, [label IN labels(node) WHERE label IN $labels] AS own "
+            "WHERE size(own) > 0 AND NOT coalesce(node.opted_out, false) "
+            "RETURN node.id AS item_id, own[0] AS label, node.title AS title, score "
+            "ORDER BY score DESC, item_id LIMIT $k",
+            {"name": TITLE_INDEX, "words": " ".join(map(_escaped, words)), "labels": list(labels), "k": k},
+        ).to_pylist()
+        return [FoundItem(**row) for row in rows]
 
+    # -- images --------------------------------------------------------------------------------------------------------
 
-def ensure_title_index(store: Neo4jStore) -> None:
-    """Make sure that the titles of all item labels are indexed; the index follows its labels' nodes by itself."""
-    labels = store.labels_of_kind("item")
-    if not labels or _title_index_covers(store, labels, state=None):
-        return
-    with store.session() as session:
-        session.run(f"DROP INDEX {TITLE_INDEX} IF EXISTS").consume()
-        session.run(
-            f"CREATE FULLTEXT INDEX {TITLE_INDEX} IF NOT EXISTS FOR (n:{'|'.join(f'`{label}`' for label in labels)}) "
-            f"ON EACH [n.title] OPTIONS {{indexConfig: {{`fulltext.analyzer`: '{_ANALYZER}'}}}}"
-        ).consume()
-        session.run("CALL db.awaitIndex($name, $wait)", name=TITLE_INDEX, wait=_WAIT_S).consume()
+    def encoder(self) -> str | None:
+        record = self._record()
+        return record["encoder"] if record and record["complete"] else None
 
+    def find_similar(self, item: Item, encoder: str, labels: Sequence[str], k: int) -> list[SimilarItem] | None:
+        has_vector = self._store.read(
+            f"MATCH (n:`{item.label}` {{id: $id}}) WHERE n._embedded_as = {_CURRENT} RETURN n.id AS id",
+            {"id": item.item_id, "encoder": encoder},
+        ).num_rows
+        if not has_vector or self.encoder() != encoder or not set(labels) <= self._image_indexes("ONLINE"):
+            return None
+        found = [row for label in labels for row in self._similar_of_label(item, encoder, label, k)]
+        return sorted(found, key=lambda row: (-row.similarity, row.item_id))[:k]
 
-def _title_index_covers(store: Neo4jStore, labels: Sequence[str], state: str | None) -> bool:
-    shown = store.read(
-        "SHOW FULLTEXT INDEXES YIELD name, labelsOrTypes, state WHERE name = $name RETURN labelsOrTypes, state",
-        {"name": TITLE_INDEX},
-    ).to_pylist()
-    return any(set(labels) <= set(row["labelsOrTypes"]) and state in (None, row["state"]) for row in shown)
+    def _similar_of_label(self, item: Item, encoder: str, label: str, k: int) -> list[SimilarItem]:
+        nodes = self._store.read(f"MATCH (n:`{label}`) RETURN count(n) AS count")["count"][0].as_py()
+        asked = max(_MORE * k, _LEAST)
+        while True:
+            rows = self._store.read(
+                f"MATCH (own:`{item.label}` {{id: $id}}) "
+                "CALL db.index.vector.queryNodes($index, $asked, own._embedding) YIELD node AS n "
+                f"WITH own, n WHERE n <> own AND NOT coalesce(n.opted_out, false) AND n._embedded_as = {_CURRENT} "
+                "RETURN n.id AS item_id, $label AS label, n.title AS title, "
+                "2 * vector.similarity.cosine(n._embedding, own._embedding) - 1 AS similarity "
+                "ORDER BY similarity DESC, item_id LIMIT $k",
+                {
+                    "id": item.item_id,
+                    "index": _IMAGE_INDEX.format(label=label),
+                    "asked": asked,
+                    "encoder": encoder,
+                    "label": label,
+                    "k": k,
+                },
+            ).to_pylist()
+            if len(rows) >= k or asked > nodes:
+                return [SimilarItem(**row) for row in rows]
+            asked *= _MORE  # those found were opted out, most of them
 
+    def update_vectors(self, data: DataRoot, encoder: str) -> IndexReport:
+        name = f"embeddings/{encoder}"
+        with self._store.exclusive():
+            labels = self._store.labels_of_kind("item")
+            there = bool(data.names(name))
+            dimension = data.dataset(name).schema.field("embedding").type.list_size if there else None
+            self._begin(encoder, dimension)
+            removed = sum(self._remove_outdated(label, encoder) for label in labels)
+            if dimension is not None:
+                self._define_indexes(labels, dimension)
+            pending = {label: self._pending(label) for label in labels}
+            written = self._write_vectors(data, name, encoder, pending) if there else 0
+            with self._store.session() as session:
+                for label in self._image_indexes(state=None):
+                    session.run("CALL db.awaitIndex($name, $wait)", name=_IMAGE_INDEX.format(label=label), wait=_WAIT_S)
+            self._set_record(complete=True)
+            items = sum(
+                self._store.read(f"MATCH (n:`{label}`) RETURN count(n._embedded_as) AS count")["count"][0].as_py()
+                for label in labels
+            )
+        missing = sum(rows.num_rows for rows in pending.values()) - written
+        report = IndexReport(encoder, written, removed, items, missing)
+        if report.changed:
+            log.info("%s has the vectors of %d items; %d written, %d removed", self._store.url, items, written, removed)
+        return report
 
-def search_in_index(
-    store: Neo4jStore, words: Sequence[str], labels: Sequence[str], k: int
-) -> list[dict[str, Any]] | None:
-    """Rows of `search.FoundItem`; None if there is no index of all titles."""
-    if not _title_index_covers(store, store.labels_of_kind("item"), "ONLINE"):
-        return None
-    rows: list[dict[str, Any]] = store.read(
-        "CALL db.index.fulltext.queryNodes($name, $words) YIELD node, score "
-        "WITH node, score, [label IN labels(node) WHERE label IN $labels] AS own "
-        "WHERE size(own) > 0 AND NOT coalesce(node.opted_out, false) "
-        "RETURN node.id AS item_id, own[0] AS label, node.title AS title, score ORDER BY score DESC, item_id LIMIT $k",
-        {"name": TITLE_INDEX, "words": " ".join(map(_escaped, words)), "labels": list(labels), "k": k},
-    ).to_pylist()
-    return rows
+    def _remove_outdated(self, label: str, encoder: str) -> int:
+        with self._store.session() as session:
+            [count] = session.run(
+                f"MATCH (n:`{label}`) WHERE n._embedded_as IS NOT NULL AND (n.image_hash IS NULL "
+                f"OR coalesce(n.opted_out, false) OR n._embedded_as <> {_CURRENT}) "
+                "CALL (n) { REMOVE n._embedded_as, n._embedding } IN TRANSACTIONS OF 10000 ROWS RETURN count(*)",
+                encoder=encoder,
+            ).single(strict=True)
+        return int(count)
+
+    def _begin(self, encoder: str, dimension: int | None) -> None:
+        """Drop the indexes if they are of another encoder."""
+        record = self._record()
+        if record is not None and (record["encoder"], record["dimension"]) == (encoder, dimension):
+            return
+        self._set_record(encoder=encoder, dimension=dimension, complete=False)
+        with self._store.session() as session:
+            for label in self._image_indexes(state=None):
+                session.run(f"DROP INDEX `{_IMAGE_INDEX.format(label=label)}` IF EXISTS").consume()
+
+    def _define_indexes(self, labels: Sequence[str], dimension: int) -> None:
+        with self._store.session() as session:
+            for label in labels:
+                session.run(
+                    f"CREATE VECTOR INDEX `{_IMAGE_INDEX.format(label=label)}` IF NOT EXISTS FOR (n:`{label}`) "
+                    f"ON n._embedding OPTIONS {{indexConfig: {{`vector.dimensions`: {dimension:d}, "
+                    "`vector.similarity_function`: 'cosine'}}"
+                ).consume()
+
+    def _image_indexes(self, state: str | None) -> set[str]:
+        """The labels that have a vector index of ours."""
+        shown = self._store.read(
+            "SHOW VECTOR INDEXES YIELD name, labelsOrTypes, state WHERE name STARTS WITH $start "
+            "RETURN labelsOrTypes, state",
+            {"start": _IMAGE_INDEX.format(label="")},
+        ).to_pylist()
+        return {row["labelsOrTypes"][0] for row in shown if state in (None, row["state"])}
+
+    def _record(self) -> dict[str, Any] | None:
+        rows = self._store.read(
+            f"MATCH (s:{GRAPH_SCHEMA} {{id: 'image index'}}) RETURN s.encoder AS encoder, s.dimension AS dimension, "
+            "s.complete AS complete"
+        ).to_pylist()
+        return rows[0] if rows else None
+
+    def _set_record(self, **values: Any) -> None:
+        self._store.write(f"MERGE (s:{GRAPH_SCHEMA} {{id: 'image index'}}) SET s += $values", {"values": values})
+
+    def _pending(self, label: str) -> pa.Table:
+        """`id` and `image_hash` of the items that have an image, but not its vector."""
+        cypher = (
+            f"MATCH (n:`{label}`) WHERE n.image_hash IS NOT NULL AND n._embedded_as IS NULL "
+            "AND NOT coalesce(n.opted_out, false) RETURN n.id, n.image_hash"
+        )
+        parts = [pa.table({"id": pa.array([], pa.string()), "image_hash": pa.array([], pa.string())})]
+        with self._store.session() as session:
+            result = session.run(cypher)
+            while rows := result.fetch(10_000):
+                ids, hashes = zip(*rows, strict=True)
+                parts.append(pa.table({"id": pa.array(ids), "image_hash": pa.array(hashes)}))
+        return pa.concat_tables(parts)
+
+    def _write_vectors(self, data: DataRoot, name: str, encoder: str, pending: dict[str, pa.Table]) -> int:
+        """Write the vectors of pending items that are in the dataset; returns how many."""
+        total = sum(rows.num_rows for rows in pending.values())
+        written = 0
+        with tqdm(total=total, desc="index", unit="vector", disable=None if total else True) as progress:
+            for label, rows in pending.items():
+                cypher = (
+                    f"UNWIND $rows AS row MATCH (n:`{label}` {{id: row.id}}) "
+                    "CALL db.create.setNodeVectorProperty(n, '_embedding', row.embedding) "
+                    "SET n._embedded_as = row.source"
+                )
+                for found in _with_vectors(data, name, rows):
+                    source = pa.array([f"{encoder} {image_hash}" for image_hash in found["image_hash"].to_pylist()])
+                    table = found.select(["id", "embedding"]).append_column("source", source)
+                    self._store.write_rows(cypher, table)
+                    written += table.num_rows
+                    progress.update(table.num_rows)
+        return written
 
 
 def _escaped(word: str) -> str:
     """A word as Lucene's query parser takes it for itself."""
     return f"\\{word}" if word in ("AND", "OR", "NOT") else _SPECIAL.sub(r"\\\g<0>", word)
-
-
-# -- images ----------------------------------------------------------------------------------------------------------
-
-
-def indexed_encoder(store: Neo4jStore) -> str | None:
-    """Id of the encoder whose vectors the store has; None if there are none, or not all yet."""
-    record = _record(store)
-    return record["encoder"] if record and record["complete"] else None
-
-
-def similar_in_index(
-    store: Neo4jStore, item: Item, encoder: str, labels: Sequence[str], k: int
-) -> list[dict[str, Any]] | None:
-    """Rows of `search.SimilarItem`; None if the index has not this item's image, or not this encoder's vectors."""
-    has_vector = store.read(
-        f"MATCH (n:`{item.label}` {{id: $id}}) WHERE n._embedded_as = {_CURRENT} RETURN n.id AS id",
-        {"id": item.item_id, "encoder": encoder},
-    ).num_rows
-    if not has_vector or indexed_encoder(store) != encoder or not set(labels) <= _image_indexes(store, "ONLINE"):
-        return None
-    rows = [row for label in labels for row in _similar_of_label(store, item, encoder, label, k)]
-    return sorted(rows, key=lambda row: (-row["similarity"], row["item_id"]))[:k]
-
-
-def _similar_of_label(store: Neo4jStore, item: Item, encoder: str, label: str, k: int) -> list[dict[str, Any]]:
-    nodes = store.read(f"MATCH (n:`{label}`) RETURN count(n) AS count")["count"][0].as_py()
-    asked = max(_MORE * k, _LEAST)
-    while True:
-        rows: list[dict[str, Any]] = store.read(
-            f"MATCH (own:`{item.label}` {{id: $id}}) "
-            "CALL db.index.vector.queryNodes($index, $asked, own._embedding) YIELD node AS n "
-            f"WITH own, n WHERE n <> own AND NOT coalesce(n.opted_out, false) AND n._embedded_as = {_CURRENT} "
-            "RETURN n.id AS item_id, $label AS label, n.title AS title, "
-            "2 * vector.similarity.cosine(n._embedding, own._embedding) - 1 AS similarity "
-            "ORDER BY similarity DESC, item_id LIMIT $k",
-            {
-                "id": item.item_id,
-                "index": _IMAGE_INDEX.format(label=label),
-                "asked": asked,
-                "encoder": encoder,
-                "label": label,
-                "k": k,
-            },
-        ).to_pylist()
-        if len(rows) >= k or asked > nodes:
-            return rows
-        asked *= _MORE  # those found were opted out, most of them
-
-
-def index_embeddings(store: Neo4jStore, data: DataRoot, encoder: str) -> IndexReport:
-    """Bring the vectors of an encoder to the items in the store, and index them.
-
-    Only what is new or changed is written. Vectors of another encoder are replaced, and so are their indexes: a store
-    holds the vectors of one encoder. The vectors stream from Parquet; in memory are the ids of the items to be written.
-
-    Raises
-    ------
-    Graph2ImageError
-        If somebody else is writing to the store, or it fails; what was written stays, and the next call goes on.
-    """
-    name = f"embeddings/{encoder}"
-    with store.exclusive():
-        labels = store.labels_of_kind("item")
-        there = bool(data.names(name))
-        dimension = data.dataset(name).schema.field("embedding").type.list_size if there else None
-        _begin(store, encoder, dimension)
-        removed = sum(_remove_outdated(store, label, encoder) for label in labels)
-        if dimension is not None:
-            _define_indexes(store, labels, dimension)
-        pending = {label: _pending(store, label) for label in labels}
-        written = _write_vectors(store, data, name, encoder, pending) if there else 0
-        with store.session() as session:
-            for label in _image_indexes(store, state=None):
-                session.run("CALL db.awaitIndex($name, $wait)", name=_IMAGE_INDEX.format(label=label), wait=_WAIT_S)
-        _set_record(store, complete=True)
-        items = sum(
-            store.read(f"MATCH (n:`{label}`) RETURN count(n._embedded_as) AS count")["count"][0].as_py()
-            for label in labels
-        )
-    missing = sum(rows.num_rows for rows in pending.values()) - written
-    report = IndexReport(encoder, written, removed, items, missing)
-    if report.changed:
-        log.info("%s has the vectors of %d items; %d written, %d removed", store.url, items, written, removed)
-    return report
-
-
-def _remove_outdated(store: Neo4jStore, label: str, encoder: str) -> int:
-    with store.session() as session:
-        [count] = session.run(
-            f"MATCH (n:`{label}`) WHERE n._embedded_as IS NOT NULL AND (n.image_hash IS NULL "
-            f"OR coalesce(n.opted_out, false) OR n._embedded_as <> {_CURRENT}) "
-            "CALL (n) { REMOVE n._embedded_as, n._embedding } IN TRANSACTIONS OF 10000 ROWS RETURN count(*)",
-            encoder=encoder,
-        ).single(strict=True)
-    return int(count)
-
-
-def _begin(store: Neo4jStore, encoder: str, dimension: int | None) -> None:
-    """Drop the indexes if they are of another encoder."""
-    record = _record(store)
-    if record is not None and (record["encoder"], record["dimension"]) == (encoder, dimension):
-        return
-    _set_record(store, encoder=encoder, dimension=dimension, complete=False)
-    with store.session() as session:
-        for label in _image_indexes(store, state=None):
-            session.run(f"DROP INDEX `{_IMAGE_INDEX.format(label=label)}` IF EXISTS").consume()
-
-
-def _define_indexes(store: Neo4jStore, labels: Sequence[str], dimension: int) -> None:
-    with store.session() as session:
-        for label in labels:
-            session.run(
-                f"CREATE VECTOR INDEX `{_IMAGE_INDEX.format(label=label)}` IF NOT EXISTS FOR (n:`{label}`) "
-                f"ON n._embedding OPTIONS {{indexConfig: {{`vector.dimensions`: {dimension:d}, "
-                "`vector.similarity_function`: 'cosine'}}"
-            ).consume()
-
-
-def _image_indexes(store: Neo4jStore, state: str | None) -> set[str]:
-    """The labels that have a vector index of ours."""
-    shown = store.read(
-        "SHOW VECTOR INDEXES YIELD name, labelsOrTypes, state WHERE name STARTS WITH $start "
-        "RETURN labelsOrTypes, state",
-        {"start": _IMAGE_INDEX.format(label="")},
-    ).to_pylist()
-    return {row["labelsOrTypes"][0] for row in shown if state in (None, row["state"])}
-
-
-def _record(store: Neo4jStore) -> dict[str, Any] | None:
-    rows = store.read(
-        f"MATCH (s:{GRAPH_SCHEMA} {{id: 'image index'}}) RETURN s.encoder AS encoder, s.dimension AS dimension, "
-        "s.complete AS complete"
-    ).to_pylist()
-    return rows[0] if rows else None
-
-
-def _set_record(store: Neo4jStore, **values: Any) -> None:
-    store.write(f"MERGE (s:{GRAPH_SCHEMA} {{id: 'image index'}}) SET s += $values", {"values": values})
-
-
-def _pending(store: Neo4jStore, label: str) -> pa.Table:
-    """`id` and `image_hash` of the items that have an image, but not its vector."""
-    cypher = (
-        f"MATCH (n:`{label}`) WHERE n.image_hash IS NOT NULL AND n._embedded_as IS NULL "
-        "AND NOT coalesce(n.opted_out, false) RETURN n.id, n.image_hash"
-    )
-    parts = [pa.table({"id": pa.array([], pa.string()), "image_hash": pa.array([], pa.string())})]
-    with store.session() as session:
-        result = session.run(cypher)
-        while rows := result.fetch(10_000):
-            ids, hashes = zip(*rows, strict=True)
-            parts.append(pa.table({"id": pa.array(ids), "image_hash": pa.array(hashes)}))
-    return pa.concat_tables(parts)
-
-
-def _write_vectors(store: Neo4jStore, data: DataRoot, name: str, encoder: str, pending: dict[str, pa.Table]) -> int:
-    """Write the vectors of pending items that are in the dataset; returns how many."""
-    total = sum(rows.num_rows for rows in pending.values())
-    written = 0
-    with tqdm(total=total, desc="index", unit="vector", disable=None if total else True) as progress:
-        for label, rows in pending.items():
-            cypher = (
-                f"UNWIND $rows AS row MATCH (n:`{label}` {{id: row.id}}) "
-                "CALL db.create.setNodeVectorProperty(n, '_embedding', row.embedding) SET n._embedded_as = row.source"
-            )
-            for found in _with_vectors(data, name, rows):
-                source = pa.array([f"{encoder} {image_hash}" for image_hash in found["image_hash"].to_pylist()])
-                table = found.select(["id", "embedding"]).append_column("source", source)
-                store.write_rows(cypher, table)
-                written += table.num_rows
-                progress.update(table.num_rows)
-    return written
 
 
 def _with_vectors(data: DataRoot, name: str, items: pa.Table) -> Iterator[pa.Table]:
@@ -307,14 +255,14 @@ def _with_vectors(data: DataRoot, name: str, items: pa.Table) -> Iterator[pa.Tab
             continue
         for batch in file.to_batches(columns=["image_hash", "embedding"], batch_size=_BLOCK):
             found = index.find(batch["image_hash"])
-            places = np.flatnonzero(found >= 0)
-            _, first = np.unique(found[places], return_index=True)
-            places = places[np.sort(first)]
-            places = places[~done[found[places]]]
-            done[found[places]] = True
-            counts = starts[found[places] + 1] - starts[found[places]]
-            rows = [order[starts[code] : starts[code + 1]] for code in found[places]]
+            hits = np.flatnonzero(found >= 0)
+            _, first = np.unique(found[hits], return_index=True)
+            hits = hits[np.sort(first)]
+            hits = hits[~done[found[hits]]]
+            done[found[hits]] = True
+            counts = starts[found[hits] + 1] - starts[found[hits]]
+            rows = [order[starts[code] : starts[code + 1]] for code in found[hits]]
             if not rows:
                 continue
-            vectors = batch["embedding"].take(pa.array(np.repeat(places, counts)))
+            vectors = batch["embedding"].take(pa.array(np.repeat(hits, counts)))
             yield items.take(pa.array(np.concatenate(rows))).append_column("embedding", vectors)

@@ -1,24 +1,19 @@
-"""The store on a Neo4j server, for teams and for scale.
+"""The store on a Neo4j server, for teams and for scale; `neo4j.transactions` runs its Cypher.
 
 What is notable about Neo4j, and handled here:
 
 - It has no declared properties and no cheap list of what leads where. Both are kept in `GraphSchema` nodes, one per
   label and per (relation type, from label, to label), so that columns have types and an empty label is known.
-- One transaction of millions of rows would need all the server's memory. So `bulk_load` commits batch by batch, each
-  tried again after a lost connection, and in halves when the server has too little memory for it. What is loaded twice
-  by that ends up once: statements that may be repeated merge.
 - Whole labels and relation types are read as a few lists of thousands of values, not as millions of records, which
   would cost many times more.
-- New relations are created from their ends' internal numbers, sorted by them: no index lookups, few locks at a time.
+- New relations are created from their ends' internal ids, sorted by them: no index lookups, few locks at a time.
   Rows go as one list per column.
-- Writers exclude each other by a lock that is checked in every transaction that writes; see `neo4j.write_lock`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import neo4j
@@ -26,27 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.neo4j.driver import (
-    MemoryLimitError,
-    ReadOnlyError,
-    connect,
-    explain_errors,
-    run_again,
-)
-from graphstore.neo4j.values import (
-    batches,
-    check_storable,
-    read_chunks,
-    read_table,
-    to_table,
-)
-from graphstore.neo4j.write_lock import WriteLock
-from graphstore.readonly import (
-    check_calls_on_neo4j,
-    check_parameters,
-    check_reads_only,
-    with_row_limit,
-)
+from graphstore.cypher.grammar import Dialect, read_query
+from graphstore.neo4j.driver import ReadOnlyError, explain_errors
+from graphstore.neo4j.indexes import Neo4jIndexes
+from graphstore.neo4j.transactions import ServerStore
+from graphstore.neo4j.values import check_storable, read_chunks, to_table
 from graphstore.schema import (
     ARROW_TYPES,
     GRAPH_SCHEMA,
@@ -59,44 +38,46 @@ from graphstore.schema import (
     conform,
     new_properties,
 )
-from graphstore.store import Access, GraphStore, NoGraphError, mark_truncated
+from graphstore.store import Access, NoGraphError, mark_truncated
 from ingest.errors import Graph2ImageError
-
-log = logging.getLogger(__name__)
 
 _ENDS = ["from_id", "to_id"]
 #: Row by row through the columns that a statement is given as lists.
 _EACH = "UNWIND range(0, size($c0) - 1) AS i"
 #: Nodes whose properties, or relations, come in one record.
 _CHUNK_NODES = 5_000
+#: Procedures and functions that only look at this graph; a read-only transaction stops none from changing what is not
+#: the graph, such as projections, files and other queries.
+_PROCEDURES = re.compile(
+    r"db\.(labels|relationshipTypes|propertyKeys|schema\.\w+|index\.(fulltext|vector)\.query\w+)"
+    r"|gds\.([\w.]+\.)?(stream|stats|estimate|list|listProgress|version|debug\.sysInfo)",
+    re.IGNORECASE,
+)
+_FUNCTIONS = re.compile(
+    r"\w+|(point|date|datetime|localdatetime|localtime|time|duration|vector)(\.\w+)+"
+    r"|gds\.(version|isLicensed|graph\.exists|(linkprediction|similarity|util)\.\w+)",
+    re.IGNORECASE,
+)
+_DIALECT = Dialect(
+    may_call=lambda name: _PROCEDURES.fullmatch(name) is not None,
+    may_apply=lambda name: _FUNCTIONS.fullmatch(name) is not None,
+)
 _UNKNOWN_NAMES = {"01N50": "label", "01N51": "relation type", "01N52": "property"}
 
 
-class Neo4jStore(GraphStore):
+class Neo4jStore(ServerStore):
     """A `GraphStore` on a server; see the module's notes."""
 
-    bulk_load_rolls_back = False
-
     def __init__(self, url: str, access: Access, *, read_only: bool) -> None:
-        self.url = url
-        self._read_only = read_only
-        self._driver, self._address = connect(url, access)
-        self._session = self._driver.session(
-            database=self._address.database,
-            default_access_mode=neo4j.READ_ACCESS if read_only else neo4j.WRITE_ACCESS,
-        )
-        self._transaction: neo4j.Transaction | None = None
-        self._lock: WriteLock | None = None
-        self._bulk = False
-        # Internal numbers of the nodes by label, while nobody else writes.
-        self._numbers: dict[str, tuple[pa.Array, pa.Array]] = {}
+        super().__init__(url, access, read_only=read_only)
         if not read_only:
             self._define_system()
         elif not self._is_there():
             raise NoGraphError(url)
 
-    def close(self) -> None:
-        self._session.close()
+    @property
+    def indexes(self) -> Neo4jIndexes:
+        return Neo4jIndexes(self)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -108,10 +89,7 @@ class Neo4jStore(GraphStore):
         row_limit: int = 10_000,
         timeout_s: float = 30.0,
     ) -> pa.Table:
-        values = dict(parameters or {})
-        check_reads_only(cypher)
-        check_calls_on_neo4j(cypher)
-        check_parameters(cypher, values)
+        query = read_query(cypher, parameters or {}, _DIALECT)
         # A session of its own, which the server does not let write.
         session = self._driver.session(
             database=self._address.database,
@@ -119,7 +97,7 @@ class Neo4jStore(GraphStore):
             notifications_min_severity=neo4j.NotificationMinimumSeverity.WARNING,
         )
         with explain_errors(self._address), session, session.begin_transaction(timeout=timeout_s) as transaction:
-            result = transaction.run(with_row_limit(cypher, row_limit + 1), values)
+            result = transaction.run(query.limited(row_limit + 1), query.parameters)
             table = to_table(result.keys(), (record.values() for record in result.fetch(row_limit + 1)))
             summary = result.consume()
         if summary.query_type != "r":  # of EXPLAIN, which the server does not run
@@ -141,9 +119,6 @@ class Neo4jStore(GraphStore):
                 raise Graph2ImageError(
                     f"{what} {name} does not exist in the graph", "`graph2image status` lists what there is."
                 )
-
-    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        return self._execute(read_table, cypher, dict(parameters or {}))
 
     def nodes(self, label: str, properties: Sequence[str]) -> pa.Table:
         schema = self.node_labels().get(check_identifier(label, "label"))
@@ -179,25 +154,25 @@ class Neo4jStore(GraphStore):
         table = self._execute(read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted)
         ends = []
         for column, label in (("from_", from_label), ("to_", to_label)):
-            ids, numbers = self._numbered(label)
-            ends.append(ids.take(pc.index_in(table[column], value_set=numbers)))
+            ids, internal_ids = self._ids_of(label)
+            ends.append(ids.take(pc.index_in(table[column], value_set=internal_ids)))
         return pa.table([*ends, *table.columns[2:]], names=[*_ENDS, *properties])
 
-    def _numbered(self, label: str) -> tuple[pa.Array, pa.Array]:
-        """Ids of the nodes of a label, and their internal numbers, which hold as long as nobody else writes."""
-        if label not in self._numbers:
+    def _ids_of(self, label: str) -> tuple[pa.Array, pa.Array]:
+        """`id` of the nodes of a label, and their internal ids, which hold as long as nobody else writes."""
+        if label not in self._internal_ids:
             cypher = (
                 f"MATCH (n:`{label}`) WITH collect(n) AS nodes "
                 "UNWIND range(0, size(nodes) - 1, $chunk) AS start WITH nodes[start..start + $chunk] AS part "
-                "RETURN [n IN part | n.id] AS ids, [n IN part | id(n)] AS numbers"
+                "RETURN [n IN part | n.id] AS ids, [n IN part | id(n)] AS internal_ids"
             )
-            wanted = pa.schema([("ids", pa.string()), ("numbers", pa.int64())])
+            wanted = pa.schema([("ids", pa.string()), ("internal_ids", pa.int64())])
             table = self._execute(read_chunks, cypher, {"chunk": _CHUNK_NODES}, wanted).combine_chunks()
-            numbered = table["ids"].combine_chunks(), table["numbers"].combine_chunks()
+            both = table["ids"].combine_chunks(), table["internal_ids"].combine_chunks()
             if self._lock is None:
-                return numbered
-            self._numbers[label] = numbered
-        return self._numbers[label]
+                return both
+            self._internal_ids[label] = both
+        return self._internal_ids[label]
 
     def node_labels(self) -> dict[str, pa.Schema]:
         rows = self.read(
@@ -229,70 +204,7 @@ class Neo4jStore(GraphStore):
     def _is_there(self) -> bool:
         return bool(self.read(f"MATCH (s:{GRAPH_SCHEMA}) RETURN s.id AS id LIMIT 1").num_rows)
 
-    # -- transactions ------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        if self._lock is not None:  # held already, by a context around this one
-            yield
-            return
-        self._lock = WriteLock(self._driver, self._address)
-        try:
-            yield
-        finally:
-            lock, self._lock = self._lock, None
-            self._numbers.clear()
-            lock.release()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self.exclusive():
-            with explain_errors(self._address):
-                self._transaction = self._session.begin_transaction()
-            try:
-                yield
-                with explain_errors(self._address):
-                    self._check_lock()
-                    self._transaction.commit()
-            finally:
-                transaction, self._transaction = self._transaction, None
-                transaction.close()  # which rolls back what was not committed
-
-    @contextmanager
-    def bulk_load(self) -> Iterator[None]:
-        with self.exclusive():
-            self._bulk = True
-            try:
-                yield
-            finally:
-                self._bulk = False
-
-    def _check_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.check()
-
-    @contextmanager
-    def session(self) -> Iterator[neo4j.Session]:
-        """A session of the driver, for what no managed transaction can do, such as making indexes."""
-        with explain_errors(self._address), self._driver.session(database=self._address.database) as session:
-            yield session
-
-    def _execute(self, work: Any, *arguments: Any) -> Any:
-        """Run `work(transaction, …)` in the transaction that is open, or in one of its own that is tried again."""
-
-        def attempt(transaction: neo4j.Transaction) -> Any:
-            self._check_lock()
-            return work(transaction, *arguments)
-
-        with explain_errors(self._address):
-            if self._transaction is not None:
-                return attempt(self._transaction)
-            return run_again(self._session, self._address, attempt)
-
     # -- writing -----------------------------------------------------------------------------------------------------
-
-    def write(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> None:
-        self._execute(_run, cypher, dict(parameters or {}))
 
     def define_label(self, label: str, properties: pa.Schema) -> None:
         check_identifier(label, "label")
@@ -341,7 +253,7 @@ class Neo4jStore(GraphStore):
         self.check_nodes(label, nodes)
         if not nodes.num_rows:
             return
-        self._numbers.pop(label, None)
+        self._internal_ids.pop(label, None)
         if not self._bulk or self._count(f"MATCH (n:`{label}`) RETURN count(n) AS count"):
             self.write_rows(f"UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n += row", nodes)
             return
@@ -366,10 +278,10 @@ class Neo4jStore(GraphStore):
                 relations,
             )
             return
-        # By internal numbers, in their order.
+        # By internal ids, in their order.
         ends = [
-            _number(relations["from_id"], *self._numbered(from_label)),
-            _number(relations["to_id"], *self._numbered(to_label)),
+            _to_internal(relations["from_id"], *self._ids_of(from_label)),
+            _to_internal(relations["to_id"], *self._ids_of(to_label)),
         ]
         order = pa.array(np.lexsort((ends[1], ends[0])))
         rows = pa.table([*map(pa.array, ends), *relations.columns[2:]], names=relations.column_names).take(order)
@@ -394,35 +306,6 @@ class Neo4jStore(GraphStore):
             relations.select(_ENDS),
         )
 
-    def write_rows(self, cypher: str, rows: pa.Table, *, again: str | None = None, by_column: bool = False) -> None:
-        """Run a statement on `$rows`, batch by batch; `again` is what runs instead when one may be there already.
-
-        With `by_column` the statement has a list per column instead: `$c0`, `$c1`, …; that costs less than maps.
-        """
-        for batch in batches(rows):
-            self._write_batch(cypher, again or cypher, batch, by_column=by_column)
-
-    def _write_batch(self, cypher: str, again: str, batch: pa.Table, *, by_column: bool) -> None:
-        if by_column:
-            parameters = {f"c{place}": column.to_pylist() for place, column in enumerate(batch.columns)}
-        else:
-            parameters = {"rows": batch.to_pylist()}
-        attempts = iter((cypher,))
-
-        def work(transaction: neo4j.Transaction) -> None:
-            _run(transaction, next(attempts, again), parameters)
-
-        try:
-            self._execute(work)
-        except MemoryLimitError:
-            # Inside a transaction all batches share one limit.
-            if batch.num_rows == 1 or self._transaction is not None:
-                raise
-            log.info("the server has too little memory for a batch of %d rows: taking half", batch.num_rows)
-            half = batch.num_rows // 2
-            for part in (batch.slice(0, half), batch.slice(half)):
-                self._write_batch(again, again, part, by_column=by_column)
-
     def _define_system(self) -> None:
         known = {label: set(properties.names) for label, properties in self.node_labels().items()}
         if all(known.get(label, set()).issuperset(properties.names) for label, properties in SYSTEM_LABELS.items()):
@@ -436,13 +319,9 @@ class Neo4jStore(GraphStore):
             self.define_relation(type_, from_label, to_label, pa.schema([]))
 
 
-def _run(transaction: neo4j.Transaction, cypher: str, parameters: dict[str, Any]) -> None:
-    transaction.run(cypher, parameters).consume()
-
-
 def _values(names: Sequence[str], first: int = 0) -> str:
     """Entries of a map that takes properties from the columns from `first` on."""
-    return ", ".join(f"`{name}`: $c{place}[i]" for place, name in enumerate(names, first))
+    return ", ".join(f"`{name}`: $c{index}[i]" for index, name in enumerate(names, first))
 
 
 def _with_values(rows: pa.Table) -> pa.Table:
@@ -450,6 +329,6 @@ def _with_values(rows: pa.Table) -> pa.Table:
     return rows.select([name for name in rows.column_names if rows[name].null_count < rows.num_rows])
 
 
-def _number(ids: pa.ChunkedArray, known: pa.Array, numbers: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
-    found: np.ndarray[Any, np.dtype[np.int64]] = numbers.take(pc.index_in(ids, value_set=known)).to_numpy()
+def _to_internal(ids: pa.ChunkedArray, known: pa.Array, internal_ids: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    found: np.ndarray[Any, np.dtype[np.int64]] = internal_ids.take(pc.index_in(ids, value_set=known)).to_numpy()
     return found

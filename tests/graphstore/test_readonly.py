@@ -1,10 +1,7 @@
-"""What `query` refuses on both stores, whatever the text hides it in; and that no password shows anywhere."""
+"""What `query` refuses on both stores, whatever the text hides it in, and what it answers."""
 
 from __future__ import annotations
 
-import logging
-import os
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +14,8 @@ from sources import publish_art
 
 from graphstore.connect import open_store
 from graphstore.loading.load import load_source
-from graphstore.neo4j.driver import SignInError, parse_url
 from graphstore.neo4j.server.server import USER, ServerInfo
-from graphstore.store import Access, GraphStore, is_truncated
+from graphstore.store import GraphStore, is_truncated
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
@@ -129,6 +125,26 @@ FILES = [
     "WITH 1 AS one CALL read_csv_serial('{file}') RETURN *",
     "CALL read_parquet('{file}') RETURN *",
 ]
+HIDDEN = [
+    "RETURN 1 /***/ AS one LOAD FROM '{file}' RETURN * /*/ AS two",
+    "RETURN 1 AS one /***/; COPY (RETURN 1) TO '{folder}/out.csv' /* */",
+    "RETURN 1 AS one /**/;/***/ COMMIT; MATCH (a:Artist) SET a.name = 'x' /* */",
+    "/* /* */ LOAD FROM '{file}' RETURN * // */",
+    "RETURN '\\' AS one // ' LOAD FROM '{file}' RETURN *",
+    "RETURN 1 AS `a``b LOAD FROM '{file}' RETURN * //`",
+    "RETURN 1 AS `to_json($x)` LOAD FROM '{file}' RETURN *",
+    "RETURN to_json($x)",
+    "RETURN “1” AS one LOAD FROM '{file}' RETURN *",
+    "COPY (MATCH (a:Artist) RETURN a.id) TO '{folder}/out.csv'",
+    "PROFILE COPY (MATCH (a:Artist) RETURN a.id) TO '{folder}/out.csv'",
+    "EXPLAIN LOGICAL EXPORT DATABASE '{folder}/out'",
+    "MATCH (a:Artist) WHERE EXISTS { LOAD FROM '{file}' RETURN * } RETURN a.id",
+    "COMMIT; MATCH (a:Artist) SET a.name = 'x'",
+    "ATTACH '{folder}/other.lbug' AS other (dbtype lbug)",
+    "LOAD EXTENSION '{file}'",
+    "INSTALL httpfs FROM 'http://127.0.0.1:9/'",
+    "RETURN nextval('s')",
+]
 CALLS = [
     "CALL gds.graph.drop('g')",
     "CALL gds.graph.project('g', '*', '*')",
@@ -173,21 +189,19 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("cypher", [*WRITES, *NO_READING, *FILES, *CALLS])
+@pytest.mark.parametrize("cypher", [*WRITES, *NO_READING, *FILES, *HIDDEN, *CALLS])
 def test_what_does_not_only_read_is_refused(opened: GraphStore, tmp_path: Path, cypher: str) -> None:
     (tmp_path / "file.csv").write_text("one,two\nthree,four\n")
     before = _state(opened)
+    text = cypher.replace("{file}", str(tmp_path / "file.csv")).replace("{folder}", str(tmp_path))
     with pytest.raises(Graph2ImageError) as error:
-        opened.query(cypher.replace("{file}", str(tmp_path / "file.csv")))
+        opened.query(text, {"x": '"` LOAD FROM"'})
     assert "\n" not in error.value.message
     assert _state(opened) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["file.csv"]
 
 
-# Neo4j alone replaces an escape before it looks for the ends of texts.
-ESCAPED = "RETURN '\\u0027 AS one CALL gds.graph.drop(\\u0027g\\u0027) YIELD graphName RETURN graphName //'"
-
-
-@pytest.mark.parametrize("cypher", [*CALLS, ESCAPED])
+@pytest.mark.parametrize("cypher", CALLS)
 def test_calls_do_not_reach_the_server(art: dict[str, GraphStore], driver: neo4j.Driver, cypher: str) -> None:
     """The projection that they would drop is still there, and none that they would make."""
     driver.execute_query("MATCH (a:Artist) WHERE NOT gds.graph.exists('g') RETURN gds.graph.project('g', a, a)")
@@ -197,12 +211,16 @@ def test_calls_do_not_reach_the_server(art: dict[str, GraphStore], driver: neo4j
     assert [name for (name,) in names] == ["g"]
 
 
-def test_the_server_itself_refuses_what_our_checks_let_through(
-    art: dict[str, GraphStore], driver: neo4j.Driver
-) -> None:
-    """Nothing of the checks knows what SET does: that is for the read access of the transaction to refuse."""
-    with pytest.raises(Graph2ImageError, match="tried to write"):
-        art["neo4j"].query("MATCH (a:Artist) SET a.name = 'x' RETURN a.name")
+# Neo4j alone replaces an escape before it looks for the ends of texts.
+ESCAPED = "RETURN '\\u0027 AS one CALL gds.graph.drop(\\u0027g\\u0027) YIELD graphName RETURN graphName //' AS text"
+
+
+def test_an_escape_ends_no_text(opened: GraphStore) -> None:
+    text = "' AS one CALL gds.graph.drop('g') YIELD graphName RETURN graphName //"
+    assert opened.query(ESCAPED)["text"].to_pylist() == [text]
+
+
+def test_the_server_itself_refuses_to_write(art: dict[str, GraphStore], driver: neo4j.Driver) -> None:
     with (
         driver.session(default_access_mode=neo4j.READ_ACCESS) as session,
         pytest.raises(neo4j.exceptions.ClientError, match="read access mode"),
@@ -211,8 +229,6 @@ def test_the_server_itself_refuses_what_our_checks_let_through(
 
 
 def test_the_embedded_database_itself_refuses_to_write(art: dict[str, GraphStore], both_urls: tuple[str, str]) -> None:
-    with pytest.raises(Graph2ImageError, match="tried to write"):
-        art["ladybug"].query("MATCH (a:Artist) SET a.name = 'x' RETURN a.name")
     path = both_urls[0].removeprefix("ladybug://")
     copy = Path(path).with_name("copy.lbug")
     copy.write_bytes(Path(path).read_bytes())
@@ -311,102 +327,3 @@ def test_limits_hold_for_rows_and_time(opened: GraphStore) -> None:
         )
     # And the store is as good as before.
     assert opened.query("MATCH (a:Artist) RETURN a.name AS name ORDER BY name")["name"].to_pylist() == NAMES
-
-
-# -- addresses and passwords -------------------------------------------------------------------------------------------
-
-SECRET = "s3cret-Pa55word!"
-
-_names = st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True)
-_schemes = st.sampled_from([f"{name}{suffix}" for name in ("neo4j", "bolt") for suffix in ("", "+s", "+ssc")])
-
-
-@given(_schemes, _names | st.ip_addresses(v=4).map(str), st.none() | st.integers(1, 65535), st.none() | _names)
-def test_parse_url_takes_apart_what_was_put_together(
-    scheme: str, host: str, port: int | None, database: str | None
-) -> None:
-    url = f"{scheme}://{host}" + (f":{port}" if port else "") + (f"/{database}" if database else "")
-    address = parse_url(url)
-    assert (address.host, address.port, address.database) == (host, port or 7687, database)
-    assert address.uri == f"{scheme}://{host}:{port or 7687}"
-    assert parse_url(f"{address.uri}/{database or ''}") == address
-
-
-@given(_schemes, st.ip_addresses(v=6).map(str), st.integers(1, 65535))
-def test_parse_url_keeps_the_brackets_of_an_ipv6_address(scheme: str, host: str, port: int) -> None:
-    address = parse_url(f"{scheme}://[{host}]:{port}")
-    assert (address.uri, address.host, address.port) == (f"{scheme}://[{host}]:{port}", host, port)
-
-
-@given(st.text(max_size=30))
-def test_parse_url_of_any_text_is_an_address_or_an_error_of_ours(text: str) -> None:
-    try:
-        address = parse_url(f"neo4j://{text}")
-    except Graph2ImageError:
-        return
-    assert address.host
-    assert 0 < address.port < 65536
-    assert "/" not in (address.database or "")
-    assert "@" not in address.uri
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"neo4j://neo4j:{SECRET}@127.0.0.1:7687",
-        f"bolt+s://:{SECRET}@host/database",
-        f"neo4j://neo4j:{SECRET}@host:port",
-        f"neo4j://neo4j:{SECRET}@",
-        f"neo4j://neo4j:{SECRET}@[::1",
-        f"neo4j://host?password={SECRET}",
-        f"neo4j://host/neo4j#{SECRET}",
-        f"neo4j://host:7687/a/{SECRET}",
-        f"neo4j://neo4j:{SECRET}/@host",
-        f"neo4j://neo4j:a#{SECRET}@host",
-        f"neo4j://neo4j:{SECRET}",
-        f"mysql://root:{SECRET}@host",
-        f"neo4j:/neo4j:{SECRET}@host",
-    ],
-)
-def test_a_secret_in_the_url_is_refused_and_not_repeated(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    with pytest.raises(Graph2ImageError) as caught:
-        open_store(url)
-    assert SECRET not in "".join(traceback.format_exception(caught.value)) + str(caught.value.hint) + caplog.text
-
-
-def test_a_password_shows_nowhere(
-    both_urls: tuple[str, str],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    neo4j_server: ServerInfo,
-) -> None:
-    for logger in ("", "graphstore", "neo4j", "neo4j.io", "neo4j.pool"):
-        caplog.set_level(logging.DEBUG, logger)
-    (tmp_path / "password").write_text(SECRET + "\n")
-    # Another user than the rest of the tests: after three wrong passwords the server locks a name for seconds.
-    with pytest.raises(SignInError) as caught:
-        open_store(both_urls[1], access=Access("nobody", tmp_path / "password"))
-    monkeypatch.setenv("GRAPH2IMAGE_NEO4J_PASSWORD", SECRET)
-    monkeypatch.delenv("GRAPH2IMAGE_NEO4J_PASSWORD_FILE")
-    with pytest.raises(SignInError) as from_environment:
-        open_store(both_urls[1], access=Access("nobody"))
-    for error in (caught.value, from_environment.value):
-        shown = "".join(traceback.format_exception(error)) + repr(error) + str(error.hint)
-        assert SECRET not in shown
-    assert "neo4j" in {record.name.partition(".")[0] for record in caplog.records}
-    assert SECRET not in caplog.text
-
-
-def test_a_store_does_not_show_the_password_it_was_opened_with(
-    both_urls: tuple[str, str], neo4j_server: ServerInfo, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "neo4j")
-    access = Access(password_file=neo4j_server.password_file)
-    with open_store(both_urls[1], read_only=True, access=access) as store:
-        shown = f"{store!r} {store.__dict__} {access!r} {os.environ}"
-        with pytest.raises(Graph2ImageError) as caught:
-            store.query("MATCH (n RETURN n")
-    shown += "".join(traceback.format_exception(caught.value))
-    assert _password(neo4j_server) not in shown + caplog.text

@@ -12,7 +12,6 @@ from sources import publish_art
 
 from graphstore.connect import open_store
 from graphstore.loading.load import load_source
-from graphstore.readonly import check_reads_only, with_row_limit
 from graphstore.store import GraphStore, is_truncated
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -115,16 +114,11 @@ def _assert_refused(store: GraphStore, cypher: str, folder: Path) -> None:
     assert sorted(folder.rglob("*")) == files
 
 
-def test_words_inside_quotes_and_comments_are_not_keywords() -> None:
-    check_reads_only("/* COPY; */ MATCH (n) WHERE n.name = 'a; LOAD FROM \\' b' RETURN n.`LOAD FROM` // ; DROP\n;")
-    assert with_row_limit("RETURN 'x' AS `LIMIT`", 5).endswith("LIMIT 5")
-
-
 @pytest.mark.parametrize(
     ("cypher", "message"),
     [
         ("MATC (n) RETURN n", "MATC"),
-        ("MATCH (n:Artist RETURN n", "Parser exception|Invalid input"),
+        ("MATCH (n:Artist RETURN n", "RETURN at line 1, column 17"),
         ("MATCH (n:Nothing) RETURN n", "Nothing does not exist"),
         ("MATCH (n:Artist)-[r:NOTHING]->() RETURN r", "NOTHING does not exist"),
         ("MATCH (n:Artist) RETURN n.nothing", "property nothing"),

@@ -19,8 +19,9 @@ from flows.cli.app import app
 from flows.settings import Settings
 from graphstore.connect import open_store
 from graphstore.lineage import opt_out
-from graphstore.neo4j.indexes import IndexReport, index_embeddings
-from graphstore.search.search import as_neo4j, search, similar
+from graphstore.search.images import similar
+from graphstore.search.titles import search
+from graphstore.store import IndexReport
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
@@ -48,8 +49,7 @@ def load(url: str, data: DataRoot, rows: Sequence[Row]) -> None:
 def index(url: str, data: DataRoot, encoder: str = "test") -> IndexReport | None:
     """What `embed` ends with."""
     with open_store(url) as store:
-        neo4j = as_neo4j(store)
-        return index_embeddings(neo4j, data, encoder) if neo4j is not None else None
+        return store.indexes and store.indexes.update_vectors(data, encoder)
 
 
 def found(url: str, text: str, **options: object) -> list[str]:
@@ -186,7 +186,7 @@ def test_similar_items_are_those_of_highest_cosine(store_url: str, data: DataRoo
     with open_store(store_url, read_only=True) as store:
         for n in range(0, 40, 3):
             answer = similar(store, data, f"art:{n + 1}", encoder="test", k=10)
-            assert answer.indexed == (as_neo4j(store) is not None)
+            assert answer.indexed == (store.indexes is not None)
             cosines = matrix @ matrix[n]
             cosines[[n, 8]] = -2
             assert [row.similarity for row in answer.items] == pytest.approx(
