@@ -64,7 +64,7 @@ def main() -> None:
     rows = []
     for kind, (hashes, change) in changes.items():
         pictures = [change(picture) for picture in read(data, hashes, options.size)]
-        scores = check.look(pictures, [[] for _ in pictures])
+        scores = check.score(pictures, [[] for _ in pictures])
         similarity = [score.training_similarity for score in scores if score.training_similarity is not None]
         bits = [score.training_bits for score in scores if score.training_bits is not None]
         rows.append(

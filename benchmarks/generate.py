@@ -286,8 +286,8 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
         for source in data.names("items")
         for row in data.read(source, ["item_id", "image_hash"]).to_pylist()
     }
-    truth, _ = judge.look(load_squares(data, [images[request.item_id] for request in wanted], IMAGE_SIZE))
-    features = {name: judge.look(value)[0] for name, value in pixels.items()}
+    truth, _ = judge.predict(load_squares(data, [images[request.item_id] for request in wanted], IMAGE_SIZE))
+    features = {name: judge.predict(value)[0] for name, value in pixels.items()}
     lost = ((features["full"] - features["fast"]) * truth).sum(axis=1)
     rows = [
         {

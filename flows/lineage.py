@@ -11,10 +11,10 @@ from ingest.errors import Graph2ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from model.generation.png import PictureRecord
+    from model.generation.png import ImageRecord
 
 
-def trace(settings: Settings, picture: str) -> dict[str, Any]:
+def trace(settings: Settings, image: str) -> dict[str, Any]:
     """Tell what the image with this id, or in this file, was made from.
 
     Returns
@@ -29,15 +29,15 @@ def trace(settings: Settings, picture: str) -> dict[str, Any]:
     Graph2ImageError
         If there is no such file or image, or the file has neither record nor watermark.
     """
-    file = Path(picture)
+    file = Path(image)
     if file.is_file():
         return _trace_file(settings, file)
     if file.suffix or len(file.parts) > 1:
-        raise Graph2ImageError(f"there is no file {picture}")
+        raise Graph2ImageError(f"there is no file {image}")
     from graphstore.lineage import lineage
 
     with settings.open_store(read_only=True) as store:
-        return lineage(store, picture)
+        return lineage(store, image)
 
 
 def _trace_file(settings: Settings, file: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _watermark(image: Image.Image, notes: list[str]) -> str | None:
         return None
 
 
-def _in_graph(settings: Settings, record: PictureRecord, notes: list[str]) -> tuple[dict[str, Any] | None, bool | None]:
+def _in_graph(settings: Settings, record: ImageRecord, notes: list[str]) -> tuple[dict[str, Any] | None, bool | None]:
     """What the graph store has of the image, and whether it agrees with the record."""
     from graphstore.lineage import lineage
 

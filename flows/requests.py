@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flows.samples import Sample, item_samples, split_samples
+from flows.samples import item_samples, split_samples
 from flows.settings import Settings
+from flows.stages import withdrawn_items
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.generation.requests import GenerationRequest
+from model.generation.mixing import EntityWorks, mixed
+from model.generation.requests import GenerationRequest, Sample
+from model.generation.variants import TEXT, Variant
+from model.record import read_model_record
 
 #: Graph guidance scales that an evaluation compares; text only is scale 0.
 SCALES = (1.0, 1.5, 2.0)
@@ -28,7 +33,7 @@ class Wanted:
 
 def plain(samples: Sequence[Sample], scale: float = CONTROL_SCALE) -> list[GenerationRequest]:
     """One image per item, from its text and its neighbors."""
-    return [GenerationRequest(s.item_id, s.text, (s.neighbors,), (scale,), f"graph-{scale:g}") for s in samples]
+    return [GenerationRequest(s.item_id, s.text, Variant("graph", scale), (s.neighbors,)) for s in samples]
 
 
 def controls(samples: Sequence[Sample]) -> list[GenerationRequest]:
@@ -37,14 +42,13 @@ def controls(samples: Sequence[Sample]) -> list[GenerationRequest]:
     The neighbors are shuffled by giving each item those of the next one in the list; with fewer than two items there is
     nothing to shuffle.
     """
-    requests = [GenerationRequest(s.item_id, s.text, (), (), "text") for s in samples]
+    requests = [GenerationRequest(s.item_id, s.text, TEXT) for s in samples]
     for scale in SCALES:
         requests += plain(samples, scale)
     if len(samples) > 1:
+        shuffled = Variant("shuffled", CONTROL_SCALE)
         for sample, other in zip(samples, [*samples[1:], samples[0]], strict=True):
-            requests.append(
-                GenerationRequest(sample.item_id, sample.text, (other.neighbors,), (CONTROL_SCALE,), "shuffled")
-            )
+            requests.append(GenerationRequest(sample.item_id, sample.text, shuffled, (other.neighbors,)))
     return requests
 
 
@@ -75,6 +79,30 @@ def for_items(
         If an item has neither text nor neighbors; and as `item_samples`.
     """
     return _wanted(item_samples(settings, model_id, item_ids, neighbors), scale, required=True)
+
+
+def mixtures(
+    settings: Settings,
+    model_id: str,
+    item_ids: Sequence[str],
+    shares: Mapping[str, float],
+    scale: float = CONTROL_SCALE,
+) -> Wanted:
+    """Requests for the named items that are conditioned on works of entities, in these shares.
+
+    Raises
+    ------
+    Graph2ImageError
+        As `model.generation.mixing.mixed`; and as `item_samples`.
+    """
+    works = entity_works(settings, model_id)
+    return Wanted(tuple(mixed(works, item_samples(settings, model_id, item_ids), shares, scale)))
+
+
+def entity_works(settings: Settings, model_id: str) -> EntityWorks:
+    """The works that a model's images can be mixed from."""
+    data = DataRoot(settings.data)
+    return EntityWorks(data, read_model_record(data, model_id).encoder, withdrawn_items(settings))
 
 
 def _wanted(samples: Sequence[Sample], scale: float, *, required: bool) -> Wanted:

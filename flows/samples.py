@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +12,13 @@ import pyarrow.compute as pc
 
 from flows.settings import Settings
 from flows.stages import withdrawn_items
+from ingest.datasets.items import item_texts, read_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA, SPLITS
 from ingest.errors import Graph2ImageError, explain_validation
-from model.generation.requests import Neighbor, NeighborUse
+from model.generation.requests import Sample
+from model.neighbors import Neighbor, first_relations, neighbor_features
+from model.record import ModelRecord, read_model_record
 
 if TYPE_CHECKING:
     from graphstore.sampling.settings import SamplerSettings
@@ -27,18 +29,14 @@ LIVE = "live"
 _FEW = 16
 
 
-@dataclass(frozen=True)
-class Sample:
-    """An item: what the model is told and shown."""
-
-    item_id: str
-    text: str
-    split: str
-    neighbors: tuple[Neighbor, ...]
-
-
 def split_samples(
-    settings: Settings, model_id: str, split: str, limit: int, neighbors: str | None = None
+    settings: Settings,
+    model_id: str,
+    split: str,
+    limit: int,
+    neighbors: str | None = None,
+    *,
+    with_image: bool = False,
 ) -> list[Sample]:
     """Samples of `limit` items of a split, picked by a hash of their ids: always the same ones, in no order of the
     source. Withdrawn items are left out, as items and as neighbors.
@@ -47,6 +45,8 @@ def split_samples(
     ----------
     neighbors
         Name of a neighbors dataset, by default the one that the model was trained with; or `LIVE`.
+    with_image
+        Only items that have an image.
 
     Raises
     ------
@@ -56,19 +56,22 @@ def split_samples(
     if split not in SPLITS:
         raise Graph2ImageError(f"there is no split {split!r}", f"Splits are: {', '.join(SPLITS)}.")
     data = DataRoot(settings.data)
-    dataset = _dataset_name(data, model_id, neighbors)
+    record = read_model_record(data, model_id)
+    dataset = _dataset_name(data, record, neighbors)
     withdrawn = withdrawn_items(settings)
     of_split = pc.field("split") == split
     if dataset is None:
-        parts = [data.dataset(name).to_table(["item_id"], filter=of_split) for name in data.names("items")]
-        ids = [item_id for part in parts for item_id in part["item_id"].to_pylist()]
+        ids = read_items(data, ["item_id"], where=of_split)["item_id"].to_pylist()
     else:
         ids = data.dataset(dataset).to_table(["item_id"], filter=of_split)["item_id"].to_pylist()
+    if with_image:
+        pictured = read_items(data, ["item_id"], where=of_split & pc.field("image_hash").is_valid())
+        ids = set(ids) & set(pictured["item_id"].to_pylist())
     ids = sorted(set(ids) - withdrawn, key=lambda item_id: (zlib.crc32(item_id.encode()), item_id))
     found: list[Sample] = []
     while ids and len(found) < limit:  # a sampled item may be gone from the items by now
         chosen, ids = ids[: limit - len(found)], ids[limit - len(found) :]
-        found += _samples(settings, data, model_id, dataset, chosen, withdrawn)
+        found += _samples(settings, data, record, dataset, chosen, withdrawn)
     return found
 
 
@@ -83,28 +86,25 @@ def item_samples(
         If an item is unknown or withdrawn; and as `split_samples`.
     """
     data = DataRoot(settings.data)
-    dataset = _dataset_name(data, model_id, neighbors)
+    record = read_model_record(data, model_id)
+    dataset = _dataset_name(data, record, neighbors)
     withdrawn = withdrawn_items(settings)
     if lost := [item_id for item_id in item_ids if item_id in withdrawn]:
         raise Graph2ImageError(f"{lost[0]!r} was withdrawn: no image of it is made any more")
     found = {
         sample.item_id: sample
-        for sample in _samples(settings, data, model_id, dataset, list(dict.fromkeys(item_ids)), withdrawn)
+        for sample in _samples(settings, data, record, dataset, list(dict.fromkeys(item_ids)), withdrawn)
     }
     if unknown := [item_id for item_id in item_ids if item_id not in found]:
         raise _unknown(unknown[0])
     return [found[item_id] for item_id in item_ids]
 
 
-def _dataset_name(data: DataRoot, model_id: str, neighbors: str | None) -> str | None:
+def _dataset_name(data: DataRoot, record: ModelRecord, neighbors: str | None) -> str | None:
     """The neighbors dataset to read; None for the live store."""
-    if not data.exists(f"models/{model_id}/model.json"):
-        raise Graph2ImageError(
-            f"there is no model {model_id!r} under {data.url}", "Run `graph2image train CONFIG` first."
-        )
     if neighbors == LIVE:
         return None
-    name = f"neighbors/{neighbors or data.read_json(f'models/{model_id}/model.json')['neighbors']}"
+    name = f"neighbors/{neighbors or record.neighbors}"
     if data.snapshot(name) is None:
         raise Graph2ImageError(
             f"there is no dataset {name!r} under {data.url}",
@@ -116,7 +116,7 @@ def _dataset_name(data: DataRoot, model_id: str, neighbors: str | None) -> str |
 def _samples(
     settings: Settings,
     data: DataRoot,
-    model_id: str,
+    record: ModelRecord,
     dataset: str | None,
     item_ids: Sequence[str],
     withdrawn: Collection[str],
@@ -130,8 +130,8 @@ def _samples(
     texts = item_texts(data, item_ids)
     missing = [item_id for item_id in item_ids if item_id not in rows and item_id in texts]
     if missing:
-        rows |= _sample_live(settings, data, model_id, missing)
-    most = NeighborUse.of_model(data, model_id).max_neighbors
+        rows |= _sample_live(settings, data, record, missing)
+    most = record.neighbor_use.max_neighbors
     shown = {
         row["item_id"]: [n for n in row["neighbors"] if n["item_id"] not in withdrawn][:most] for row in rows.values()
     }
@@ -145,8 +145,6 @@ def _samples(
 
 def _neighbors(rows: Sequence[dict[str, Any]], texts: dict[str, str]) -> tuple[Neighbor, ...]:
     """Neighbors of one item, from rows of a neighbors dataset."""
-    from model.training.items import first_relations, neighbor_features
-
     weights, _ = neighbor_features(rows, ())
     relations = first_relations(pa.array([row["via"] for row in rows], pa.string())).to_pylist()
     return tuple(
@@ -155,27 +153,17 @@ def _neighbors(rows: Sequence[dict[str, Any]], texts: dict[str, str]) -> tuple[N
     )
 
 
-def item_texts(data: DataRoot, item_ids: Iterable[str]) -> dict[str, str]:
-    """Texts of those of the items that there are, by item id; empty for an item without one."""
-    wanted = pc.field("item_id").isin(pa.array(list(item_ids), pa.string()))
-    texts: dict[str, str] = {}
-    for name in data.names("items"):
-        table = data.dataset(name).to_table(["item_id", "text"], filter=wanted)
-        texts.update(zip(table["item_id"].to_pylist(), (t or "" for t in table["text"].to_pylist()), strict=True))
-    return texts
-
-
 # -- the live store --------------------------------------------------------------------------------------------------
 
 
 def _sample_live(
-    settings: Settings, data: DataRoot, model_id: str, item_ids: Sequence[str]
+    settings: Settings, data: DataRoot, record: ModelRecord, item_ids: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Rows as of a neighbors dataset, by item id, sampled as the model's own neighbors were."""
     from graphstore.sampling.explanation import explain_neighbors
     from graphstore.sampling.sampler import prepare_sampler, sample_rows
 
-    sampler = _sampler_settings(data, model_id)
+    sampler = _sampler_settings(record)
     with settings.open_store(read_only=True) as store:
         if len(item_ids) <= _FEW:
             explained = [explain_neighbors(store, data, item_id, sampler) for item_id in item_ids]
@@ -193,14 +181,14 @@ def _row(item_id: str, neighbors: Iterable[Any]) -> dict[str, Any]:
     return {"item_id": item_id, "neighbors": [{key: getattr(neighbor, key) for key in keys} for neighbor in neighbors]}
 
 
-def _sampler_settings(data: DataRoot, model_id: str) -> SamplerSettings:
+def _sampler_settings(record: ModelRecord) -> SamplerSettings:
     """How the model's own neighbors were sampled; the defaults, if that is not recorded."""
     from graphstore.sampling.settings import SamplerSettings
 
-    record = data.read_json(f"models/{model_id}/model.json")
-    recorded = record["neighbors_metadata"].get("settings", {"encoder": record["encoder"]})
+    recorded = record.neighbors_metadata.settings or {"encoder": record.encoder}
     with explain_validation(
-        f"this version cannot sample as the neighbors of {model_id} were", "Name a neighbors dataset with --neighbors."
+        f"this version cannot sample as the neighbors of {record.model_id} were",
+        "Name a neighbors dataset with --neighbors.",
     ):
         return SamplerSettings.model_validate(recorded)
 

@@ -7,8 +7,10 @@ reported as unchanged.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +21,7 @@ from ingest.errors import Graph2ImageError, explain_validation
 from ingest.ingestion import Ingestion
 
 if TYPE_CHECKING:
-    from graphstore.lineage import LineageReport
+    from graphstore.lineage import LineageReport, OptOutReport, TrainedModel
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
     from graphstore.sampling.settings import Engine, SamplerSettings
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from model.generation.requests import GenerationRequest, GenerationSettings
     from model.training.config import TrainConfig
     from model.training.train import TrainReport
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,12 +213,12 @@ def generate(
     `notes` are what `requests` are otherwise than asked for; they are passed on.
     """
     from graphstore.lineage import record_lineage
-    from model.generation.generate import generate as generate_pictures
+    from model.generation.generate import generate as generate_images
 
     data = DataRoot(settings.data)
-    report = generate_pictures(data, model_id, requests, generation)
+    report = generate_images(data, model_id, requests, generation)
     with settings.open_store() as store:
-        return GenerateOutcome(report, record_lineage(store, data, [model_id]), notes)
+        return GenerateOutcome(report, record_lineage(store, data, trained_models(data, [model_id])), notes)
 
 
 def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
@@ -222,6 +226,34 @@ def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
     from model.evaluation.evaluate import evaluate as evaluate_model
 
     return evaluate_model(DataRoot(settings.data), model_id, withdrawn=withdrawn_items(settings))
+
+
+def trained_models(data: DataRoot, model_ids: Sequence[str] | None = None) -> list[TrainedModel]:
+    """What lineage tells of the published models, or of some. Of one whose record is damaged it tells the id only."""
+    from graphstore.lineage import TrainedModel
+    from model.record import RECORD_FILE, read_model_record
+    from model.record import model_ids as published
+
+    found = []
+    for model_id in published(data) if model_ids is None else model_ids:
+        created_at = data.fs.modified(data.path("models", model_id, RECORD_FILE)).astimezone(UTC).replace(tzinfo=None)
+        try:
+            record = read_model_record(data, model_id)
+        except Graph2ImageError as error:
+            log.warning("%s", error.message)
+            found.append(TrainedModel(model_id, "unknown", created_at, None, None))
+            continue
+        found.append(TrainedModel(model_id, record.config.preset, created_at, record.graph_version, record.neighbors))
+    return found
+
+
+def opt_out(settings: Settings, item_or_entity: str) -> OptOutReport:
+    """Withdraw an item, or all items of an entity, and tell what they touched."""
+    from graphstore.lineage import opt_out as withdraw
+
+    data = DataRoot(settings.data)
+    with settings.open_store() as store:
+        return withdraw(store, data, item_or_entity, trained_models(data))
 
 
 def newest(data: DataRoot, kind: str) -> str:

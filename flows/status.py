@@ -18,6 +18,7 @@ from flows.settings import Settings
 from graphstore.store import NoGraphError
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
+from model.record import model_ids
 
 #: Less free space than this is worth a word: a model and the images of a small run need about as much.
 LOW_SPACE_GIB = 2.0
@@ -38,7 +39,7 @@ def read_state(settings: Settings) -> dict[str, Any]:
     state["images"] = _rows(data, "images")
     for kind in ("embeddings", "text-embeddings", "neighbors", "latents"):
         state[kind] = {name.split("/", 1)[1]: _rows(data, name) for name in data.names(kind)}
-    state["models"] = [path.split("/")[-2] for path in sorted(data.fs.glob(data.path("models", "*", "model.json")))]
+    state["models"] = model_ids(data)
     state["generated"] = _rows(data, "generated")
     try:
         with settings.open_store(read_only=True) as store:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,27 @@ from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What lineage tells of a model.
+
+    Parameters
+    ----------
+    preset, created_at
+        Its training preset, and when it was published (UTC, without a zone).
+    graph_version
+        Version of the graph whose neighbor samples it was trained with; None if that is not recorded.
+    neighbors
+        Name of the neighbors dataset that it was trained with; None if that is not known.
+    """
+
+    model_id: str
+    preset: str
+    created_at: datetime
+    graph_version: str | None
+    neighbors: str | None
 
 
 @dataclass(frozen=True)
@@ -77,27 +98,28 @@ class OptOutReport:
     changed: bool
 
 
-def record_lineage(store: GraphStore, data: DataRoot, model_ids: Sequence[str] | None = None) -> LineageReport:
-    """Bring what the `generated` dataset says into the graph, for the named models or for all.
+def record_lineage(store: GraphStore, data: DataRoot, models: Sequence[TrainedModel]) -> LineageReport:
+    """Bring what the `generated` dataset says of the images of `models` into the graph.
 
     An image that is in the graph already is left as it is.
     """
-    rows = data.read("generated", schema=GENERATED_SCHEMA)
-    if model_ids is not None:
-        rows = rows.filter(pc.is_in(rows["model_id"], value_set=pa.array(model_ids, pa.string())))
+    described = {model.model_id: model for model in models}
+    rows = data.dataset("generated", GENERATED_SCHEMA).to_table(
+        filter=pc.field("model_id").isin(pa.array(described, pa.string()))
+    )
     # An image that two runs have made is there twice, in equal rows.
     _, first = np.unique(rows["generated_id"].to_numpy(zero_copy_only=False).astype(str), return_index=True)
     rows = rows.take(first)
     known = store.nodes(GENERATED_IMAGE, ["id"])["id"]
     new = rows.filter(pc.invert(pc.is_in(rows["generated_id"], value_set=known)))
     known_models = set(store.nodes(MODEL, ["id"])["id"].to_pylist())
-    models = sorted({*(model_ids or ()), *rows["model_id"].to_pylist()} - known_models)
-    if new.num_rows == 0 and not models:
+    new_models = sorted(described.keys() - known_models)
+    if new.num_rows == 0 and not new_models:
         return LineageReport(0, rows.num_rows, 0, 0, changed=False)
 
     with store.transaction():
-        for model_id in models:
-            _record_model(store, data, model_id)
+        for model_id in new_models:
+            _record_model(store, described[model_id])
         images = new.select(["generated_id", "variant", "seed", "settings", "image_path"])
         store.upsert_nodes(GENERATED_IMAGE, images.rename_columns(SYSTEM_LABELS[GENERATED_IMAGE].names))
         store.upsert_relations(GENERATED_BY, GENERATED_IMAGE, MODEL, _links(new["generated_id"], new["model_id"]))
@@ -106,7 +128,7 @@ def record_lineage(store: GraphStore, data: DataRoot, model_ids: Sequence[str] |
     if missing:
         log.warning("%d links of generated images lead to items that the graph store does not have", missing)
     log.info("recorded the lineage of %d generated images", new.num_rows)
-    return LineageReport(new.num_rows, rows.num_rows - new.num_rows, len(models), missing, changed=True)
+    return LineageReport(new.num_rows, rows.num_rows - new.num_rows, len(new_models), missing, changed=True)
 
 
 def lineage(store: GraphStore, generated_id: str) -> dict[str, Any]:
@@ -165,19 +187,24 @@ def lineage(store: GraphStore, generated_id: str) -> dict[str, Any]:
     return image
 
 
-def opt_out(store: GraphStore, data: DataRoot, id_: str) -> OptOutReport:
+def opt_out(store: GraphStore, data: DataRoot, id_: str, models: Sequence[TrainedModel] = ()) -> OptOutReport:
     """Withdraw an item, or an entity with all items related to it, and tell what they touched.
 
     Withdrawn items stay in the store, marked `opted_out`, and take part in nothing any more. A later ingest does not
     undo it, and items that come to a withdrawn entity are withdrawn too. What was generated from them is listed, not
     deleted.
 
+    Parameters
+    ----------
+    models
+        All models there are.
+
     Raises
     ------
     Graph2ImageError
         If the store has no item or entity `id_`.
     """
-    record_lineage(store, data)
+    record_lineage(store, data, models)
     kinds = {label: kind for kind in ("item", "entity") for label in store.labels_of_kind(kind)}
     label = labels_of(store, pa.chunked_array([[id_]]), kinds)[0].as_py()
     if label is None:
@@ -198,7 +225,7 @@ def opt_out(store: GraphStore, data: DataRoot, id_: str) -> OptOutReport:
         id_,
         tuple(items),
         tuple(_images_of(store, pa.array(items, pa.string()))),
-        tuple(_models_of(data, pa.array(items, pa.string()))),
+        tuple(_models_of(data, models, pa.array(items, pa.string()))),
         version,
         changed,
     )
@@ -207,20 +234,15 @@ def opt_out(store: GraphStore, data: DataRoot, id_: str) -> OptOutReport:
 # -- recording -------------------------------------------------------------------------------------------------------
 
 
-def _record_model(store: GraphStore, data: DataRoot, model_id: str) -> None:
-    file = f"models/{model_id}/model.json"
-    if not data.exists(file):
-        raise Graph2ImageError(f"there is no model {model_id!r} under {data.url}: {file} is missing")
-    record = data.read_json(file)
-    created_at = data.fs.modified(data.path(file)).astimezone(UTC).replace(tzinfo=None)
-    upsert_record(store, MODEL, id=model_id, preset=record["config"]["preset"], created_at=created_at)
-    version = record["neighbors_metadata"].get("graph_version")
+def _record_model(store: GraphStore, model: TrainedModel) -> None:
+    upsert_record(store, MODEL, id=model.model_id, preset=model.preset, created_at=model.created_at)
+    version = model.graph_version
     if version is None:
         return
     if _one(store, f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", version) is None:
         # A model that was trained on another store's graph.
         upsert_record(store, SNAPSHOT, id=version)
-    store.upsert_relations(TRAINED_ON, MODEL, SNAPSHOT, pa.table({"from_id": [model_id], "to_id": [version]}))
+    store.upsert_relations(TRAINED_ON, MODEL, SNAPSHOT, pa.table({"from_id": [model.model_id], "to_id": [version]}))
 
 
 def _links(from_ids: pa.ChunkedArray, to_ids: pa.ChunkedArray) -> pa.Table:
@@ -291,17 +313,16 @@ def _images_of(store: GraphStore, items: pa.Array) -> list[str]:
     return sorted(found)
 
 
-def _models_of(data: DataRoot, items: pa.Array) -> list[str]:
+def _models_of(data: DataRoot, models: Sequence[TrainedModel], items: pa.Array) -> list[str]:
     """Models that were trained on any of `items`, or on an item that has it as a neighbor."""
     touched = []
-    for file in sorted(data.fs.glob(data.path("models", "*", "model.json"))):
-        model_id = file.split("/")[-2]
-        dataset = f"neighbors/{data.read_json(f'models/{model_id}/model.json')['neighbors']}"
-        if data.snapshot(dataset) is not None:
+    for model in models:
+        dataset = f"neighbors/{model.neighbors}"
+        if model.neighbors is not None and data.snapshot(dataset) is not None:
             rows = data.dataset(dataset, NEIGHBOR_SCHEMA).to_table(filter=pc.field("split") == "train")
             used = pc.struct_field(pc.list_flatten(rows["neighbors"]), "item_id")
             hits = [pc.any(pc.is_in(ids, value_set=items)).as_py() for ids in (rows["item_id"], used)]
             if not any(hits):
                 continue
-        touched.append(model_id)
+        touched.append(model.model_id)
     return touched

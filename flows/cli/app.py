@@ -94,10 +94,9 @@ def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="IT
     """Withdraw a work, or all works of an entity, and list what they touched."""
     from dataclasses import asdict
 
-    from graphstore.lineage import opt_out
+    from flows import stages
 
-    with call.settings.open_store() as store:
-        call.show_tree(asdict(opt_out(store, call.data, item_or_entity)))
+    call.show_tree(asdict(stages.opt_out(call.settings, item_or_entity)))
 
 
 # -- model -------------------------------------------------------------------------------------------------------------

@@ -19,54 +19,83 @@ ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="
 def generate(
     call: Call,
     items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…")] = None,
-    split: Annotated[str | None, typer.Option(help="Instead of items: train, val or test.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --split: how many.")] = 64,
+    split: Annotated[
+        str | None, typer.Option(help="Split to take items from, instead of naming them: train, val or test.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --split: how many items.")] = 64,
     mix: Annotated[
         list[str] | None,
-        typer.Option(metavar="ENTITY=SHARE", help="Works of this entity instead of the item's neighbors; twice."),
+        typer.Option(
+            metavar="ENTITY=SHARE",
+            help="Use works of this entity instead of the item's neighbors; give it for each entity.",
+        ),
     ] = None,
     model: ModelOption = None,
     neighbors: Annotated[
         str | None,
         typer.Option(
             metavar="DIGEST",
-            help="Neighbor samples, by default those of the training; `live`: from the graph as it is.",
+            help="Neighbor samples to use, by default those of the training; `live`: from the graph as it is now.",
         ),
     ] = None,
     graph_scale: Annotated[
-        float, typer.Option("--graph-scale", "--graph-guidance-scale", min=0, help="Of the neighbors; 0 is text only.")
+        float,
+        typer.Option(
+            "--graph-scale",
+            "--graph-guidance-scale",
+            min=0,
+            help="Guidance scale of the neighbors; 0 makes images from the text only.",
+        ),
     ] = 1.5,
-    scale: Annotated[float, typer.Option("--scale", "--guidance-scale", min=0, help="Of the text.")] = 2.0,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps, by default 20.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal calls with equal seeds make equal images.")] = 0,
-    negative_prompt: Annotated[str, typer.Option(help="What images should not show.")] = "",
+    scale: Annotated[
+        float, typer.Option("--scale", "--guidance-scale", min=0, help="Guidance scale of the text.")
+    ] = 2.0,
+    steps: Annotated[int | None, typer.Option(help="Number of denoising steps, by default 20.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the start noise: equal calls with equal seeds make equal images.")
+    ] = 0,
+    negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
     interval: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="FROM TO", help="Share of the steps in which guidance amplifies, by default 0 1."),
+        typer.Option(
+            metavar="FROM TO",
+            help="Part of the denoising in which guidance amplifies, two fractions from 0 to 1; by default all of it.",
+        ),
     ] = None,
-    rescale: Annotated[float, typer.Option(help="Take back guidance's growth of contrast, 0 to 1.")] = 0.0,
+    rescale: Annotated[
+        float, typer.Option(help="How much of the contrast that guidance adds is taken back, from 0 to 1.")
+    ] = 0.0,
     scheduler: Annotated[
-        str | None, typer.Option(help="ddim, dpm++, unipc, euler or euler-a; by default the model's own.")
+        str | None, typer.Option(help="Sampler: ddim, dpm++, unipc, euler or euler-a; by default the model's own.")
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Fewer steps by a better solver, a guidance interval.")] = False,
-    width: Annotated[int | None, typer.Option(help="In pixels, by default as in training.")] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels, by default as in training.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time; no image depends on it.")] = 32,
-    device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Make images five times as fast: 5 steps of DPM-Solver++, guidance in 3.")
+    ] = False,
+    width: Annotated[int | None, typer.Option(help="Width of the images in pixels, by default as in training.")] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Height of the images in pixels, by default as in training.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="How many images are made at a time.")] = 32,
+    device: Annotated[str | None, typer.Option(help="Torch device, by default a GPU if there is one.")] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation; auto is the device's fastest.")
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="Number format of the computation; auto is the device's fastest."),
     ] = "fp32",
     watermark: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Hide these 12 bytes at most in the pixels.")
+        str | None, typer.Option(metavar="TEXT", help="Hide this text, of at most 12 bytes, in the pixels.")
     ] = None,
     copy_check: Annotated[
-        bool, typer.Option("--copy-check/--no-copy-check", help="Compare with neighbors and training images.")
+        bool,
+        typer.Option(
+            "--copy-check/--no-copy-check", help="Flag images that are copies of neighbors or training images."
+        ),
     ] = True,
     copy_similarity: Annotated[
-        float | None, typer.Option(help="Cosine from which on an image is flagged as a copy.")
+        float | None, typer.Option(help="Flag an image as a copy from this cosine of embeddings on.")
     ] = None,
     copy_bits: Annotated[
-        int | None, typer.Option(help="Differing bits of the perceptual hash, of 256, up to which it is.")
+        int | None,
+        typer.Option(help="Flag an image as a copy if at most this many of 256 bits of the perceptual hash differ."),
     ] = None,
 ) -> None:
     """Generate images for items, with lineage."""
@@ -106,9 +135,7 @@ def generate(
     if mix:
         if not items or neighbors is not None:
             raise typer.BadParameter("--mix goes with items, and without --neighbors")
-        from flows.mixing import mixed
-
-        wanted = requests.Wanted(tuple(mixed(call.settings, model_id, items, shares(mix, "ENTITY=SHARE"), graph_scale)))
+        wanted = requests.mixtures(call.settings, model_id, items, shares(mix, "ENTITY=SHARE"), graph_scale)
     elif split is not None:
         wanted = requests.for_split(call.settings, model_id, split, limit, graph_scale, neighbors)
     else:
@@ -121,10 +148,17 @@ def generate(
 def evaluate(
     call: Call,
     model: ModelOption = None,
-    items: Annotated[int, typer.Option(min=2, help="Held-out items to compare on.")] = 64,
-    mix_label: Annotated[str, typer.Option(help="Entity label whose entities are mixed, such as Artist.")] = "Artist",
+    items: Annotated[int, typer.Option(min=2, help="Number of held-out items to compare on.")] = 64,
+    mix_label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Mix works of two entities with this label, such as Artist or Brand; by default the label with the "
+            "most entities that have works enough.",
+        ),
+    ] = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "Graph2Image",
-    report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
+    report: Annotated[Path, typer.Option(help="File that the report is written to.")] = Path("report.html"),
 ) -> None:
     """Compare a model with its own controls on held-out items; writes report.html."""
     from flows import stages
@@ -143,9 +177,9 @@ def evaluate(
 @command(generate_app, "lineage")
 def lineage(
     call: Call,
-    picture: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of a generated image, or its file.")],
+    image: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of a generated image, or its file.")],
 ) -> None:
     """What a generated image was made from: as the graph has it, or as its file says."""
     from flows.lineage import trace
 
-    call.show_tree(trace(call.settings, picture))
+    call.show_tree(trace(call.settings, image))

@@ -130,16 +130,16 @@ def trained(report: TrainReport) -> str:
 def generated(outcome: GenerateOutcome) -> str:
     report = outcome.generate
     lines = [
-        f"{count(report.new, 'new picture')}, {report.existing:,} existing."
+        f"{count(report.new, 'new image')}, {report.existing:,} existing."
         if report.changed
-        else f"Unchanged: all {count(report.existing, 'picture')} exist."
+        else f"Unchanged: all {count(report.existing, 'image')} exist."
     ]
     if report.checked:
-        flagged = f"{len(report.flagged):,} of {count(report.checked, 'picture')} flagged as copies"
+        flagged = f"{len(report.flagged):,} of {count(report.checked, 'image')} flagged as copies"
         shown = ", ".join(report.flagged[:5]) + (" …" if len(report.flagged) > 5 else "")
         lines.append(f"{flagged}: {shown}" if report.flagged else f"{flagged}.")
     if report.unmarked:
-        lines.append(f"The watermark of {count(report.unmarked, 'new picture')} cannot be read back.")
+        lines.append(f"The watermark of {count(report.unmarked, 'new image')} cannot be read back.")
     lines += [f"Note: {note}." for note in outcome.notes]
     if len(report.generated_ids) <= 10:
         lines += [f"  {generated_id}" for generated_id in report.generated_ids]
@@ -147,7 +147,7 @@ def generated(outcome: GenerateOutcome) -> str:
 
 
 def compared(report: ComparisonReport) -> str:
-    return f"{report.headline}\nReport: {report.report}"
+    return "\n".join([report.headline, *(f"Note: {note}." for note in report.notes), f"Report: {report.report}"])
 
 
 def demonstrated(report: DemoReport) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.report.figures import picture_url
-from flows.report.wording import mix_shares, variant_name, variant_order, words
+from flows.report.figures import image_url
+from flows.report.wording import words
+from ingest.datasets.items import among, read_entities, read_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, IMAGE_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
+from model.generation.variants import TEXT, Variant
+
+logger = logging.getLogger(__name__)
 
 #: Works of an entity at each end of a mixing strip.
 END_WORKS = 3
@@ -27,32 +31,32 @@ _RUN_SETTINGS = ("seed", "guidance_scale", "num_inference_steps")
 
 @dataclass(frozen=True)
 class Item:
-    """An item, and the data URL of its image if it has one."""
+    """An item, and the data URL of its image if it has one that can be read."""
 
     item_id: str
     label: str
     title: str
     text: str
-    picture: str | None
+    image: str | None
 
 
 @dataclass(frozen=True)
 class Reason:
-    """A neighbor of an item, with its scores and the reason as the sampler wrote it."""
+    """A neighbor of an item, with its scores, as far as it has some, and the reason as the sampler wrote it."""
 
     item: Item
     ppr: float | None
-    similarity: float
+    similarity: float | None
     via: str
 
 
 @dataclass(frozen=True)
 class Made:
-    """A generated image: `row` is its row of the `generated` dataset, its settings decoded."""
+    """A generated image: `row` is its row of the `generated` dataset, its settings decoded; `image` its data URL."""
 
-    name: str
+    variant: Variant
     row: dict[str, Any]
-    picture: str
+    image: str | None
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class Card:
     reasons: tuple[Reason, ...]
     made: tuple[Made, ...]
 
-    def variant(self, name: str) -> Made | None:
-        return next((made for made in self.made if made.row["variant"] == name), None)
+    def of(self, variant: Variant) -> Made | None:
+        """The image of one variant."""
+        return next((made for made in self.made if made.variant == variant), None)
 
 
 @dataclass(frozen=True)
@@ -109,25 +114,28 @@ class Content:
                 "`graph2image evaluate` generates and compares held-out items.",
             )
 
-    def _generated(self, model_id: str) -> dict[str, dict[str, dict[str, Any]]]:
+    def _generated(self, model_id: str) -> dict[str, dict[Variant, dict[str, Any]]]:
         """Rows by item and variant, of one run: that with the most images, if there are several settings."""
         dataset = self._data.dataset("generated", GENERATED_SCHEMA)
-        rows = dataset.to_table(filter=pc.field("model_id") == model_id).to_pylist()
+        known = pc.field("kind").is_valid()  # not of an earlier version
+        rows = dataset.to_table(filter=(pc.field("model_id") == model_id) & known).to_pylist()
         for row in rows:
             row["settings"] = orjson.loads(row["settings"])
         rows = [row for row in rows if not self._withdrawn & {row["item_id"], *_sources(row)}]
         runs = Counter(_run(row) for row in rows)
-        found: dict[str, dict[str, dict[str, Any]]] = {}
+        shown = max(runs, key=lambda run: (runs[run], run), default=None)
+        found: dict[str, dict[Variant, dict[str, Any]]] = {}
         for row in sorted(rows, key=lambda row: str(row["generated_id"])):
-            if _run(row) == max(runs, key=lambda run: (runs[run], run)):
-                found.setdefault(row["item_id"], {}).setdefault(row["variant"], row)
+            variant = Variant.of_row(row)
+            if variant is not None and _run(row) == shown:
+                found.setdefault(row["item_id"], {}).setdefault(variant, row)
         return dict(sorted(found.items(), key=lambda entry: (zlib.crc32(entry[0].encode()), entry[0])))
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def cards(self, limit: int) -> list[Card]:
         """The first `limit` test items, in the order of a hash of their ids, that have an image from text only."""
-        sampled = self._sampled([item for item, variants in self._rows.items() if "text" in variants])
+        sampled = self._sampled([item for item, variants in self._rows.items() if TEXT in variants])
         chosen = [item for item in self._rows if item in sampled][:limit]
         items = self.items([*chosen, *(row["item_id"] for item_id in chosen for row in sampled[item_id])])
         return [
@@ -138,7 +146,7 @@ class Content:
                     for row in sampled[item_id]
                     if row["item_id"] in items
                 ),
-                self._made(row for row in self._rows[item_id].values() if not row["variant"].startswith("mix")),
+                self._made(self._rows[item_id], lambda variant: variant.kind != "mix"),
             )
             for item_id in chosen
             if item_id in items
@@ -148,53 +156,48 @@ class Content:
         """The items that were mixed from two entities."""
         found = []
         for item_id, variants in self._rows.items():
-            shares = {shares: row for name, row in variants.items() if (shares := mix_shares(name))}
-            if (100, 0) not in shares or (0, 100) not in shares:
+            rows = {variant.shares: row for variant, row in variants.items() if variant.kind == "mix"}
+            if (1.0, 0.0) not in rows or (0.0, 1.0) not in rows:
                 continue
-            first, second = _sources(shares[100, 0]), _sources(shares[0, 100])
+            first, second = _sources(rows[1.0, 0.0]), _sources(rows[0.0, 1.0])
             items = self.items([item_id, *first, *second])
-            if item_id not in items:
+            if item_id not in items or not first or not second:
                 continue
             names = self._telling_entities(first, second)
-            ends = [
+            first_end, second_end = (
                 End(name, tuple(items[work] for work in works if work in items)[:END_WORKS])
                 for name, works in zip(names, (first, second), strict=True)
-            ]
-            rows = [row for _, row in sorted(shares.items(), reverse=True)]
-            made = tuple(Made(self._share_name(row), row, self._picture(row["image_path"])) for row in rows)
-            found.append(Strip(items[item_id], ends[0], ends[1], made))
+            )
+            made = self._made(variants, lambda variant: len(variant.shares) == 2)
+            found.append(Strip(items[item_id], first_end, second_end, made))
         return found
 
-    def _made(self, rows: Iterable[dict[str, Any]]) -> tuple[Made, ...]:
-        ordered = sorted(rows, key=lambda row: variant_order(row["variant"]))
-        return tuple(Made(variant_name(row["variant"]), row, self._picture(row["image_path"])) for row in ordered)
+    def _made(self, rows: Mapping[Variant, dict[str, Any]], wanted: Callable[[Variant], bool]) -> tuple[Made, ...]:
+        ordered = sorted((variant for variant in rows if wanted(variant)), key=lambda variant: variant.sort_key)
+        return tuple(Made(variant, rows[variant], self._image(rows[variant]["image_path"])) for variant in ordered)
 
-    @staticmethod
-    def _share_name(row: dict[str, Any]) -> str:
-        first, second = mix_shares(row["variant"]) or (0, 0)
-        return f"{first} / {second}"
-
-    def _picture(self, path: str) -> str:
-        return picture_url(self._data.read_bytes(path))
+    def _image(self, path: str) -> str | None:
+        """An image file as a data URL; None, and a warning, if it is missing or damaged."""
+        try:
+            return image_url(self._data.read_bytes(path))
+        except Exception as error:  # decoders raise anything on damaged bytes
+            logger.warning("Not shown: cannot read the image %s: %s", self._data.path(path), error)
+            return None
 
     def _sampled(self, item_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         """Sampled neighbors of those of the items that are test items, best first."""
         dataset = self._data.dataset(self._neighbors, NEIGHBOR_SCHEMA)
-        rows = dataset.to_table(filter=_among("item_id", item_ids) & (pc.field("split") == "test")).to_pylist()
+        rows = dataset.to_table(filter=among("item_id", item_ids) & (pc.field("split") == "test")).to_pylist()
         return {row["item_id"]: row["neighbors"] for row in rows}
 
     def items(self, item_ids: Iterable[str]) -> dict[str, Item]:
         """Items by id, without the withdrawn ones."""
         columns = ["item_id", "label", "title", "text", "image_hash"]
-        shown = _among("item_id", set(item_ids) - self._withdrawn) & ~pc.field("opted_out")
-        rows = [
-            row
-            for name in self._data.names("items")
-            for row in self._data.dataset(name).to_table(columns=columns, filter=shown).to_pylist()
-        ]
+        shown = among("item_id", set(item_ids) - self._withdrawn) & ~pc.field("opted_out")
+        rows = read_items(self._data, columns, where=shown).to_pylist()
         hashes = [row["image_hash"] for row in rows if row["image_hash"]]
         images = self._data.dataset("images", IMAGE_SCHEMA).to_table(
-            columns=["image_hash", "path"], filter=_among("image_hash", hashes)
+            columns=["image_hash", "path"], filter=among("image_hash", hashes)
         )
         paths = dict(zip(images["image_hash"].to_pylist(), images["path"].to_pylist(), strict=True))
         return {
@@ -203,7 +206,7 @@ class Content:
                 row["label"],
                 row["title"] or row["item_id"],
                 row["text"] or "",
-                self._picture(paths[row["image_hash"]]) if row["image_hash"] in paths else None,
+                self._image(paths[row["image_hash"]]) if row["image_hash"] in paths else None,
             )
             for row in rows
         }
@@ -217,12 +220,8 @@ class Content:
         return found | {row["entity_id"]: f"shared {_entity_name(row)}" for row in self._entities(ids)}
 
     def _entities(self, ids: Iterable[str]) -> list[dict[str, Any]]:
-        columns, wanted = ["entity_id", "label", "name"], _among("entity_id", ids)
-        return [
-            row
-            for name in self._data.names("entities")
-            for row in self._data.dataset(name).to_table(columns=columns, filter=wanted).to_pylist()
-        ]
+        rows: list[dict[str, Any]] = read_entities(self._data, where=among("entity_id", ids)).to_pylist()
+        return rows
 
     def _telling_entities(self, first: Sequence[str], second: Sequence[str]) -> tuple[str, str]:
         """Names of the two entities that tell the works of one side from those of the other.
@@ -245,7 +244,7 @@ class Content:
         """What the items are related to, by item."""
         links: dict[str, set[str]] = {}
         for name in self._data.names("relations"):
-            table = self._data.dataset(name).to_table(columns=["from_id", "to_id"], filter=_among("from_id", item_ids))
+            table = self._data.dataset(name).to_table(columns=["from_id", "to_id"], filter=among("from_id", item_ids))
             for item, other in zip(table["from_id"].to_pylist(), table["to_id"].to_pylist(), strict=True):
                 links.setdefault(item, set()).add(other)
         return links
@@ -282,11 +281,6 @@ class Content:
             for row in pc.value_counts(first).to_pylist():
                 counts[words(row["values"])] += row["counts"]
         return counts.most_common()
-
-
-def _among(column: str, values: Iterable[str]) -> pc.Expression:
-    """Filter: `column` is one of `values`, of which there may be none."""
-    return pc.field(column).isin(pa.array(list(values), pa.string()))
 
 
 def _run(row: dict[str, Any]) -> tuple[float, ...]:

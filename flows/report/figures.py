@@ -11,16 +11,16 @@ from markupsafe import Markup, escape
 from PIL import Image, ImageOps
 
 #: Side of the largest image on the page, in pixels; smaller ones keep their own.
-PICTURE_SIZE = 192
+IMAGE_SIZE = 192
 
 _WIDTH, _HEIGHT = 440, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 16, 42
 
 
-def picture_url(content: bytes) -> str:
+def image_url(content: bytes) -> str:
     """An image file as a data URL: the square about its center, as the model sees it, in WebP."""
     with Image.open(io.BytesIO(content)) as image:
-        side = min(*image.size, PICTURE_SIZE)
+        side = min(*image.size, IMAGE_SIZE)
         square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     square.save(buffer, "webp", quality=90, method=4)

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata, resources
@@ -24,7 +24,9 @@ from flows.report.content import Card, Content
 from flows.timing import StageTiming
 from graphstore.schema import ITEM_LINEAGE_RELATIONS, SYSTEM_RELATIONS, GraphSchema
 from ingest.datasets.root import DataRoot
-from ingest.errors import Graph2ImageError
+from model.evaluation.metrics import Metrics, read_metrics
+from model.generation.variants import TEXT
+from model.record import ModelRecord, read_model_record
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +72,12 @@ def build_report(
     Graph2ImageError
         If the model has not been trained, has generated nothing, or has not been evaluated.
     """
-    record = _read(data, f"models/{model_id}/model.json", f"there is no model {model_id!r}", "train CONFIG")
-    metrics = _read(
-        data, f"evaluations/{model_id}/metrics.json", f"model {model_id} has not been evaluated", "evaluate"
-    )
-    content = Content(data, model_id, record["neighbors"], withdrawn)
+    record, metrics = read_model_record(data, model_id), read_metrics(data, model_id)
+    content = Content(data, model_id, record.neighbors, withdrawn)
     cards = content.cards(CARDS)
     noun = _noun(cards)
     differences = wording.main_differences(metrics)
-    claim, evidence = wording.claim(differences), wording.evidence(differences, metrics["n"], noun)
+    claim, evidence = wording.claim(differences), wording.evidence(differences, metrics.n, noun)
     between = content.between(reason for card in cards for reason in card.reasons)
     page = _template().render(
         title=title,
@@ -87,19 +86,21 @@ def build_report(
         differences=differences,
         noun=noun,
         metrics=metrics,
-        variants=sorted(metrics["variants"], key=wording.variant_order),
-        reach=_reach(metrics["paired"]),
+        reach=_reach(metrics),
         copying_note=wording.copying_note(metrics),
+        judge_note=wording.judge_note(metrics),
         main_variant=wording.MAIN_VARIANT,
+        text_variant=TEXT,
         cards=cards,
-        hero=[card for card in cards if card.item.picture and card.variant(wording.MAIN_VARIANT)][:HERO],
+        hero=[card for card in cards if card.item.image and card.of(wording.MAIN_VARIANT)][:HERO],
         strips=content.strips(),
         via=partial(wording.via_words, between=between),
         graph=_graph(schema),
         charts=_charts(content),
         reasons=content.reasons_by_type(),
         record=record,
-        loss=figures.curve(record["loss_curve"], "training step", "loss"),
+        training_items=record.items,
+        loss=figures.curve(record.loss_curve, "training step", "loss"),
         timings=timings,
         lineage=_lineage(content, cards, store_url),
         provenance=_provenance(record, cards),
@@ -107,12 +108,6 @@ def build_report(
     DataRoot(str(out.parent)).write_bytes(out.name, page.encode())
     logger.info("Wrote %s, %.1f MB", out, len(page.encode()) / 1e6)
     return f"{claim}: {evidence}."
-
-
-def _read(data: DataRoot, name: str, problem: str, command: str) -> dict[str, Any]:
-    if not data.exists(name):
-        raise Graph2ImageError(f"{problem} under {data.url}", f"Run `graph2image {command}` first.")
-    return dict(data.read_json(name))
 
 
 def _template() -> jinja2.Template:
@@ -134,11 +129,15 @@ def _noun(cards: Sequence[Card]) -> str:
     return wording.words(labels.pop()) if len(labels) == 1 else "item"
 
 
-def _reach(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _reach(metrics: Metrics) -> dict[str, float]:
     """Largest distance from 0 of any paired difference with its two standard errors, per measure."""
+    estimates = {
+        "similarity": [row.similarity for row in metrics.paired],
+        "palette_distance": [row.palette_distance for row in metrics.paired],
+    }
     return {
-        measure: max((abs(row[measure]["mean"]) + 2 * (row[measure]["se"] or 0) for row in rows), default=0) or 1.0
-        for measure in ("similarity", "palette_distance")
+        measure: max((abs(value.mean or 0) + 2 * (value.se or 0) for value in values), default=0) or 1.0
+        for measure, values in estimates.items()
     }
 
 
@@ -175,7 +174,7 @@ def _charts(content: Content) -> list[dict[str, Any]]:
 
 def _lineage(content: Content, cards: Sequence[Card], store_url: str) -> dict[str, Any] | None:
     """The question of one shown image, and its answer as the `generated` dataset has it."""
-    made = next((made for card in cards if (made := card.variant(wording.MAIN_VARIANT))), None)
+    made = next((made for card in cards if (made := card.of(wording.MAIN_VARIANT))), None)
     if made is None:
         return None
     cypher = (
@@ -193,15 +192,15 @@ def _lineage(content: Content, cards: Sequence[Card], store_url: str) -> dict[st
     }
 
 
-def _provenance(record: Mapping[str, Any], cards: Sequence[Card]) -> dict[str, str]:
-    settings = cards[0].made[0].row["settings"] if cards else {}
+def _provenance(record: ModelRecord, cards: Sequence[Card]) -> dict[str, str]:
+    settings = cards[0].made[0].row["settings"] if cards and cards[0].made else {}
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("graph2image", "torch", "diffusers"))
     return {
-        "Model": str(record["model_id"]),
-        "Graph version": str(record["neighbors_metadata"].get("graph_version", "not recorded")),
-        "Neighbor samples": str(record["neighbors"]),
-        "Encoder": str(record["encoder"]),
-        "Training seed": str(record["config"]["seed"]),
+        "Model": record.model_id,
+        "Graph version": record.graph_version or "not recorded",
+        "Neighbor samples": record.neighbors,
+        "Encoder": record.encoder,
+        "Training seed": str(record.config.seed),
         "Generation": ", ".join(
             f"{words} {settings[name]:g}"
             for words, name in (

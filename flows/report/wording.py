@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from flows.requests import CONTROL_SCALE
+from model.evaluation.metrics import Estimate, Metrics
+from model.generation.variants import TEXT, TOP_NEIGHBOR, Variant
 
-#: The variant that is compared with its controls: `shuffled` has the same graph guidance scale.
-MAIN_VARIANT = f"graph-{CONTROL_SCALE:g}"
+#: The variant that is compared with its controls, of which shuffled neighbors have the same graph guidance scale.
+MAIN_VARIANT = Variant("graph", CONTROL_SCALE)
+SHUFFLED = Variant("shuffled", CONTROL_SCALE)
 #: A difference of fewer standard errors is called unclear.
 CLEAR = 2.0
-
-_MIX = re.compile(r"mix-(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,19 @@ def plural(noun: str) -> str:
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 
-def variant_name(variant: str) -> str:
-    if variant.startswith("graph-"):
-        return f"text + graph\u00a0×\u00a0{variant.removeprefix('graph-')}"
-    return {
-        "text": "text only",
-        "shuffled": "shuffled neighbors",
-        "top-neighbor": "top neighbor’s image",
-    }.get(variant, variant)
-
-
-def mix_shares(variant: str) -> tuple[int, int] | None:
-    """Percentages of the first and the second entity; None if the variant is no mixture."""
-    match = _MIX.fullmatch(variant)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def variant_order(variant: str) -> tuple[int, float, str]:
-    """Key that sorts variants: text only, the graph scales, shuffled neighbors, the top neighbor, others."""
-    if variant.startswith("graph-"):
-        return 1, float(variant.removeprefix("graph-")), variant
-    return {"text": 0, "shuffled": 2, "top-neighbor": 3}.get(variant, 4), 0.0, variant
+def variant_name(variant: Variant) -> str:
+    """What an image was made from, in words."""
+    match variant.kind:
+        case "text":
+            return "text only"
+        case "graph":
+            return f"text + graph\u00a0×\u00a0{variant.graph_guidance_scale:g}"
+        case "shuffled":
+            return "shuffled neighbors"
+        case "mix":
+            return " / ".join(f"{100 * share:.0f}" for share in variant.shares)
+        case "top-neighbor":
+            return "top neighbor’s image"
 
 
 def via_words(via: str, between: Mapping[str, str]) -> str:
@@ -76,39 +68,34 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def estimate(value: Mapping[str, float | None], digits: int, *, sign: bool = False, scale: float = 1.0) -> str:
+def estimate(value: Estimate, digits: int, *, sign: bool = False, scale: float = 1.0) -> str:
     """A mean and its standard error, both times `scale`: `0.512 ± 0.021`."""
-    mean, error = value["mean"], value["se"]
-    if mean is None:
+    if value.mean is None:
         return "–"
-    text = signed(scale * mean, digits) if sign else f"{scale * mean:.{digits}f}"
-    return text if error is None else f"{text} ± {scale * error:.{digits}f}"
+    text = signed(scale * value.mean, digits) if sign else f"{scale * value.mean:.{digits}f}"
+    return text if value.se is None else f"{text} ± {scale * value.se:.{digits}f}"
 
 
-def verdict(value: Mapping[str, float | None], *, lower_is_better: bool = False) -> str:
-    mean, error = value["mean"], value["se"]
-    if mean is None or error is None or abs(mean) <= CLEAR * error:
+def verdict(value: Estimate, *, lower_is_better: bool = False) -> str:
+    """Whether a difference is `better`, `worse` or `unclear`."""
+    if value.mean is None or value.se is None or abs(value.mean) <= CLEAR * value.se:
         return "unclear"
-    return "better" if (mean < 0) == lower_is_better else "worse"
+    return "better" if (value.mean < 0) == lower_is_better else "worse"
 
 
-def paired(metrics: Mapping[str, Any], variant: str, baseline: str) -> dict[str, Any] | None:
-    for row in metrics["paired"]:
-        if (row["variant"], row["baseline"]) == (variant, baseline):
-            return dict(row)
-    return None
-
-
-def main_differences(metrics: Mapping[str, Any]) -> dict[str, tuple[Difference, Difference]]:
-    """Similarity and palette distance of the main variant, less those of text only and of shuffled neighbors."""
-    found = {}
-    for baseline in ("text", "shuffled"):
-        row = paired(metrics, MAIN_VARIANT, baseline)
+def main_differences(metrics: Metrics) -> dict[str, tuple[Difference, Difference]]:
+    """Similarity and palette distance of the main variant, less those of each control, by the control's kind."""
+    found: dict[str, tuple[Difference, Difference]] = {}
+    for baseline in (TEXT, SHUFFLED):
+        row = metrics.difference(MAIN_VARIANT, baseline)
         if row is not None:
-            similarity, palette = row["similarity"], row["palette_distance"]
-            found[baseline] = (
-                Difference(estimate(similarity, 3, sign=True), "", verdict(similarity)),
-                Difference(estimate(palette, 2, sign=True), "ΔE", verdict(palette, lower_is_better=True)),
+            found[baseline.kind] = (
+                Difference(estimate(row.similarity, 3, sign=True), "", verdict(row.similarity)),
+                Difference(
+                    estimate(row.palette_distance, 2, sign=True),
+                    "ΔE",
+                    verdict(row.palette_distance, lower_is_better=True),
+                ),
             )
     return found
 
@@ -140,27 +127,39 @@ def _join(parts: Iterable[str]) -> str:
     return " and ".join(parts)
 
 
-def copying_note(metrics: Mapping[str, Any]) -> str:
+def copying_note(metrics: Metrics) -> str:
     """What showing the top neighbor's own image would score, and what that means."""
-    variants = metrics["variants"]
-    if "top-neighbor" not in variants or MAIN_VARIANT not in variants:
+    copied, made = metrics.of(TOP_NEIGHBOR), metrics.of(MAIN_VARIANT)
+    if copied is None or made is None or copied.similarity.mean is None or made.similarity.mean is None:
         return ""
-    copied, made = variants["top-neighbor"], variants[MAIN_VARIANT]
-    closer = copied["similarity"]["mean"] > made["similarity"]["mean"]
     text = (
         "Copying is a strong baseline. Showing the top neighbor’s own image instead of making one scores "
-        f"{copied['similarity']['mean']:.3f} in similarity and {copied['palette_distance']['mean']:.2f} ΔE, "
-        f"against {made['similarity']['mean']:.3f} and {made['palette_distance']['mean']:.2f} ΔE for "
+        f"{copied.similarity.mean:.3f} in similarity and {copied.palette_distance.mean:.2f} ΔE, "
+        f"against {made.similarity.mean:.3f} and {made.palette_distance.mean:.2f} ΔE for "
         f"{variant_name(MAIN_VARIANT)}. "
     )
-    if closer:
+    if copied.similarity.mean > made.similarity.mean:
         text += "By similarity the copy wins: it is a real image, and a neighbor resembles its item. "
-    right = {head: (copied["right"][head]["mean"], value["mean"]) for head, value in made["right"].items()}
-    heads = [
-        f"{words(head)} ({100 * own:.0f}% against {100 * copy:.0f}%)"
-        for head, (copy, own) in right.items()
+    accuracy = {
+        label: (copied.attribute_accuracy[label].mean, value.mean)
+        for label, value in made.attribute_accuracy.items()
+        if label in copied.attribute_accuracy
+    }
+    labels = [
+        f"{words(label)} ({100 * own:.0f}% against {100 * copy:.0f}%)"
+        for label, (copy, own) in accuracy.items()
         if copy is not None and own is not None and copy < own
     ]
-    if heads:
-        return f"{text}The made images are right more often about {_join(heads)}."
+    if labels:
+        return f"{text}The made images show the right {_join(labels)} more often."
     return f"{text}It shows what the neighbor shows, whatever the text says, and it is nothing new."
+
+
+def judge_note(metrics: Metrics) -> str:
+    """By what images were compared."""
+    if metrics.heads:
+        return "the features of a small classifier that was trained on real images, apart from the model"
+    return (
+        "the embeddings of the model’s own encoder: these items have no entities that a classifier could be trained "
+        "to tell apart, so it is less independent of the model"
+    )

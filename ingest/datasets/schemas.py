@@ -116,7 +116,12 @@ GENERATED_SCHEMA = pa.schema(
         pa.field("generated_id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("model_id", pa.string(), nullable=False),
+        # A label for people; the fields behind it, those of `model.generation.variants.Variant`, are what is compared.
+        # They are null in rows of versions that had the label only.
         pa.field("variant", pa.string(), nullable=False),
+        pa.field("kind", pa.string()),
+        pa.field("graph_guidance_scale", pa.float64()),
+        pa.field("shares", pa.list_(pa.float64())),
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("settings", pa.string(), nullable=False),
         pa.field(

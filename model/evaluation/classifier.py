@@ -20,10 +20,12 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ingest.datasets.items import item_entities, read_entities, read_items
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
 from ingest.errors import Graph2ImageError
@@ -105,7 +107,7 @@ class Judge:
     accuracy: Mapping[str, float]
 
     @torch.no_grad()
-    def look(self, pixels: Pixels) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.int64]]]:
+    def predict(self, pixels: Pixels) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.int64]]]:
         """Centered unit features `(n, 128)` and the predicted class of each head `(n,)` for `(n, 64, 64, 3)` pixels."""
         features, predictions = [], []
         for start in range(0, len(pixels), 256):
@@ -118,42 +120,33 @@ class Judge:
 
 def entity_labels(data: DataRoot) -> dict[str, dict[str, str]]:
     """By entity label: item id → entity id, the first one where an item has several."""
-    labels: dict[str, str] = {}
-    for name in data.names("entities"):
-        table = data.read(name, ["entity_id", "label"])
-        labels.update(zip(table["entity_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    items = read_items(data, ["item_id"])["item_id"].combine_chunks()
+    entities = read_entities(data)
+    pairs = item_entities(data, items, entities["entity_id"].combine_chunks())
+    rows = entities.take(pairs[1]).to_pydict()
     found: dict[str, dict[str, str]] = {}
-    for name in data.names("relations"):
-        table = data.read(name, ["from_id", "to_id"])
-        for item, entity in zip(table["from_id"].to_pylist(), table["to_id"].to_pylist(), strict=True):
-            if entity in labels and item not in labels:
-                found.setdefault(labels[entity], {}).setdefault(item, entity)
+    for item, label, entity in zip(items.take(pairs[0]).to_pylist(), rows["label"], rows["entity_id"], strict=True):
+        found.setdefault(label, {}).setdefault(item, entity)
     return found
 
 
-def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) -> Judge:
+def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) -> Judge | None:
     """The classifier of the current training images, trained now if there is none; `withdrawn` items take no part.
+
+    None if the training items have no entity label with at least two classes to tell apart.
 
     Raises
     ------
     Graph2ImageError
-        If the training items have no entity label with at least two classes to tell apart.
+        If a training image cannot be read, or the classifier's files are damaged.
     """
-    items = [
-        row
-        for name in data.names("items")
-        for row in data.read(name, ["item_id", "image_hash", "split"])
-        .filter((pc.field("split") == "train") & pc.field("image_hash").is_valid())
-        .to_pylist()
-        if row["item_id"] not in withdrawn
-    ]
+    wanted = (pc.field("split") == "train") & pc.field("image_hash").is_valid() & ~pc.field("opted_out")
+    rows = read_items(data, ["item_id", "image_hash"], where=wanted).to_pylist()
+    items = [row for row in rows if row["item_id"] not in withdrawn]
     entities = entity_labels(data)
     heads = _choose_heads([row["item_id"] for row in items], entities)
     if not heads:
-        raise Graph2ImageError(
-            "the training items have no entities to tell apart in images, so there is nothing to judge by",
-            "Evaluation needs relations to entities, such as an artist, a brand or a category.",
-        )
+        return None
     targets = np.array([[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items])
     hashes = [row["image_hash"] for row in items]
     recipe = (IMAGE_SIZE, FEATURES, BATCH_SIZE, EPOCHS, FEWEST_STEPS, MOST_STEPS, LEARNING_RATE, HELD_BACK, seed)
@@ -234,13 +227,20 @@ def _train(
         accuracy[head.label] = float((output.argmax(1).numpy()[known] == truth[known]).mean()) if known.any() else 0.0
     log.info("Trained the classifier on %d images: %s", len(images), {k: round(v, 2) for k, v in accuracy.items()})
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    return {**weights, "center": center.mean(0)}, {"accuracy": accuracy, "steps": steps, "pictures": len(images)}
+    return {**weights, "center": center.mean(0)}, {"accuracy": accuracy, "steps": steps, "images": len(images)}
 
 
 def _load(data: DataRoot, judge_id: str, heads: Sequence[Head]) -> Judge:
-    weights = load(data.read_bytes(f"classifiers/{judge_id}/model.safetensors"))
-    center = weights.pop("center")
+    folder = f"classifiers/{judge_id}"
     model = Classifier(heads)
-    model.load_state_dict(weights)
-    accuracy = data.read_json(f"classifiers/{judge_id}/judge.json")["accuracy"]
+    try:
+        weights = load(data.read_bytes(f"{folder}/model.safetensors"))
+        center = weights.pop("center")
+        model.load_state_dict(weights)
+        accuracy = {head.label: float(data.read_json(f"{folder}/judge.json")["accuracy"][head.label]) for head in heads}
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise Graph2ImageError(
+            f"the classifier in {data.path(folder)} is damaged: {str(error).partition(chr(10))[0]}",
+            "Delete this folder: the next evaluation trains the classifier again.",
+        ) from error
     return Judge(judge_id, model.eval().requires_grad_(False), tuple(heads), center, accuracy)

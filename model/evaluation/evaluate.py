@@ -4,8 +4,8 @@ For every held-out item, each variant's image is compared with the item's true i
 
 - *similarity*: cosine of the classifier's features, centered on the mean of the training images
   (`model.evaluation.classifier`, which knows neither the encoder nor the diffusion model);
-- *palette distance*: how far one image's colors have to move to become the other's, see `palette_distance`;
-- *right*: whether the classifier sees the item's own artist, genre, color … in the image;
+- *palette distance*: how far one image's colors have to move to become the other's, see `metrics.palette_distance`;
+- *attribute accuracy*: whether the classifier sees the item's own artist, genre, color … in the image;
 - *copy rate*: how often an image is a near-copy of one of its own neighbors, by perceptual hash.
 
 Variants are compared in pairs over the same items, so the standard error is that of the differences. The variant
@@ -16,307 +16,320 @@ from __future__ import annotations
 
 import io
 import logging
-import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import imagehash
 import numpy as np
-import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ingest.datasets.items import among, read_items
 from ingest.datasets.root import DataRoot, digest
-from ingest.datasets.schemas import GENERATED_SCHEMA
+from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import load_squares, square
-from model.evaluation.classifier import (
-    IMAGE_SIZE,
-    Judge,
+from ingest.images.loading import image_paths, square, try_images
+from model.evaluation.classifier import IMAGE_SIZE, Judge, entity_labels, train_judge
+from model.evaluation.encoder_judge import EncoderJudge, load_encoder_judge
+from model.evaluation.metrics import (
+    DIRECTIONS,
+    ClassifierHead,
+    JudgedImage,
+    Metrics,
     Pixels,
-    entity_labels,
-    train_judge,
+    metrics_file,
+    paired_differences,
+    palette,
+    read_metrics,
+    sliced_distance,
+    variant_metrics,
 )
+from model.generation.variants import TOP_NEIGHBOR, Variant
+from model.record import ModelRecord, read_model_record
 
 log = logging.getLogger(__name__)
 
-TEXT, SHUFFLED, TOP_NEIGHBOR = "text", "shuffled", "top-neighbor"
-_GRAPH = re.compile(r"graph-\d+(\.\d+)?")
 #: Settings in which the images of one comparison may differ.
 _OF_A_VARIANT = ("text", "graph_guidance_scales")
 
 #: Two images whose 64-bit perceptual hashes differ in at most this many bits count as copies.
 COPY_BITS = 8
-#: Directions in CIELAB of the sliced palette distance.
-DIRECTIONS = 32
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What was compared; the figures are in `evaluations/<model_id>/metrics.json`."""
+    """What was compared; the figures are in `evaluations/<model_id>/metrics.json`.
+
+    `unreadable` counts generated images that are missing or damaged, which took no part.
+    """
 
     model_id: str
     items: int
     variants: tuple[str, ...]
+    unreadable: int
     changed: bool
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """An image to judge: of which item and variant, and the images that its neighbors are."""
+class _Candidate:
+    """A generated image that may be compared: its row of the `generated` dataset, and what it shows."""
+
+    row: Mapping[str, Any]
+    variant: Variant
+    pixels: Pixels
+
+    @property
+    def item_id(self) -> str:
+        return str(self.row["item_id"])
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """An image to judge: of which item and variant, and the hashes of its neighbors' images."""
 
     item_id: str
-    variant: str
+    variant: Variant
     pixels: Pixels
     neighbors: tuple[str, ...]
 
 
 def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> EvaluationReport:
-    """Judge the images that `model_id` made of test items in the variants `text`, `graph-<scale>` and `shuffled`.
+    """Judge the images that `model_id` made of test items: from text only, with neighbors, with shuffled neighbors.
 
     Writes `evaluations/<model_id>/metrics.json` (means, standard errors, paired differences) and `items.parquet` (a row
     per item and variant). An item that lacks one of the variants is left out of all; so are items whose ids are in
-    `withdrawn`, and images that those conditioned.
+    `withdrawn` or whose image cannot be read, and images that withdrawn items conditioned.
 
     Raises
     ------
     Graph2ImageError
-        If fewer than two items have images of all variants, or there is nothing to train the classifier on.
+        If there is no such model, or fewer than two items have images of all variants.
     """
-    truth = {item: image for item, image in _test_items(data).items() if item not in withdrawn}
-    rows = data.read("generated", schema=GENERATED_SCHEMA)
-    rows = rows.filter((pc.field("model_id") == model_id) & pc.field("item_id").isin(list(truth)))
-    chosen = _complete(
-        [row for row in rows.to_pylist() if not any(n["item_id"] in withdrawn for n in row["neighbors"])]
-    )
-    items = sorted({row["item_id"] for row in chosen})
+    record = read_model_record(data, model_id)
+    true_images = _true_images(data, withdrawn)
+    candidates, unreadable = _candidates(data, model_id, true_images, withdrawn)
+    chosen = _complete(candidates)
+    items = sorted({candidate.item_id for candidate in chosen})
     if len(items) < 2:
         raise Graph2ImageError(
-            f"model {model_id!r} has images of {len(items)} test items in all variants; two are needed",
+            f"model {model_id!r} has images of {len(items)} test items in all variants; two are needed"
+            + (f" ({unreadable} images are missing or damaged)" if unreadable else ""),
             "Run `graph2image evaluate`, which generates them first.",
         )
-    judge = train_judge(data, withdrawn=withdrawn)
-    folder = f"evaluations/{model_id}"
-    inputs = digest(judge.judge_id, sorted(row["generated_id"] for row in chosen), COPY_BITS, DIRECTIONS)
-    if data.exists(f"{folder}/metrics.json"):
-        metrics = data.read_json(f"{folder}/metrics.json")
-        if metrics["inputs"] == inputs:
-            return EvaluationReport(model_id, metrics["n"], tuple(metrics["variants"]), changed=False)
+    judge = train_judge(data, withdrawn=withdrawn) or load_encoder_judge(data, record.encoder)
+    inputs = digest(judge.judge_id, sorted(str(c.row["generated_id"]) for c in chosen), COPY_BITS, DIRECTIONS)
+    before = _recorded(data, model_id)
+    if before is not None and before.inputs == inputs:
+        labels = tuple(row.variant.label for row in before.variants)
+        return EvaluationReport(model_id, before.n, labels, unreadable, changed=False)
 
-    pictures = _pictures(data, model_id, chosen, truth, withdrawn)
-    table = _judge(data, judge, pictures, {item: truth[item] for item in items})
-    metrics = {"inputs": inputs, **_metrics(judge, table, items)}
+    hashes = {candidate.item_id: true_images[candidate.item_id] for candidate in chosen}
+    judged = _judge(data, judge, _images_to_judge(data, record, chosen, withdrawn), hashes)
+    metrics = _metrics(inputs, judge, judged)
+    table = pa.Table.from_pylist([_flat(image) for image in judged])
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(table), buffer)
-    data.write_bytes(f"{folder}/items.parquet", buffer.getvalue())
-    data.write_json(f"{folder}/metrics.json", metrics)
-    log.info("Evaluated %s on %d items", model_id, len(items))
-    return EvaluationReport(model_id, len(items), tuple(metrics["variants"]), changed=True)
+    pq.write_table(table, buffer)
+    data.write_bytes(f"evaluations/{model_id}/items.parquet", buffer.getvalue())
+    data.write_json(metrics_file(model_id), metrics.model_dump(mode="json"))
+    log.info("Evaluated %s on %d items", model_id, metrics.n)
+    labels = tuple(row.variant.label for row in metrics.variants)
+    return EvaluationReport(model_id, metrics.n, labels, unreadable, changed=True)
 
 
-def palette_distance(first: Pixels, second: Pixels) -> float:
-    """How far apart the colors of two images are, wherever in the image they lie: ΔE*ab (CIE 1976).
-
-    The sliced 1-Wasserstein distance of the two sets of pixels in CIELAB (Bonneel et al. 2015), over fixed directions,
-    scaled so that a shift of every pixel by ΔE counts ΔE: a unit vector's component in a random direction of space is
-    1/2 on average. Images are `(height, width, 3)` uint8 sRGB with equal numbers of pixels.
-    """
-    return _sliced_distance(_palette(first), _palette(second))
+def _recorded(data: DataRoot, model_id: str) -> Metrics | None:
+    """What an earlier run found; None if there is none that can be read."""
+    try:
+        return read_metrics(data, model_id)
+    except Graph2ImageError:
+        return None
 
 
-def _palette(picture: Pixels) -> Floats:
-    """Sorted projections of the pixels on the directions, `(pixels, DIRECTIONS)`."""
-    return np.sort(_to_lab(picture.reshape(-1, 3)) @ _directions().T, axis=0)
+def _true_images(data: DataRoot, withdrawn: Collection[str]) -> dict[str, str]:
+    """Image hash of every test item that has one, by item id."""
+    wanted = (pc.field("split") == "test") & pc.field("image_hash").is_valid() & ~pc.field("opted_out")
+    table = read_items(data, ["item_id", "image_hash"], where=wanted)
+    pairs = zip(table["item_id"].to_pylist(), table["image_hash"].to_pylist(), strict=True)
+    return {item_id: image_hash for item_id, image_hash in pairs if item_id not in withdrawn}
 
 
-def _sliced_distance(first: Floats, second: Floats) -> float:
-    return float(2 * np.abs(first - second).mean())
+# -- which images are compared -----------------------------------------------------------------------------------------
 
 
-def _directions() -> Floats:
-    """Unit vectors, evenly spread over the half sphere (a Fibonacci lattice)."""
-    index = np.arange(DIRECTIONS) + 0.5
-    height = 1 - index / DIRECTIONS
-    angle = np.pi * (1 + 5**0.5) * index
-    radius = np.sqrt(1 - height**2)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+def _candidates(
+    data: DataRoot, model_id: str, true_images: Mapping[str, str], withdrawn: Collection[str]
+) -> tuple[list[_Candidate], int]:
+    """The model's images of test items in a variant that is compared, and how many files cannot be read."""
+    wanted = (pc.field("model_id") == model_id) & among("kind", ["text", "graph", "shuffled"])
+    table = data.dataset("generated", GENERATED_SCHEMA).to_table(filter=wanted & among("item_id", true_images))
+    found, unreadable = [], 0
+    for row in table.to_pylist():
+        variant = Variant.of_row(row)
+        if variant is None or any(neighbor["item_id"] in withdrawn for neighbor in row["neighbors"]):
+            continue
+        pixels = _read_generated(data, row["image_path"])
+        if pixels is None:
+            unreadable += 1
+        else:
+            found.append(_Candidate(row, variant, pixels))
+    return found, unreadable
 
 
-def _to_lab(rgb: npt.NDArray[np.uint8]) -> Floats:
-    """CIELAB (D65) of `(n, 3)` sRGB bytes."""
-    value = rgb / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
-    cube = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = cube.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+def _read_generated(data: DataRoot, path: str) -> Pixels | None:
+    """A generated image as the classifier takes it; None, and a warning, if it is missing or damaged."""
+    try:
+        with Image.open(io.BytesIO(data.read_bytes(path))) as image:
+            return np.asarray(square(image.convert("RGB"), IMAGE_SIZE))
+    except Exception as error:  # decoders raise anything on damaged bytes
+        log.warning("Left out: cannot read the generated image %s: %s", data.path(path), error)
+        return None
 
 
-def _test_items(data: DataRoot) -> dict[str, str]:
-    """Image hash of every test item, by item id."""
-    found: dict[str, str] = {}
-    for name in data.names("items"):
-        table = data.read(name, ["item_id", "image_hash", "split"])
-        table = table.filter((pc.field("split") == "test") & pc.field("image_hash").is_valid())
-        found.update(zip(table["item_id"].to_pylist(), table["image_hash"].to_pylist(), strict=True))
-    return found
-
-
-def _complete(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the compared variants, one per item and variant, of the items that have all of them.
+def _complete(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """One image per item and variant, of the items that have all variants.
 
     They are of one seed and one set of settings, that by which most items were made: others are other experiments.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        shared = {name: value for name, value in orjson.loads(row["settings"]).items() if name not in _OF_A_VARIANT}
-        groups.setdefault(digest(row["seed"], shared), []).append(row)
+    groups: dict[str, list[_Candidate]] = {}
+    for candidate in candidates:
+        settings = orjson.loads(candidate.row["settings"])
+        shared = {name: value for name, value in settings.items() if name not in _OF_A_VARIANT}
+        groups.setdefault(digest(candidate.row["seed"], shared), []).append(candidate)
     return max((_complete_of_one(groups[key]) for key in sorted(groups)), key=len, default=[])
 
 
-def _complete_of_one(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same, of rows with equal settings."""
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row["generated_id"]):
-        if row["variant"] in (TEXT, SHUFFLED) or _GRAPH.fullmatch(row["variant"]):
-            kept.setdefault((row["item_id"], row["variant"]), row)
-    shuffled = {item for item, variant in kept if variant == SHUFFLED}
+def _complete_of_one(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The same, of images with equal settings."""
+    kept: dict[tuple[str, Variant], _Candidate] = {}
+    for candidate in sorted(candidates, key=lambda candidate: str(candidate.row["generated_id"])):
+        kept.setdefault((candidate.item_id, candidate.variant), candidate)
+    shuffled = {item for item, variant in kept if variant.kind == "shuffled"}
     variants = {variant for item, variant in kept if item in shuffled}
     whole = {item for item in shuffled if all((item, variant) in kept for variant in variants)}
-    return [row for (item, variant), row in kept.items() if item in whole and variant in variants]
+    return [candidate for (item, variant), candidate in kept.items() if item in whole and variant in variants]
 
 
-def _pictures(
-    data: DataRoot, model_id: str, rows: Sequence[dict[str, Any]], truth: dict[str, str], withdrawn: Collection[str]
-) -> list[_Picture]:
+# -- judging -----------------------------------------------------------------------------------------------------------
+
+
+def _images_to_judge(
+    data: DataRoot, record: ModelRecord, chosen: Sequence[_Candidate], withdrawn: Collection[str]
+) -> list[_Judged]:
     """The generated images, and the best neighbor's own one for each item."""
-    record = data.read_json(f"models/{model_id}/model.json")
-    samples = data.read(f"neighbors/{record['neighbors']}").filter(pc.field("item_id").isin(list(truth)))
-    neighbors = {
-        row["item_id"]: [n["image_hash"] for n in row["neighbors"] if n["item_id"] not in withdrawn]
-        for row in samples.to_pylist()
-    }
+    items = sorted({candidate.item_id for candidate in chosen})
+    dataset = data.dataset(f"neighbors/{record.neighbors}", NEIGHBOR_SCHEMA)
+    sampled = dataset.to_table(["item_id", "neighbors"], filter=among("item_id", items)).to_pylist()
     image_of = {
-        neighbor["item_id"]: neighbor["image_hash"] for row in samples.to_pylist() for neighbor in row["neighbors"]
+        neighbor["item_id"]: neighbor["image_hash"]
+        for row in sampled
+        for neighbor in row["neighbors"]
+        if neighbor["image_hash"] and neighbor["item_id"] not in withdrawn
     }
-    pictures = []
-    for row in rows:
-        with Image.open(io.BytesIO(data.read_bytes(row["image_path"]))) as picture:
-            pixels = np.asarray(square(picture.convert("RGB"), IMAGE_SIZE))
-        sources = tuple(image_of[n["item_id"]] for n in row["neighbors"] if n["item_id"] in image_of)
-        pictures.append(_Picture(row["item_id"], row["variant"], pixels, sources))
-    with_neighbor = sorted({row["item_id"] for row in rows if neighbors.get(row["item_id"])})
-    for item, pixels in zip(
-        with_neighbor, load_squares(data, [neighbors[item][0] for item in with_neighbor], IMAGE_SIZE), strict=True
-    ):
-        pictures.append(_Picture(item, TOP_NEIGHBOR, pixels, ()))
-    return pictures
+    images = [
+        _Judged(
+            candidate.item_id,
+            candidate.variant,
+            candidate.pixels,
+            tuple(image_of[n["item_id"]] for n in candidate.row["neighbors"] if n["item_id"] in image_of),
+        )
+        for candidate in chosen
+    ]
+    best = {
+        row["item_id"]: image_of[first]
+        for row in sampled
+        if (first := next((n["item_id"] for n in row["neighbors"] if n["item_id"] in image_of), None))
+    }
+    squares = _readable_squares(data, set(best.values()))
+    return images + [
+        _Judged(item, TOP_NEIGHBOR, squares[best[item]], ()) for item in items if best.get(item) in squares
+    ]
 
 
-def _judge(data: DataRoot, judge: Judge, pictures: Sequence[_Picture], truth: dict[str, str]) -> list[dict[str, Any]]:
-    """A row per image: similarity, palette distance, whether each head is right, whether it copies a neighbor."""
-    items = list(truth)
-    true_pixels = load_squares(data, list(truth.values()), IMAGE_SIZE)
-    true_features, _ = judge.look(true_pixels)
-    true_palettes = {item: _palette(pixels) for item, pixels in zip(items, true_pixels, strict=True)}
-    position = {item: index for index, item in enumerate(items)}
-    features, predictions = judge.look(np.stack([picture.pixels for picture in pictures]))
+def _judge(
+    data: DataRoot, judge: Judge | EncoderJudge, images: Sequence[_Judged], true_images: Mapping[str, str]
+) -> list[JudgedImage]:
+    """Similarity, palette distance, what each head sees, and whether a neighbor is copied, of each image."""
+    squares = _readable_squares(
+        data, {*true_images.values(), *(hash_ for image in images for hash_ in image.neighbors)}
+    )
+    items = [item for item, image_hash in true_images.items() if image_hash in squares]
+    if len(items) < 2:
+        raise Graph2ImageError(
+            f"the true images of {len(items)} items can be read; two are needed",
+            f"Is the folder {data.path('images')} there? Ingest the source again.",
+        )
+    true_pixels = np.stack([squares[true_images[item]] for item in items])
+    true_features, _ = judge.predict(true_pixels)
+    place = {item: index for index, item in enumerate(items)}
+    true_palettes = [palette(pixels) for pixels in true_pixels]
+    images = [image for image in images if image.item_id in place]
+    features, predictions = judge.predict(np.stack([image.pixels for image in images]))
     entities = entity_labels(data)
-
-    sources = sorted({source for picture in pictures for source in picture.neighbors})
     hashes = {
-        source: imagehash.phash(Image.fromarray(pixels))
-        for source, pixels in zip(sources, load_squares(data, sources, IMAGE_SIZE) if sources else [], strict=True)
+        name: imagehash.phash(Image.fromarray(squares[name]))
+        for name in {name for image in images for name in image.neighbors}
+        if name in squares
     }
-    table = []
-    for index, picture in enumerate(pictures):
-        own = imagehash.phash(Image.fromarray(picture.pixels))
-        row: dict[str, Any] = {
-            "item_id": picture.item_id,
-            "variant": picture.variant,
-            "similarity": float(features[index] @ true_features[position[picture.item_id]]),
-            "palette_distance": _sliced_distance(_palette(picture.pixels), true_palettes[picture.item_id]),
-            "copy": any(own - hashes[source] <= COPY_BITS for source in picture.neighbors)
-            if picture.neighbors
-            else None,
-        }
+    judged = []
+    for index, image in enumerate(images):
+        accurate = {}
         for head, predicted in zip(judge.heads, predictions, strict=True):
-            entity = entities[head.label].get(picture.item_id)
-            known = entity in head.classes
-            row[f"right_{head.label}"] = head.classes[predicted[index]] == entity if known else None
-        table.append(row)
-    return table
-
-
-def _metrics(judge: Judge, table: Sequence[dict[str, Any]], items: Sequence[str]) -> dict[str, Any]:
-    by_variant: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in table:
-        by_variant.setdefault(row["variant"], {})[row["item_id"]] = row
-    graphs = sorted((v for v in by_variant if _GRAPH.fullmatch(v)), key=lambda v: float(v.removeprefix("graph-")))
-    order = [v for v in (TEXT, *graphs, SHUFFLED, TOP_NEIGHBOR) if v in by_variant]
-    heads = [head.label for head in judge.heads]
-    variants = {}
-    for variant in order:
-        rows = list(by_variant[variant].values())
-        copies = [row["copy"] for row in rows if row["copy"] is not None]
-        variants[variant] = {
-            "n": len(rows),
-            "similarity": _mean([row["similarity"] for row in rows]),
-            "palette_distance": _mean([row["palette_distance"] for row in rows]),
-            "right": {head: _mean([row[f"right_{head}"] for row in rows]) for head in heads},
-            "copy_rate": float(np.mean(copies)) if copies else None,
-        }
-    paired = []
-    for variant in graphs:
-        for baseline in (TEXT, SHUFFLED, TOP_NEIGHBOR):
-            others = by_variant.get(baseline, {})
-            pairs = [(by_variant[variant][item], others[item]) for item in items if item in others]
-            if len(pairs) < 2:
-                continue
-            paired.append(
-                {
-                    "variant": variant,
-                    "baseline": baseline,
-                    "n": len(pairs),
-                    "similarity": _difference(pairs, "similarity"),
-                    "palette_distance": _difference(pairs, "palette_distance"),
-                    "right": {head: _difference(pairs, f"right_{head}") for head in heads},
-                }
+            entity = entities[head.label].get(image.item_id)
+            accurate[head.label] = head.classes[predicted[index]] == entity if entity in head.classes else None
+        own, sources = imagehash.phash(Image.fromarray(image.pixels)), [n for n in image.neighbors if n in hashes]
+        true = place[image.item_id]
+        judged.append(
+            JudgedImage(
+                image.item_id,
+                image.variant,
+                similarity=float(features[index] @ true_features[true]),
+                palette_distance=sliced_distance(palette(image.pixels), true_palettes[true]),
+                copy=any(own - hashes[source] <= COPY_BITS for source in sources) if sources else None,
+                accurate=accurate,
             )
-    return {
-        "n": len(items),
-        "classifier": {
-            "id": judge.judge_id,
-            "heads": {
-                head.label: {"classes": len(head.classes), "accuracy": judge.accuracy[head.label]}
-                for head in judge.heads
-            },
+        )
+    return judged
+
+
+def _metrics(inputs: str, judge: Judge | EncoderJudge, judged: Sequence[JudgedImage]) -> Metrics:
+    variants = sorted({image.variant for image in judged}, key=lambda variant: variant.sort_key)
+    return Metrics(
+        inputs=inputs,
+        n=len({image.item_id for image in judged}),
+        classifier_id=judge.judge_id,
+        heads={
+            head.label: ClassifierHead(classes=len(head.classes), accuracy=judge.accuracy[head.label])
+            for head in judge.heads
         },
-        "variants": variants,
-        "paired": paired,
-    }
-
-
-def _difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], column: str) -> dict[str, float | None]:
-    return _mean(
-        [
-            None if ours[column] is None or theirs[column] is None else float(ours[column]) - float(theirs[column])
-            for ours, theirs in pairs
-        ]
+        variants=tuple(variant_metrics(v, [image for image in judged if image.variant == v]) for v in variants),
+        paired=tuple(paired_differences(judged)),
     )
 
 
-def _mean(values: Sequence[float | bool | None]) -> dict[str, float | None]:
-    """Mean and standard error of the values that there are; None where there are too few."""
-    known = np.array([value for value in values if value is not None], dtype=float)
+def _flat(image: JudgedImage) -> dict[str, Any]:
+    """The image as a row of `items.parquet`."""
     return {
-        "mean": float(known.mean()) if len(known) else None,
-        "se": float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None,
+        "item_id": image.item_id,
+        "variant": image.variant.label,
+        **{name: value for name, value in asdict(image.variant).items() if name != "shares"},
+        "similarity": image.similarity,
+        "palette_distance": image.palette_distance,
+        "copy": image.copy,
+        **{f"accurate_{label}": value for label, value in image.accurate.items()},
     }
+
+
+def _readable_squares(data: DataRoot, image_hashes: Iterable[str]) -> dict[str, Pixels]:
+    """Stored images by hash, as the classifier takes them; those that cannot be read are left out with a warning."""
+    wanted = sorted(set(image_hashes))
+    loaded = try_images(data, image_paths(data), wanted, lambda image: np.asarray(square(image, IMAGE_SIZE)))
+    found = {}
+    for image_hash, pixels in zip(wanted, loaded, strict=True):
+        if isinstance(pixels, Graph2ImageError):
+            log.warning("Left out: %s", pixels.message)
+        else:
+            found[image_hash] = pixels
+    return found

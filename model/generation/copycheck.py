@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from ingest.datasets.matrices import zero_matrix
+from ingest.datasets.items import read_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import IMAGE_SCHEMA
+from ingest.datasets.vectors import image_vectors
 from ingest.encoders.checkpoint import load_encoder
 from ingest.encoders.vectors import choose_device
 from ingest.errors import Graph2ImageError
@@ -93,18 +94,19 @@ class CopyCheck:
         training = _training_images(data)
         self._images = pc.unique(pa.concat_arrays([training, pa.array(neighbors, pa.string())]))
         self._is_training = np.arange(len(self._images)) < len(training)
-        self._vectors, self._has_vector = _read_vectors(data, f"embeddings/{encoder}", self._images)
+        vectors = image_vectors(data, encoder, self._images)
+        self._vectors, self._has_vector = vectors.matrix, vectors.found
         self._hashes, self._has_hash = _read_hashes(data, self._images)
 
-    def look(self, pictures: Sequence[Image.Image], neighbors: Sequence[Sequence[str]]) -> list[CopyScores]:
+    def score(self, images: Sequence[Image.Image], neighbors: Sequence[Sequence[str]]) -> list[CopyScores]:
         """Scores of generated images; `neighbors` has the image hashes of each one's neighbors."""
-        vectors = self._encoder.encode_images([self._encoder.prepare(picture.convert("RGB")) for picture in pictures])
+        vectors = self._encoder.encode_images([self._encoder.prepare(image.convert("RGB")) for image in images])
         own_vectors = vectors.cpu().numpy()
-        own_hashes = _parse([perceptual_hash(picture) for picture in pictures])
-        best, place, fewest = self._nearest(own_vectors, own_hashes)
+        own_hashes = _parse([perceptual_hash(image) for image in images])
+        best, nearest, fewest = self._nearest(own_vectors, own_hashes)
         scores = []
-        for row, images in enumerate(neighbors):
-            rows = pc.index_in(pa.array(images, pa.string()), value_set=self._images).to_numpy(zero_copy_only=False)
+        for row, hashes in enumerate(neighbors):
+            rows = pc.index_in(pa.array(hashes, pa.string()), value_set=self._images).to_numpy(zero_copy_only=False)
             similarity = (self._vectors[rows] @ own_vectors[row])[self._has_vector[rows]]
             bits = _bits(own_hashes[row], self._hashes[rows])[self._has_hash[rows]]
             found = bool(np.isfinite(best[row]))
@@ -114,7 +116,7 @@ class CopyCheck:
                     int(bits.min()) if len(bits) else None,
                     float(best[row]) if found else None,
                     int(fewest[row]) if fewest[row] <= 8 * PERCEPTUAL_HASH_BYTES else None,
-                    self._images[int(place[row])].as_py() if found else None,
+                    self._images[int(nearest[row])].as_py() if found else None,
                 )
             )
         return scores
@@ -139,7 +141,7 @@ class CopyCheck:
     ) -> tuple[_Vectors, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Per image: the largest cosine to a training image, which that is, and the fewest differing bits."""
         best = np.full(len(vectors), -np.inf, np.float32)
-        place = np.zeros(len(vectors), np.int64)
+        nearest = np.zeros(len(vectors), np.int64)
         fewest = np.full(len(vectors), np.iinfo(np.int64).max)
         for first in range(0, len(self._images), _BLOCK):
             block = slice(first, first + _BLOCK)
@@ -148,38 +150,22 @@ class CopyCheck:
             at = similarity.argmax(axis=1)
             value = np.take_along_axis(similarity, at[:, None], 1)[:, 0]
             better = value > best
-            best[better], place[better] = value[better], first + at[better]
+            best[better], nearest[better] = value[better], first + at[better]
             comparable = np.flatnonzero((self._is_training & self._has_hash)[block])
             if len(comparable):
                 bits = _bits(hashes[:, None], self._hashes[block][comparable])
                 fewest = np.minimum(fewest, bits.min(axis=1))
-        return best, place, fewest
+        return best, nearest, fewest
 
 
 def _training_images(data: DataRoot) -> pa.Array:
     """Hashes of the training split's images."""
-    parts = [pa.array([], pa.string())]
-    for name in data.names("items"):
-        wanted = (pc.field("split") == "train") & pc.field("image_hash").is_valid()
-        parts += data.dataset(name).to_table(["image_hash"], filter=wanted)["image_hash"].chunks
-    return pc.unique(pa.concat_arrays(parts))
-
-
-def _read_vectors(data: DataRoot, name: str, images: pa.Array) -> tuple[_Vectors, npt.NDArray[np.bool_]]:
-    """Embeddings `(images, dim)`, and which of the images have one."""
-    dataset = data.dataset(name)
-    dim = dataset.schema.field("embedding").type.list_size
-    vectors, there = zero_matrix(data, len(images), dim), np.zeros(len(images), bool)
-    for batch in dataset.to_batches(columns=["image_hash", "embedding"]):
-        places = pc.index_in(batch["image_hash"], value_set=images).fill_null(-1).to_numpy()
-        rows = np.flatnonzero(places >= 0)
-        vectors[places[rows]] = batch["embedding"].flatten().to_numpy().reshape(-1, dim)[rows]
-        there[places[rows]] = True
-    return vectors, there
+    wanted = (pc.field("split") == "train") & pc.field("image_hash").is_valid()
+    return pc.unique(read_items(data, ["image_hash"], where=wanted)["image_hash"].combine_chunks())
 
 
 def _read_hashes(data: DataRoot, images: pa.Array) -> tuple[_Hashes, npt.NDArray[np.bool_]]:
-    """Perceptual hashes `(images, 4)`, and which of the images have one."""
+    """Perceptual hashes `(n, 4)`, and which of the images have one."""
     hashes, there = np.zeros((len(images), _WORDS), np.uint64), np.zeros(len(images), bool)
     whole = pc.binary_length(pc.field("perceptual_hash")) == 2 * PERCEPTUAL_HASH_BYTES
     columns = ["image_hash", "perceptual_hash"]
@@ -192,7 +178,7 @@ def _read_hashes(data: DataRoot, images: pa.Array) -> tuple[_Hashes, npt.NDArray
 
 
 def _parse(hashes: Sequence[str]) -> _Hashes:
-    """Perceptual hashes in hex as `(hashes, 4)`."""
+    """Perceptual hashes in hex as `(n, 4)`."""
     try:
         return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(-1, _WORDS)
     except ValueError as error:

@@ -16,33 +16,27 @@ from typing import Any
 import diffusers
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ingest.datasets.items import among
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA
+from ingest.datasets.vectors import image_vectors, missing_embeddings
 from ingest.encoders.checkpoint import DTYPES
 from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError
 from model.generation.copycheck import CopyCheck, CopyScores
-from model.generation.png import encode_picture
-from model.generation.requests import (
-    SCHEDULERS,
-    GenerationRequest,
-    GenerationSettings,
-    Job,
-    Neighbor,
-    NeighborUse,
-    make_job,
-)
+from model.generation.png import encode_image
+from model.generation.requests import SCHEDULERS, GenerationRequest, GenerationSettings, Job, make_job
 from model.generation.watermark import add_watermark, check_watermark
 from model.neighbor_sets import pad
+from model.neighbors import Neighbor
 from model.pipeline import Graph2ImagePipeline
+from model.record import ModelRecord, read_model_record
 from model.storage import local_folder, quiet_libraries
-from model.training.items import read_embeddings
 
 logger = logging.getLogger(__name__)
 
@@ -88,22 +82,18 @@ def generate(
         If there is no such model, a neighbor has no embedding, a request or setting makes no sense, or a batch does not
         fit into the device's memory.
     """
-    if not data.exists(f"models/{model_id}/model.json"):
-        raise Graph2ImageError(
-            f"there is no model {model_id!r} under {data.url}", "Run `graph2image train CONFIG` first."
-        )
+    record = read_model_record(data, model_id)
     settings.check()
     if settings.precision == "auto":
         settings = replace(settings, precision=choose_precision(choose_device(settings.device)))
     if settings.watermark is not None:
         check_watermark(settings.watermark)
-    use = NeighborUse.of_model(data, model_id)
-    jobs = [make_job(model_id, request, settings, use) for request in requests]
+    jobs = [make_job(model_id, request, settings, record.neighbor_use) for request in requests]
     ids = tuple(job.generated_id for job in jobs)
-    done = set(_scores(data, ids)["generated_id"].to_pylist())
+    done = {row["generated_id"] for row in _made(data, ids) if data.exists(row["image_path"])}
     pending = {job.generated_id: job for job in jobs if job.generated_id not in done}
-    unmarked = _Run(data, model_id, list(pending.values()), settings, use).make() if pending else 0
-    scores = {row["generated_id"]: row["scores"] for row in _scores(data, ids).to_pylist() if row["scores"]}
+    unmarked = _Run(data, record, list(pending.values()), settings).make() if pending else 0
+    scores = {row["generated_id"]: row["scores"] for row in _made(data, ids) if row["scores"]}
     return GenerateReport(
         ids,
         len(pending),
@@ -115,34 +105,36 @@ def generate(
     )
 
 
-def _scores(data: DataRoot, ids: Sequence[str]) -> pa.Table:
-    """Ids and scores of those of the images that are there."""
-    wanted = pc.field("generated_id").isin(pa.array(ids, pa.string()))
-    return data.dataset("generated", GENERATED_SCHEMA).to_table(["generated_id", "scores"], filter=wanted)
+def _made(data: DataRoot, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Ids, files and scores of those of the images that were made before."""
+    columns = ["generated_id", "image_path", "scores"]
+    table = data.dataset("generated", GENERATED_SCHEMA).to_table(columns, filter=among("generated_id", ids))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 class _Run:
     """Images that are to be made, with all that they are made from in memory."""
 
-    def __init__(
-        self, data: DataRoot, model_id: str, jobs: list[Job], settings: GenerationSettings, use: NeighborUse
-    ) -> None:
-        self._data, self._model_id, self._jobs, self._settings, self._use = data, model_id, jobs, settings, use
-        encoder = data.read_json(f"models/{model_id}/model.json")["encoder"]
+    def __init__(self, data: DataRoot, record: ModelRecord, jobs: list[Job], settings: GenerationSettings) -> None:
+        self._data, self._model_id, self._jobs, self._settings = data, record.model_id, jobs, settings
+        self._use = use = record.neighbor_use
         neighbors = [neighbor for job in jobs for neighbors in job.sets for neighbor in neighbors]
-        images = list(dict.fromkeys(neighbor.image_hash for neighbor in neighbors))
-        self._rows, self._embeddings = read_embeddings(data, encoder, images if use.images else [])
-        self._pipeline = load_pipeline(data, model_id, settings)
+        images = list(dict.fromkeys(neighbor.image_hash for neighbor in neighbors if neighbor.image_hash))
+        self._rows = {image_hash: row for row, image_hash in enumerate(images)}
+        if use.images:
+            self._embeddings = _embeddings(data, record.encoder, images)
+        self._pipeline = load_pipeline(data, record.model_id, settings)
         texts = list(dict.fromkeys(neighbor.text for neighbor in neighbors)) if use.texts else []
         self._texts = dict(zip(texts, self._pipeline.encode_prompt(texts).summary.cpu(), strict=True)) if texts else {}
         self._check = None
         if settings.copy_check is not None:
-            self._check = CopyCheck(data, encoder, images, settings.copy_check, settings.device)
+            self._check = CopyCheck(data, record.encoder, images, settings.copy_check, settings.device)
 
     def make(self) -> int:
         """Make and publish all, batch by batch; returns how many watermarks cannot be read back."""
         unmarked = 0
-        with tqdm(total=len(self._jobs), desc="generate", unit="picture", disable=None) as progress:
+        with tqdm(total=len(self._jobs), desc="generate", unit="image", disable=None) as progress:
             for batch in _batches(self._jobs, self._settings.batch_size):
                 images = self._call(batch)
                 if self._settings.watermark is not None:
@@ -188,7 +180,10 @@ class _Run:
         arguments = {"neighbor_mask": mask}
         if use.images:
             arguments["neighbor_embeds"], _ = pad(
-                [self._embeddings[[self._rows[neighbor.image_hash] for neighbor in neighbors]] for neighbors in sets]
+                [
+                    self._embeddings[[self._rows[str(neighbor.image_hash)] for neighbor in neighbors]]
+                    for neighbors in sets
+                ]
             )
         if use.texts:
             arguments["neighbor_text_embeds"], _ = pad(
@@ -207,13 +202,16 @@ class _Run:
         """Write the images, then their rows: a row means that its image is there."""
         scores: Sequence[CopyScores | None] = [None] * len(batch)
         if self._check is not None:
-            sources = [[neighbor.image_hash for neighbors in job.sets for neighbor in neighbors] for job in batch]
-            scores = self._check.look(images, sources)
+            sources = [
+                [neighbor.image_hash for neighbors in job.sets for neighbor in neighbors if neighbor.image_hash]
+                for job in batch
+            ]
+            scores = self._check.score(images, sources)
         rows = pa.Table.from_pylist(
             [self._row(job, score) for job, score in zip(batch, scores, strict=True)], GENERATED_SCHEMA
         )
         for row, image in zip(rows.to_pylist(), images, strict=True):
-            self._data.write_bytes(row["image_path"], encode_picture(image, row))
+            self._data.write_bytes(row["image_path"], encode_image(image, row))
         self._data.append("generated", rows, GENERATED_SCHEMA)
 
     def _row(self, job: Job, scores: CopyScores | None) -> dict[str, Any]:
@@ -226,7 +224,7 @@ class _Run:
             "generated_id": job.generated_id,
             "item_id": job.request.item_id,
             "model_id": self._model_id,
-            "variant": job.request.variant,
+            **job.request.variant.columns(),
             "seed": self._settings.seed,
             "settings": orjson.dumps(settings).decode(),
             # What a neighbor weighs: its weight in its set, times the guidance scale of the set.
@@ -238,6 +236,14 @@ class _Run:
             "image_path": f"generated/{self._model_id}/{job.generated_id}.png",
             "scores": None if scores is None else asdict(scores),
         }
+
+
+def _embeddings(data: DataRoot, encoder: str, image_hashes: Sequence[str]) -> Tensor:
+    """Embeddings of the neighbors' images, `(n, dim)` float32."""
+    vectors = image_vectors(data, encoder, pa.array(image_hashes, pa.string()))
+    if missing := vectors.missing():
+        raise missing_embeddings(encoder, missing)
+    return torch.from_numpy(vectors.matrix)
 
 
 def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -> Graph2ImagePipeline:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.errors import Graph2ImageError, explain_validation
 from ingest.images.store import FORMATS, MAGIC, MAX_IMAGE_PIXELS
+from model.generation.variants import Kind
 
 #: Name of the PNG text chunk that holds an image's record, as JSON.
 PNG_KEY = "graph2image"
@@ -54,13 +55,20 @@ class RecordedScores(_Part):
     flagged: bool
 
 
-class PictureRecord(_Part):
-    """What an image's file says that it was made from; `settings` has the text, scales, steps and so on."""
+class ImageRecord(_Part):
+    """What an image's file says that it was made from; `settings` has the text, scales, steps and so on.
+
+    `variant` is a label; `kind`, `graph_guidance_scale` and `shares` are the fields of
+    `model.generation.variants.Variant` behind it, which files of earlier versions do not have.
+    """
 
     generated_id: str = Field(pattern="^[0-9a-f]{16}$")
     item_id: _Id
     model_id: _Id
     variant: str = Field(max_length=4096)
+    kind: Kind | None = None
+    graph_guidance_scale: _Number | None = None
+    shares: tuple[_Number, ...] | None = Field(default=None, max_length=1000)
     seed: int
     settings: dict[str, Any]
     neighbors: tuple[RecordedNeighbor, ...] = Field(max_length=100_000)
@@ -73,7 +81,7 @@ def software() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("graph2image", "torch", "diffusers")}
 
 
-def encode_picture(image: Image.Image, row: Mapping[str, Any]) -> bytes:
+def encode_image(image: Image.Image, row: Mapping[str, Any]) -> bytes:
     """A PNG file with the image's row of the `generated` dataset, and the software's versions, in it."""
     info = PngInfo()
     info.add_itxt(PNG_KEY, orjson.dumps({**row, "software": software()}).decode())
@@ -111,7 +119,7 @@ def open_generated(file: Path) -> tuple[Image.Image, str | None]:
     return image, str(text) if isinstance(text, str) else None  # Pillow has a class of its own for it
 
 
-def parse_record(file: Path, text: str) -> PictureRecord:
+def parse_record(file: Path, text: str) -> ImageRecord:
     """The record that `open_generated` has found in `file`.
 
     Raises
@@ -128,7 +136,7 @@ def parse_record(file: Path, text: str) -> PictureRecord:
     except orjson.JSONDecodeError as error:
         raise Graph2ImageError(f"{file}: its record is damaged: {error}") from error
     with explain_validation(f"{file}: its record is not one of this program"):
-        return PictureRecord.model_validate(value)
+        return ImageRecord.model_validate(value)
 
 
 def no_record(file: Path) -> Graph2ImageError:

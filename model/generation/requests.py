@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ingest.datasets.root import DataRoot, digest
+from ingest.datasets.root import digest
 from ingest.encoders.identity import Precision
 from ingest.errors import Graph2ImageError
+from model.generation.variants import TEXT, Variant
+from model.neighbors import Neighbor, NeighborUse
 
 #: Schedulers that a model can be sampled with, besides its own, by the names of diffusers' classes.
 SCHEDULERS: Mapping[str, str] = {
@@ -21,26 +23,13 @@ SCHEDULERS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Neighbor:
-    """A neighbor as a source of an image.
-
-    Parameters
-    ----------
-    item_id, image_hash
-        The item, and its image.
-    weight
-        Its weight among the neighbors of its set.
-    relation_type
-        The relation that it is a neighbor by; empty if none is known.
-    text
-        The item's text.
-    """
+class Sample:
+    """An item: what a model is told of it, and its neighbors, best first."""
 
     item_id: str
-    image_hash: str
-    weight: float = 1.0
-    relation_type: str = ""
-    text: str = ""
+    text: str
+    split: str
+    neighbors: tuple[Neighbor, ...]
 
 
 @dataclass(frozen=True)
@@ -53,19 +42,16 @@ class GenerationRequest:
         The item that it is for.
     text
         The prompt.
-    neighbor_sets
-        Sets of neighbors, best first; none means text only.
-    graph_guidance_scales
-        Graph scale of each set; a set of scale 0 takes no part.
     variant
-        A name for this combination, to compare images by.
+        What the image is conditioned on besides its prompt, which says how many neighbor sets there are.
+    neighbor_sets
+        Sets of neighbors, best first. A set of scale 0 takes no part.
     """
 
     item_id: str
     text: str
+    variant: Variant = TEXT
     neighbor_sets: tuple[tuple[Neighbor, ...], ...] = ()
-    graph_guidance_scales: tuple[float, ...] = ()
-    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,51 +138,6 @@ FAST: Mapping[str, Any] = {"scheduler": "dpm++", "num_inference_steps": 5, "guid
 
 
 @dataclass(frozen=True)
-class NeighborUse:
-    """What a model looks at in its neighbors; all else of a `Neighbor` has no effect.
-
-    Parameters
-    ----------
-    max_neighbors
-        Only so many neighbors of a set, the first; None means all.
-    relation_types
-        Names of the relation types that it was trained with.
-    """
-
-    max_neighbors: int | None
-    images: bool
-    texts: bool
-    weights: bool
-    relation_types: tuple[str, ...]
-
-    @classmethod
-    def of_model(cls, data: DataRoot, model_id: str) -> NeighborUse:
-        """Read it from a published model's files."""
-        folder = f"models/{model_id}"
-        encoder = data.read_json(f"{folder}/graph_encoder/config.json")
-        trained = data.read_json(f"{folder}/model.json")["config"].get("graph_encoder", {})
-        return cls(
-            data.read_json(f"{folder}/model_index.json").get("max_neighbors"),
-            encoder["neighbor_dim"] is not None,
-            encoder.get("neighbor_text_dim") is not None,
-            bool(trained.get("neighbor_weights", False)),
-            tuple(encoder.get("relation_types") or ()),
-        )
-
-    def seen(self, neighbors: tuple[Neighbor, ...]) -> tuple[Neighbor, ...]:
-        """The neighbors as the model sees them, without what it does not look at."""
-        return tuple(
-            replace(
-                neighbor,
-                weight=neighbor.weight if self.weights else 1.0,
-                relation_type=neighbor.relation_type if neighbor.relation_type in self.relation_types else "",
-                text=neighbor.text if self.texts else "",
-            )
-            for neighbor in neighbors[: self.max_neighbors]
-        )
-
-
-@dataclass(frozen=True)
 class Job:
     """An image to make: its id, the request, and the neighbor sets that take part, as the model sees them."""
 
@@ -212,18 +153,16 @@ def make_job(model_id: str, request: GenerationRequest, settings: GenerationSett
     Raises
     ------
     Graph2ImageError
-        If the request has not one scale per neighbor set.
+        If the request has not the neighbor sets of its variant.
     """
-    if len(request.neighbor_sets) != len(request.graph_guidance_scales):
+    wanted = request.variant.graph_guidance_scales
+    if len(request.neighbor_sets) != len(wanted) or request.variant.kind == "top-neighbor":
         raise Graph2ImageError(
-            f"item {request.item_id}: {len(request.neighbor_sets)} neighbor sets, "
-            f"{len(request.graph_guidance_scales)} graph guidance scales"
+            f"item {request.item_id}: {len(request.neighbor_sets)} neighbor sets, where the variant "
+            f"{request.variant.label} has {len(wanted)}"
         )
-    used = [
-        (use.seen(neighbors), scale)
-        for neighbors, scale in zip(request.neighbor_sets, request.graph_guidance_scales, strict=True)
-        if scale != 0.0 and neighbors
-    ]
+    seen = [(use.seen(neighbors), scale) for neighbors, scale in zip(request.neighbor_sets, wanted, strict=True)]
+    used = [(neighbors, scale) for neighbors, scale in seen if scale != 0.0 and neighbors]
     sets, scales = tuple(neighbors for neighbors, _ in used), tuple(scale for _, scale in used)
     generated_id = digest(model_id, request.item_id, request.text, request.variant, sets, scales, settings.recorded())
     return Job(generated_id, request, sets, scales)

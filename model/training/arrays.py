@@ -24,18 +24,14 @@ from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot, explain_os_errors
 from ingest.datasets.rows import Rows
+from ingest.datasets.vectors import missing_embeddings, vector_dataset
 from ingest.errors import Graph2ImageError
 from model.neighbor_sets import NeighborSet
+from model.neighbors import neighbor_weights, relation_numbers
 from model.networks.text_encoders import TextEncoders
 from model.training.array_files import ArrayWriter, ArrayWriters
 from model.training.config import GraphEncoderConfig
-from model.training.items import (
-    StringIndex,
-    TrainingItems,
-    missing_embeddings,
-    neighbor_weights,
-    relation_numbers,
-)
+from model.training.items import StringIndex, TrainingItems
 
 logger = logging.getLogger(__name__)
 
@@ -278,8 +274,7 @@ def _write_neighbors(
     if config.images:
         hashes = items.neighbors["image_hash"].combine_chunks()
         index = StringIndex(hashes.dictionary)
-        dataset = data.dataset(f"embeddings/{encoder}")
-        dim = dataset.schema.field("embedding").type.list_size
+        dataset, dim = vector_dataset(data, f"embeddings/{encoder}")
         with ArrayWriter(folder / "embeddings.npy", (dim,), np.float32) as writer:
             row_of = _copy_rows(dataset, "embedding", index, writer)
             writer.append(np.zeros((1, dim), np.float32))

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
+from ingest.datasets.items import read_items, require_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.encoders.embed import unreadable_images
 from ingest.errors import Graph2ImageError
+from model.neighbors import first_relations
 from model.training.config import GraphEncoderConfig
 
 logger = logging.getLogger(__name__)
 
-#: What `via` says of a neighbor that was not found along relations.
-_NO_RELATION = pa.array(["indirect", "semantic", "random"])
 _HASHED_ROWS = 65_536
 
 
@@ -136,12 +133,14 @@ def read_training_items(
             f"there is no neighbors dataset {neighbors!r}", "Run `graph2image neighbors --all` first."
         )
     gone = pa.array(sorted(withdrawn), pa.string())
-    all_items = _read_items(data)
+    require_items(data)
+    all_items = read_items(data, ["item_id", "text", "image_hash", "opted_out", "source"])
+    all_items = all_items.set_column(1, "text", pc.fill_null(all_items["text"], ""))
     usable = pc.and_(pc.is_valid(all_items["image_hash"]), pc.invert(all_items["opted_out"]))
     usable = pc.and_(usable, pc.invert(pc.is_in(all_items["item_id"], value_set=gone)))
     if encoder is not None and (unreadable := unreadable_images(data, encoder)):
-        lost = pa.array(unreadable.keys(), pa.string())
-        usable = pc.and_(usable, pc.invert(pc.is_in(all_items["image_hash"], value_set=lost)))
+        broken = pa.array(unreadable.keys(), pa.string())
+        usable = pc.and_(usable, pc.invert(pc.is_in(all_items["image_hash"], value_set=broken)))
     items = all_items.filter(usable).drop_columns("opted_out")
     ids = StringIndex(items["item_id"])
 
@@ -174,33 +173,13 @@ def read_training_items(
     return TrainingItems(table.combine_chunks(), count[order], taken.combine_chunks(), left_out)
 
 
-def _read_items(data: DataRoot) -> pa.Table:
-    columns = ["item_id", "text", "image_hash", "opted_out"]
-    # Texts in 64-bit offsets: those of millions of items exceed two gigabytes.
-    schema = pa.schema(
-        [
-            ("item_id", pa.string()),
-            ("text", pa.large_string()),
-            ("image_hash", pa.string()),
-            ("opted_out", pa.bool_()),
-        ]
-    )
-    tables = []
-    for name in data.names("items"):
-        table = data.read(name, columns).cast(schema)
-        table = table.set_column(1, "text", pc.fill_null(table["text"], ""))
-        source = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, np.int8), [name.split("/", 1)[1]])
-        tables.append(table.append_column("source", source))
-    if not tables:
-        raise Graph2ImageError(f"there are no items under {data.url} yet", "Run `graph2image ingest` first.")
-    return pa.concat_tables(tables).unify_dictionaries()
-
-
 def _cut(lists: pa.ListArray, gone: pa.Array, config: GraphEncoderConfig) -> tuple[npt.NDArray[np.int64], pa.Table]:
-    """The first neighbors of each list that are not `gone`: their counts, and their columns one after the other."""
+    """The first neighbors of each list that are not `gone` and have what is looked at: their counts, and columns."""
     flat = lists.flatten()
     parents = pc.list_parent_indices(lists).to_numpy()
     kept = ~pc.is_in(flat.field("item_id"), value_set=gone).to_numpy(zero_copy_only=False)
+    if config.images:
+        kept &= pc.is_valid(flat.field("image_hash")).to_numpy(zero_copy_only=False)
     before = np.cumsum(kept) - kept
     first = np.searchsorted(parents, parents)
     rank = before - before[first] if len(before) else before
@@ -248,91 +227,3 @@ def _as_bytes(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
     """UTF-8, which sorts as the strings do."""
     values = column.cast(pa.binary()).to_numpy(zero_copy_only=False) if len(column) else []
     return np.asarray(values, dtype=np.bytes_)
-
-
-# -- what a model can know of a neighbor beside its image and text ----------------------------------------------------
-
-
-def neighbor_weights(ppr: npt.NDArray[np.floating[Any]], sets: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
-    """Weights of neighbors in their sets: the walk's score, divided by the largest one of the set.
-
-    Where no walk was made the score is NaN, and the weight 1.
-
-    Parameters
-    ----------
-    ppr
-        `(neighbors,)` scores.
-    sets
-        `(neighbors,)` number of the set that each belongs to.
-    """
-    scores = np.nan_to_num(ppr, nan=0.0)
-    largest = np.zeros(int(sets.max(initial=-1)) + 1, scores.dtype)
-    np.maximum.at(largest, sets, scores)
-    divided = scores / np.maximum(largest[sets], np.finfo(np.float32).tiny)
-    return np.where(divided > 0, divided, 1.0).astype(np.float32)
-
-
-def first_relations(via: pa.Array) -> pa.Array:
-    """Type of the first relation of each path (as `NEIGHBOR_SCHEMA` has it in `via`); null where there is none."""
-    first = pc.struct_field(pc.extract_regex(via, r"^(?P<type>\S+)"), "type")
-    return pc.if_else(pc.is_in(first, value_set=_NO_RELATION), None, first)
-
-
-def relation_numbers(relations: pa.Array, relation_types: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Places of relations in `relation_types`, counted from 1; 0 for others, as `GraphQFormer.forward` takes them."""
-    numbers = pc.index_in(relations, value_set=pa.array(relation_types, pa.string()))
-    return np.asarray(pc.add(pc.fill_null(numbers, -1), 1), np.int64)
-
-
-def neighbor_features(
-    neighbors: Sequence[Mapping[str, Any]], relation_types: Sequence[str]
-) -> tuple[list[float], list[int]]:
-    """Weight and relation type of each neighbor of one set, as models that look at them are trained on them.
-
-    Parameters
-    ----------
-    neighbors
-        Rows of `NEIGHBOR_SCHEMA`'s lists: `ppr` and `via` are read.
-    relation_types
-        Those of the model's `GraphQFormer`.
-
-    Returns
-    -------
-    weights, types
-        Arguments `neighbor_weights` and `neighbor_types` of `GraphQFormer.forward`, for this set.
-    """
-    ppr = np.array([np.nan if row["ppr"] is None else row["ppr"] for row in neighbors], np.float32)
-    relations = first_relations(pa.array([row["via"] for row in neighbors], pa.string()))
-    weights = neighbor_weights(ppr, np.zeros(len(neighbors), np.int64))
-    return weights.tolist(), relation_numbers(relations, relation_types).tolist()
-
-
-# -- embeddings --------------------------------------------------------------------------------------------------------
-
-
-def read_embeddings(data: DataRoot, encoder: str, image_hashes: Sequence[str]) -> tuple[dict[str, int], Tensor]:
-    """Image embeddings: the row of each hash, and `(images, dim)` float32.
-
-    Raises
-    ------
-    Graph2ImageError
-        If an image has no embedding.
-    """
-    wanted = sorted(set(image_hashes))
-    dataset = data.dataset(f"embeddings/{encoder}")
-    table = dataset.to_table(filter=pc.field("image_hash").isin(pa.array(wanted, pa.string())))
-    rows = {image_hash: index for index, image_hash in enumerate(table["image_hash"].to_pylist())}
-    missing = [image_hash for image_hash in wanted if image_hash not in rows]
-    if missing:
-        raise missing_embeddings(encoder, missing)
-    dim = dataset.schema.field("embedding").type.list_size
-    values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
-    return rows, torch.from_numpy(np.array(values))
-
-
-def missing_embeddings(encoder: str, image_hashes: Sequence[str]) -> Graph2ImageError:
-    """The error about neighbors' images without an embedding."""
-    return Graph2ImageError(
-        f"{len(image_hashes)} neighbor images have no embedding of {encoder}, the first is {image_hashes[0]}",
-        "Run `graph2image embed` first.",
-    )

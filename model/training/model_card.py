@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import resources
-from typing import Any
 
 import jinja2
+
+from model.record import ModelRecord
 
 _CONTENT = {"images": "their images", "texts": "their texts", "both": "their images and texts"}
 _CALLS = {
@@ -18,13 +18,13 @@ _CALLS = {
 _SAMPLER = ("mode", "query", "k", "pool", "damping_factor", "via", "relation_weights", "neighbor_splits")
 
 
-def model_card(record: Mapping[str, Any], *, curves: str, samples: str | None) -> str:
+def model_card(record: ModelRecord, *, curves: str, samples: str | None) -> str:
     """The model card, in Markdown.
 
     Parameters
     ----------
     record
-        What `model.json` has.
+        The model's record.
     curves, samples
         File names of the images beside it.
     """
@@ -37,16 +37,15 @@ def model_card(record: Mapping[str, Any], *, curves: str, samples: str | None) -
     template = environment.from_string(
         resources.files("model.training").joinpath("model_card.md.j2").read_text(encoding="utf-8")
     )
-    config, metadata = record["config"], record["neighbors_metadata"]
-    settings = metadata.get("settings", {})
-    content = config["graph_encoder"]["neighbor_content"]
+    settings = record.neighbors_metadata.settings or {}
+    content = record.config.graph_encoder.neighbor_content
     splits = [split for split in settings.get("neighbor_splits", ("train",)) if split != "train"]
     return template.render(
-        record,
+        record.model_dump(mode="json"),
         content=_CONTENT[content],
         call=_CALLS[content],
-        foundation=config["foundation"],
-        graph_version=metadata.get("graph_version", "not recorded"),
+        foundation=record.config.foundation,
+        graph_version=record.graph_version or "not recorded",
         sampler={name: settings[name] for name in _SAMPLER if settings.get(name) not in (None, {}, [])},
         neighbor_splits=f", but those of {' and '.join(splits)} may be neighbors of others" if splits else "",
         millions=lambda count: f"{count / 1e6:,.1f} million",

@@ -61,13 +61,13 @@ class SampleGrid:
     Parameters
     ----------
     indices
-        `(rows,)` the items, as `TrainingArrays` counts them.
+        `(n,)` the items, as `TrainingArrays` counts them.
     texts
         Their texts.
     truths
-        `(rows, size, size, 3)` uint8, their images.
+        `(n, size, size, 3)` uint8, their images.
     neighbors
-        For each item the images of its neighbors, `(neighbors, size, size, 3)`.
+        For each item the images of its neighbors, `(k, size, size, 3)`.
     """
 
     indices: torch.Tensor
@@ -86,7 +86,8 @@ class SampleGrid:
         neighbors = []
         for index in chosen.tolist():
             start, count = int(ends[index] - items.neighbor_counts[index]), int(items.neighbor_counts[index])
-            hashes = items.neighbors["image_hash"].slice(start, count).to_pylist()
+            shown = "image_hash" in items.neighbors.column_names
+            hashes = items.neighbors["image_hash"].slice(start, count).to_pylist() if shown else []
             empty = np.zeros((0, image_size, image_size, 3), np.uint8)
             neighbors.append(load_squares(data, hashes, image_size) if hashes else empty)
         truths = load_squares(data, rows["image_hash"], image_size)
@@ -114,13 +115,13 @@ class SampleGrid:
             )
         return images
 
-    def draw(self, pictures: Sequence[Image.Image]) -> Image.Image:
+    def draw(self, images: Sequence[Image.Image]) -> Image.Image:
         """The grid: a row per item, with its image, its neighbors' images, and the model's image of it."""
         columns = max(len(neighbors) for neighbors in self.neighbors)
         heads = {0: "truth", 1: "neighbors", columns + 1: "model"}
         grid = Image.new(
             "RGB",
-            ((columns + 2) * (_CELL + _GAP) + 3 * _GAP, len(pictures) * (_CELL + _GAP) + _HEADER + _GAP),
+            ((columns + 2) * (_CELL + _GAP) + 3 * _GAP, len(images) * (_CELL + _GAP) + _HEADER + _GAP),
             "white",
         )
         draw, font = ImageDraw.Draw(grid), ImageFont.load_default(14)
@@ -131,9 +132,9 @@ class SampleGrid:
         for column, head in heads.items():
             if columns or column != 1 or head == "model":
                 draw.text((left(column), 7), head, fill="#333333", font=font)
-        for row, (truth, neighbors, picture) in enumerate(zip(self.truths, self.neighbors, pictures, strict=True)):
-            cells = {0: Image.fromarray(truth), columns + 1: picture}
-            cells |= {1 + place: Image.fromarray(image) for place, image in enumerate(neighbors)}
+        for row, (truth, neighbors, made) in enumerate(zip(self.truths, self.neighbors, images, strict=True)):
+            cells = {0: Image.fromarray(truth), columns + 1: made}
+            cells |= {1 + rank: Image.fromarray(neighbor) for rank, neighbor in enumerate(neighbors)}
             for column, cell in cells.items():
                 resized = cell.convert("RGB").resize((_CELL, _CELL), Image.Resampling.BICUBIC)
                 grid.paste(resized, (left(column), _HEADER + row * (_CELL + _GAP)))

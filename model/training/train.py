@@ -22,6 +22,14 @@ from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
 from model.pretrained.base_models import Foundation
+from model.record import (
+    RECORD_FILE,
+    ModelRecord,
+    RecordedConfig,
+    RecordedSampling,
+    has_model,
+    read_model_record,
+)
 from model.storage import exclusive, publish_folder, quiet_libraries, work_folder
 from model.training.arrays import TrainingArrays, build_arrays, open_arrays
 from model.training.build import (
@@ -126,8 +134,8 @@ def train(
     """
     started = time.monotonic()
     run = _plan(data, config, neighbors, encoder, withdrawn)
-    if data.exists(f"models/{run.model_id}/model.json"):
-        loss = data.read_json(f"models/{run.model_id}/model.json")["loss"]
+    if has_model(data, run.model_id):
+        loss = read_model_record(data, run.model_id).loss
         return TrainReport(run.model_id, len(run.items), run.items.left_out, 0, 0.0, loss, changed=False)
     logs = work_folder(data, f"{run.folder}/logs")
     accelerator = make_accelerator(config.optimization, logs)
@@ -142,18 +150,18 @@ def train(
             run.model_id, len(run.items), trainer.parameter_count / 1e6, accelerator.device,
         )  # fmt: skip
         pipeline = _pipeline(run, parts, trainer)
-        pictures = _Pictures(run, trainer, arrays, pipeline)
+        plots = _Plots(run, trainer, arrays, pipeline)
         accelerator.init_trackers(run.model_id)
         steps = trainer.run(
             arrays,
             Checkpoints(data, run.folder, config.optimization.checkpoints_kept),
-            on_checkpoint=pictures.write_curves,
-            on_sample=pictures.write_samples,
+            on_checkpoint=plots.write_curves,
+            on_sample=plots.write_samples,
         )
     main = accelerator.is_main_process
     accelerator.end_training()  # after which every process takes itself for the main one
     if main:
-        _publish(run, trainer, pipeline, pictures, logs, started)
+        _publish(run, trainer, pipeline, plots, logs, started)
     seconds = time.monotonic() - started
     loss = trainer.recent_loss()
     return TrainReport(run.model_id, len(run.items), run.items.left_out, steps, seconds, loss, changed=True)
@@ -235,7 +243,7 @@ def _pipeline(run: _Run, parts: Foundation, trainer: Trainer) -> Graph2ImagePipe
     return pipeline
 
 
-class _Pictures:
+class _Plots:
     """The curves and sample grids of a training, in its folder."""
 
     def __init__(self, run: _Run, trainer: Trainer, arrays: TrainingArrays, pipeline: Graph2ImagePipeline) -> None:
@@ -262,23 +270,23 @@ class _Pictures:
         guidance = _FOUNDATION_GUIDANCE if config.foundation else _SMALL_GUIDANCE
         with self.trainer.averaged(), self.trainer.accelerator.autocast():
             self.pipeline.to(self.trainer.device)
-            pictures = self._grid.sample(self.pipeline, self.arrays, config.seed, guidance)
+            images = self._grid.sample(self.pipeline, self.arrays, config.seed, guidance)
         for name in ("vae", "text_encoder", "text_encoder_2", "image_encoder"):  # make room for the training
             if (part := getattr(self.pipeline, name)) is not None:
                 part.to("cpu")
-        return png(self._grid.draw(pictures))
+        return png(self._grid.draw(images))
 
     def write_samples(self) -> None:
         self.run.data.write_bytes(f"{self.run.folder}/samples-{self.trainer.step:08}.png", self.samples())
 
 
 def _publish(
-    run: _Run, trainer: Trainer, pipeline: Graph2ImagePipeline, pictures: _Pictures, logs: Path, started: float
+    run: _Run, trainer: Trainer, pipeline: Graph2ImagePipeline, plots: _Plots, logs: Path, started: float
 ) -> None:
     """Write the model's folder, then remove the training's."""
     data, optimization = run.data, run.config.optimization
-    curves = pictures.curves()
-    samples = pictures.samples() if optimization.sample_every else None
+    curves = plots.curves()
+    samples = plots.samples() if optimization.sample_every else None
     trainer.finish()
     pipeline.to("cpu")
     record = _record(run, trainer, started)
@@ -298,41 +306,41 @@ def _publish(
             shutil.copytree(logs, folder / "logs")
         card = model_card(record, curves=_CURVES, samples=_SAMPLES if samples is not None else None)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        DataRoot(str(folder)).write_json("model.json", record)
+        DataRoot(str(folder)).write_json(RECORD_FILE, record.model_dump(mode="json"))
 
-    publish_folder(data, f"models/{run.model_id}", write, marker="model.json")
+    publish_folder(data, f"models/{run.model_id}", write, marker=RECORD_FILE)
     data.fs.rm(data.path(run.folder), recursive=True)
     shutil.rmtree(logs.parent, ignore_errors=True)  # the same, or what lay in the cache
 
 
-def _record(run: _Run, trainer: Trainer, started: float) -> dict[str, Any]:
-    """What `model.json` keeps: what the model was trained on, and how that went."""
+def _record(run: _Run, trainer: Trainer, started: float) -> ModelRecord:
+    """What the model was trained on, and how that went."""
     items, optimization, device = run.items, run.config.optimization, trainer.device
-    return {
-        "model_id": run.model_id,
-        "config": run.config.model_dump(mode="json"),
-        "encoder": run.encoder,
-        "vae_id": run.vae_id,
-        "neighbors": run.neighbors,
-        "neighbors_metadata": run.metadata,
-        "items": len(items),
-        "items_digest": items.digest(),
-        "sources": items.sources,
-        "left_out": items.left_out,
-        "without_neighbors": int((items.neighbor_counts == 0).sum()),
-        "relation_types": list(items.relation_types),
-        "network": type(trainer.network).__name__,
-        "network_parameters": _count(trainer.network),
-        "graph_parameters": _count(trainer.graph_encoder),
-        "trained_parameters": trainer.parameter_count,
-        "prediction_type": trainer.scheduler.config.prediction_type,
-        "epochs": optimization.steps * optimization.samples_per_step / len(items),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
-        "precision": {"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision),
-        "loss": trainer.recent_loss(),
-        "loss_curve": trainer.loss_curve(),
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    return ModelRecord(
+        model_id=run.model_id,
+        config=RecordedConfig.model_validate(run.config.model_dump(mode="json")),
+        encoder=run.encoder,
+        vae_id=run.vae_id,
+        neighbors=run.neighbors,
+        neighbors_metadata=RecordedSampling.model_validate(run.metadata),
+        items=len(items),
+        items_digest=items.digest(),
+        sources=items.sources,
+        left_out=items.left_out,
+        without_neighbors=int((items.neighbor_counts == 0).sum()),
+        relation_types=items.relation_types,
+        network=type(trainer.network).__name__,
+        network_parameters=_count(trainer.network),
+        graph_parameters=_count(trainer.graph_encoder),
+        trained_parameters=trainer.parameter_count,
+        prediction_type=trainer.scheduler.config.prediction_type,
+        epochs=optimization.steps * optimization.samples_per_step / len(items),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
+        precision={"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision),
+        loss=trainer.recent_loss(),
+        loss_curve=tuple(trainer.loss_curve()),
+        seconds=round(time.monotonic() - started, 1),
+    )
 
 
 def _count(module: torch.nn.Module) -> int:

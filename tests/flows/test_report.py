@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,13 @@ from ingest.datasets.schemas import (
     RELATION_SCHEMA,
 )
 from ingest.errors import Graph2ImageError
+from model.evaluation.metrics import Metrics
+from model.generation.variants import TEXT, TOP_NEIGHBOR, Variant
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
+from records import model_record, write_record
+
+GRAPH_1, GRAPH, SHUFFLED = Variant("graph", 1.0), Variant("graph", 1.5), Variant("shuffled", 1.5)
 MODEL, STORE = "mini-0123456789abcdef", "ladybug:///srv/my graphs/graph.lbug"
 SCHEMA = GraphSchema(
     (LabelInfo("Artwork", "item", 12, {}), LabelInfo("Artist", "entity", 2, {}), LabelInfo("Model", "system", 1, {})),
@@ -64,38 +71,41 @@ def estimates(mean: float, error: float | None = 0.01) -> dict[str, float | None
     return {"mean": mean, "se": error}
 
 
-def variant(similarity: float, palette: float, right: float = 0.5) -> dict[str, Any]:
+def figures(variant: Variant, similarity: float, palette: float, accuracy: float = 0.5) -> dict[str, Any]:
     return {
+        "variant": asdict(variant),
         "n": 3,
         "similarity": estimates(similarity),
         "palette_distance": estimates(palette, 0.5),
-        "right": {"Artist": estimates(right)},
+        "attribute_accuracy": {"Artist": estimates(accuracy)},
         "copy_rate": 0.25,
     }
 
 
-def difference(baseline: str, similarity: float, palette: float) -> dict[str, Any]:
+def difference(baseline: Variant, similarity: float, palette: float) -> dict[str, Any]:
     return {
-        "variant": "graph-1.5",
-        "baseline": baseline,
+        "variant": asdict(GRAPH),
+        "baseline": asdict(baseline),
         "n": 3,
         "similarity": estimates(similarity),
         "palette_distance": estimates(palette, 0.5),
-        "right": {"Artist": estimates(0.3)},
+        "attribute_accuracy": {"Artist": estimates(0.3)},
     }
 
 
-METRICS = {
+METRICS: dict[str, Any] = {
+    "inputs": "i",
     "n": 3,
-    "classifier": {"heads": {"Artist": {"classes": 2, "accuracy": 0.9}}},
-    "variants": {
-        "text": variant(0.4, 20, 0.1),
-        "graph-1": variant(0.6, 12),
-        "graph-1.5": variant(0.65, 11),
-        "shuffled": variant(0.38, 21),
-        "top-neighbor": variant(0.7, 10, 0.4),
-    },
-    "paired": [difference("text", 0.25, -9), difference("shuffled", 0.27, -10), difference("top-neighbor", -0.05, 1)],
+    "classifier_id": "judge-1",
+    "heads": {"Artist": {"classes": 2, "accuracy": 0.9}},
+    "variants": [
+        figures(TEXT, 0.4, 20, 0.1),
+        figures(GRAPH_1, 0.6, 12),
+        figures(GRAPH, 0.65, 11),
+        figures(SHUFFLED, 0.38, 21),
+        figures(TOP_NEIGHBOR, 0.7, 10, 0.4),
+    ],
+    "paired": [difference(TEXT, 0.25, -9), difference(SHUFFLED, 0.27, -10), difference(TOP_NEIGHBOR, -0.05, 1)],
 }
 
 
@@ -144,23 +154,14 @@ def data(tmp_path: Path) -> DataRoot:
         ("neighbors/abc", neighbors, NEIGHBOR_SCHEMA),
     ):
         root.publish(name, [pa.Table.from_pylist(rows, schema)], schema)
-    record = {
-        "model_id": MODEL,
-        "config": {"seed": 7},
-        "encoder": "mini-e",
-        "neighbors": "abc",
-        "items": 9,
-        "loss": 0.25,
-    }
-    record |= {"neighbors_metadata": {"graph_version": "f00d"}, "loss_curve": [[6, 1.0], [12, 0.5], [18, 0.25]]}
-    root.write_json(f"models/{MODEL}/model.json", record)
+    write_record(root, model_record(MODEL, encoder="mini-e", neighbors_metadata={"graph_version": "f00d"}))
     root.write_json(f"evaluations/{MODEL}/metrics.json", METRICS)
     return root
 
 
-def generate(data: DataRoot, item: str, name: str, works: list[tuple[str, float]], seed: int = 0) -> str:
+def generate(data: DataRoot, item: str, variant: Variant, works: list[tuple[str, float]], seed: int = 0) -> str:
     """Add a row as the generation stage does, with its image; returns its id."""
-    generated_id = digest(item, name, works, seed)
+    generated_id = digest(item, variant, works, seed)
     path = f"generated/{MODEL}/{generated_id}.png"
     data.write_bytes(path, png(int(generated_id, 16), (32, 32)))
     settings = {"seed": seed, "guidance_scale": 2.0, "num_inference_steps": 20, "text": item}
@@ -168,7 +169,7 @@ def generate(data: DataRoot, item: str, name: str, works: list[tuple[str, float]
         "generated_id": generated_id,
         "item_id": item,
         "model_id": MODEL,
-        "variant": name,
+        **variant.columns(),
         "seed": seed,
         "settings": orjson.dumps(settings).decode(),
         "neighbors": [{"item_id": w, "weight": x, "rank": rank} for rank, (w, x) in enumerate(works, 1)],
@@ -180,15 +181,15 @@ def generate(data: DataRoot, item: str, name: str, works: list[tuple[str, float]
 
 def generate_all(data: DataRoot) -> None:
     for item in TEST:
-        generate(data, item, "text", [])
-        for name, scale in (("graph-1", 1.0), ("graph-1.5", 1.5)):
-            generate(data, item, name, [(work, scale) for work in TRAIN[:3]])
-        generate(data, item, "shuffled", [(work, 1.5) for work in TRAIN[3:6]])
+        generate(data, item, TEXT, [])
+        for variant in (GRAPH_1, GRAPH):
+            generate(data, item, variant, [(work, variant.graph_guidance_scale) for work in TRAIN[:3]])
+        generate(data, item, SHUFFLED, [(work, 1.5) for work in TRAIN[3:6]])
     anna, bert = ([work for work in TRAIN if ARTISTS[work].endswith(name)] for name in ("anna", "bert"))
     for share in (100, 50, 0):
         sets = ((anna, share), (bert, 100 - share))
         works = [(work, 1.5 * part / 100) for own, part in sets for work in own if part]
-        generate(data, TEST[0], f"mix-{share}-{100 - share}", works)
+        generate(data, TEST[0], Variant.mix(1.5, (share, 100 - share)), works)
 
 
 def build(data: DataRoot, out: Path, **extra: Any) -> tuple[str, str]:
@@ -222,7 +223,7 @@ class Page(HTMLParser):
 
 def test_page_says_what_happened(data: DataRoot, tmp_path: Path) -> None:
     generate_all(data)
-    generate(data, TRAIN[-1], "text", [])  # no held-out item: not shown
+    generate(data, TRAIN[-1], TEXT, [])  # no held-out item: not shown
     headline, source = build(data, tmp_path / "new folder" / "report.html")
     page = Page(source)
     text = " ".join(page.text.split()).replace("\xa0", " ")
@@ -273,13 +274,13 @@ def test_page_needs_nothing_but_itself(data: DataRoot, tmp_path: Path) -> None:
 def test_withdrawn_works_are_not_shown(data: DataRoot, tmp_path: Path) -> None:
     generate_all(data)
     gone, remade = TRAIN[0], [(work, 1.5) for work in TRAIN[1:3]]
-    generate(data, TEST[0], "graph-1.5", remade)
+    generate(data, TEST[0], GRAPH, remade)
     _, source = build(data, tmp_path / "report.html", withdrawn={gone, TEST[1]})
     text = Page(source).text
     assert f"Boat {gone.split(':')[1]} " not in text
     assert TEST[1] not in text
-    assert digest(TEST[0], "graph-1.5", remade, 0) in text  # made again without the withdrawn work
-    assert digest(TEST[0], "graph-1.5", [(work, 1.5) for work in TRAIN[:3]], 0) not in text
+    assert digest(TEST[0], GRAPH, remade, 0) in text  # made again without the withdrawn work
+    assert digest(TEST[0], GRAPH, [(work, 1.5) for work in TRAIN[:3]], 0) not in text
 
 
 def test_one_run_is_shown(data: DataRoot, tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_one_run_is_shown(data: DataRoot, tmp_path: Path) -> None:
     generate_all(data)
     _, before = build(data, tmp_path / "before.html")
     for item in TEST:
-        generate(data, item, "graph-1.5", [(work, 1.5) for work in TRAIN[:3]], seed=1)
+        generate(data, item, GRAPH, [(work, 1.5) for work in TRAIN[:3]], seed=1)
     _, after = build(data, tmp_path / "after.html")
     pictures = re.compile(r'src="(data:[^"]+)"')
     assert pictures.findall(after) == pictures.findall(before)
@@ -308,20 +309,16 @@ def test_what_is_missing_is_said(data: DataRoot, tmp_path: Path) -> None:
 
 def test_little_to_show(data: DataRoot, tmp_path: Path) -> None:
     """One item, no mixtures, nothing shuffled, no standard errors, no timings: still a page."""
-    generate(data, TEST[0], "text", [])
-    generate(data, TEST[0], "graph-1.5", [(TRAIN[0], 1.5)])
+    generate(data, TEST[0], TEXT, [])
+    generate(data, TEST[0], GRAPH, [(TRAIN[0], 1.5)])
     lone = {"n": 1, "similarity": estimates(0.4, None), "palette_distance": estimates(20, None)}
-    lone["right"] = {"Artist": {"mean": None, "se": None}}
-    lone["copy_rate"] = None
-    data.write_json(
-        f"evaluations/{MODEL}/metrics.json",
-        {
-            "n": 1,
-            "classifier": METRICS["classifier"],
-            "variants": {"text": lone, "graph-1.5": lone, "top-neighbor": lone},
-            "paired": [{"variant": "graph-1.5", "baseline": "text", **lone}],
-        },
-    )
+    lone |= {"attribute_accuracy": {"Artist": {"mean": None, "se": None}}, "copy_rate": None}
+    metrics = {
+        "n": 1,
+        "variants": [{"variant": asdict(variant), **lone} for variant in (TEXT, GRAPH, TOP_NEIGHBOR)],
+        "paired": [{"variant": asdict(GRAPH), "baseline": asdict(TEXT), **lone}],
+    }
+    data.write_json(f"evaluations/{MODEL}/metrics.json", METRICS | metrics)
     out = tmp_path / "report.html"
     headline = build_report(data, SCHEMA, MODEL, out, (), title="One", store_url=STORE)
     assert headline.startswith("The graph does not measurably help: ")
@@ -338,8 +335,8 @@ def test_little_to_show(data: DataRoot, tmp_path: Path) -> None:
     ],
 )
 def test_claim_follows_the_figures(text: tuple[float, float], shuffled: tuple[float, float], said: str) -> None:
-    metrics = {"paired": [difference("text", *text), difference("shuffled", *shuffled)]}
-    assert claim(main_differences(metrics)) == said
+    metrics = METRICS | {"paired": [difference(TEXT, *text), difference(SHUFFLED, *shuffled)]}
+    assert claim(main_differences(Metrics.model_validate(metrics))) == said
 
 
 def test_words() -> None:

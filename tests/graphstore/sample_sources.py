@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from graphstore.lineage import TrainedModel
 from graphstore.loading.load import load_source
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
@@ -90,18 +92,11 @@ def _write_painters(path: Path) -> None:
             )
 
 
-def publish_pictures_made(data: DataRoot, version: str) -> None:
+def publish_images_made(data: DataRoot, version: str) -> list[TrainedModel]:
     """Two models, and an image that each made for a test item of each source from three neighbors in training."""
-    for model_id in MODELS:
-        dataset = f"for-{model_id}"
-        data.publish(f"neighbors/{dataset}", [NEIGHBOR_SCHEMA.empty_table()], NEIGHBOR_SCHEMA)
-        record = {
-            "model_id": model_id,
-            "config": {"preset": "mini"},
-            "neighbors": dataset,
-            "neighbors_metadata": {"graph_version": version},
-        }
-        data.write_json(f"models/{model_id}/model.json", record)
+    models = [TrainedModel(name, "mini", datetime(2026, 5, 4), version, f"for-{name}") for name in MODELS]
+    for model in models:
+        data.publish(f"neighbors/{model.neighbors}", [NEIGHBOR_SCHEMA.empty_table()], NEIGHBOR_SCHEMA)
     rows = []
     for source in SOURCES:
         items = data.read(f"items/{source}").to_pylist()
@@ -121,6 +116,7 @@ def publish_pictures_made(data: DataRoot, version: str) -> None:
                 }
             )
     data.append("generated", pa.Table.from_pylist(rows, GENERATED_SCHEMA), GENERATED_SCHEMA)
+    return models
 
 
 def load_samples(store: GraphStore, data: DataRoot) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_sources import SOURCES, ingest_samples, publish_pictures_made
+from sample_sources import SOURCES, ingest_samples, publish_images_made
 
 from graphstore.bookkeeping import loaded_sources
 from graphstore.connect import open_store
@@ -116,8 +116,8 @@ def test_a_history_of_the_sample_data(stores: list[GraphStore], samples: tuple[D
     again = same(stores, lambda store: [load_source(store, data, source) for source in SOURCES])
     assert not any(report.changed for report in again)
 
-    publish_pictures_made(data, first[-1].version)
-    assert same(stores, lambda store: record_lineage(store, data)).images_new == 6
+    models = publish_images_made(data, first[-1].version)
+    assert same(stores, lambda store: record_lineage(store, data, models)).images_new == 6
     assert_same_graph(stores)
     (told, _) = (lineage(store, "art500k-0") for store in stores)
     assert len(told["conditioned_on"]) == 3
@@ -145,7 +145,7 @@ def test_a_history_of_the_sample_data(stores: list[GraphStore], samples: tuple[D
     # Withdrawn: an entity, with its works; and a single item.
     artist = told["conditioned_on"][0]["entities"][0].removeprefix("CREATED_BY ")
     for id_ in (artist, data.read("items/amazon")["item_id"][0].as_py()):
-        report = same(stores, lambda store, id_=id_: opt_out(store, data, id_))
+        report = same(stores, lambda store, id_=id_: opt_out(store, data, id_, models))
         assert report.changed
         assert report.items
     assert_same_graph(stores)

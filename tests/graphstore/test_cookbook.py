@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from sample_sources import ingest_samples, load_samples, publish_pictures_made
+from sample_sources import ingest_samples, load_samples, publish_images_made
 
 from graphstore.connect import open_store
 from graphstore.lineage import opt_out, record_lineage
@@ -30,12 +30,12 @@ def stores(both_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
         with open_store(url) as store:
             version = load_samples(store, data)
             if number == 0:
-                publish_pictures_made(data, version)
-            record_lineage(store, data)
+                models = publish_images_made(data, version)
+            record_lineage(store, data, models)
             used = store.read(
                 "MATCH (:GeneratedImage)-[:CONDITIONED_ON]->(:Artwork)-[:CREATED_BY]->(a:Artist) RETURN min(a.id) AS id"
             )
-            opt_out(store, data, used["id"][0].as_py())
+            opt_out(store, data, used["id"][0].as_py(), models)
     opened = [open_store(url, read_only=True) for url in both_urls]
     yield opened
     for store in opened:

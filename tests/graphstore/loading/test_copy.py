@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from sources import MONET, entity, item, publish, relation
-from test_lineage import append_generated, generated, publish_model
+from test_lineage import append_generated, generated, publish_model, trained
 
 from graphstore.bookkeeping import check_complete, loaded_sources
 from graphstore.connect import open_store
@@ -87,8 +87,8 @@ def fill(store: GraphStore, data: DataRoot) -> None:
     version = load_source(store, data, "art").version
     publish_model(data, "mini-1", version, {"art:1": ["art:2"]})
     append_generated(data, generated("g1", "art:1", [("art:2", 0.5), ("rich:0", 0.25)]))
-    record_lineage(store, data)
-    opt_out(store, data, "rich:1")
+    record_lineage(store, data, trained(data))
+    opt_out(store, data, "rich:1", trained(data))
 
 
 @pytest.fixture

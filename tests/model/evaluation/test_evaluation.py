@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from records import model_record, write_record
 
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import (
@@ -29,12 +30,15 @@ from ingest.datasets.schemas import (
 from ingest.errors import Graph2ImageError
 from model.evaluation import classifier
 from model.evaluation.classifier import train_judge
-from model.evaluation.evaluate import _to_lab, evaluate, palette_distance
+from model.evaluation.evaluate import evaluate
+from model.evaluation.metrics import Estimate, Metrics, palette_distance, read_metrics, to_lab
+from model.generation.variants import TEXT, TOP_NEIGHBOR, Variant
 
 MODEL, NEIGHBORS = "painter", "sampled"
 ARTISTS = {"Rosso": (200, 60, 50), "Verde": (60, 160, 70), "Azzurro": (50, 80, 200)}
 GENRES = ("portrait", "landscape")
 TRAIN, TEST = 120, 12
+GRAPH_1, GRAPH_2, SHUFFLED = Variant("graph", 1.0), Variant("graph", 2.0), Variant("shuffled", 1.5)
 
 
 @dataclass(frozen=True)
@@ -129,20 +133,20 @@ def write_data(data: DataRoot, *, entities: bool = True) -> None:
         for work in WORKS
     ]
     data.publish(f"neighbors/{NEIGHBORS}", [pa.Table.from_pylist(sampled, NEIGHBOR_SCHEMA)], NEIGHBOR_SCHEMA)
-    data.write_json(f"models/{MODEL}/model.json", {"model_id": MODEL, "neighbors": NEIGHBORS})
+    write_record(data, model_record(MODEL, neighbors=NEIGHBORS))
 
 
 def add_generated(
-    data: DataRoot, work: Work, variant: str, content: bytes, sources: list[Work], made_by: str = "{}"
+    data: DataRoot, work: Work, variant: Variant, content: bytes, sources: list[Work], made_by: str = "{}"
 ) -> None:
-    generated_id = hashlib.sha256(f"{work.item_id}{variant}{made_by}".encode()).hexdigest()[:16]
+    generated_id = hashlib.sha256(f"{work.item_id}{variant.label}{made_by}".encode()).hexdigest()[:16]
     path = f"generated/{MODEL}/{generated_id}.png"
     data.write_bytes(path, content)
     row = {
         "generated_id": generated_id,
         "item_id": work.item_id,
         "model_id": MODEL,
-        "variant": variant,
+        **variant.columns(),
         "seed": 0,
         "settings": made_by,
         "neighbors": [{"item_id": s.item_id, "weight": 1.0, "rank": rank} for rank, s in enumerate(sources, 1)],
@@ -154,10 +158,10 @@ def add_generated(
 def add_variants(data: DataRoot, work: Work, seed: int) -> None:
     """Text: right genre, wrong artist. Graph at 1: new work of the right artist; at 2: a copy of a neighbor."""
     near, far = neighbors_of(work), other(work)
-    add_generated(data, work, "text", paint(far.artist, work.genre, seed), [])
-    add_generated(data, work, "graph-1", paint(work.artist, work.genre, seed), near)
-    add_generated(data, work, "graph-2", near[1].content, near)
-    add_generated(data, work, "shuffled", paint(far.artist, work.genre, seed + 500), [far])
+    add_generated(data, work, TEXT, paint(far.artist, work.genre, seed), [])
+    add_generated(data, work, GRAPH_1, paint(work.artist, work.genre, seed), near)
+    add_generated(data, work, GRAPH_2, near[1].content, near)
+    add_generated(data, work, SHUFFLED, paint(far.artist, work.genre, seed + 500), [far])
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +178,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataRoot]:
         yield data
 
 
-def metrics_of(data: DataRoot) -> dict[str, Any]:
-    return dict(data.read_json(f"evaluations/{MODEL}/metrics.json"))
+def metrics_of(data: DataRoot) -> Metrics:
+    return read_metrics(data, MODEL)
 
 
 def rows_of(data: DataRoot) -> dict[tuple[str, str], dict[str, Any]]:
@@ -184,38 +188,41 @@ def rows_of(data: DataRoot) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def test_variants_are_ranked_as_they_were_made(evaluated: DataRoot) -> None:
-    metrics = metrics_of(evaluated)
-    variants = metrics["variants"]
-    assert {name: variant["n"] for name, variant in variants.items()} == dict.fromkeys(variants, TEST)
-    for graph in ("graph-1", "graph-2", "top-neighbor"):
-        for control in ("text", "shuffled"):
-            assert variants[graph]["similarity"]["mean"] > variants[control]["similarity"]["mean"] + 0.3
-            assert variants[graph]["palette_distance"]["mean"] < variants[control]["palette_distance"]["mean"] - 3
-    assert variants["graph-1"]["right"]["Artist"]["mean"] > 0.9
-    assert variants["text"]["right"]["Artist"]["mean"] < 0.1
-    assert variants["text"]["right"]["Genre"]["mean"] > 0.9
+    variants = {row.variant: row for row in metrics_of(evaluated).variants}
+    assert {row.n for row in variants.values()} == {TEST}
+    for graph in (GRAPH_1, GRAPH_2, TOP_NEIGHBOR):
+        for control in (TEXT, SHUFFLED):
+            assert mean(variants[graph].similarity) > mean(variants[control].similarity) + 0.3
+            assert mean(variants[graph].palette_distance) < mean(variants[control].palette_distance) - 3
+    assert mean(variants[GRAPH_1].attribute_accuracy["Artist"]) > 0.9
+    assert mean(variants[TEXT].attribute_accuracy["Artist"]) < 0.1
+    assert mean(variants[TEXT].attribute_accuracy["Genre"]) > 0.9
+
+
+def mean(estimate: Estimate) -> float:
+    assert estimate.mean is not None
+    return estimate.mean
 
 
 def test_only_copies_of_the_own_neighbors_are_copies(evaluated: DataRoot) -> None:
-    variants = metrics_of(evaluated)["variants"]
-    assert variants["graph-2"]["copy_rate"] == 1.0
-    assert variants["text"]["copy_rate"] is None  # it had no neighbors to copy
+    variants = {row.variant: row for row in metrics_of(evaluated).variants}
+    assert variants[GRAPH_2].copy_rate == 1.0
+    assert variants[TEXT].copy_rate is None  # it had no neighbors to copy
     rows = rows_of(evaluated)
     assert not any(rows[work.item_id, "shuffled"]["copy"] for work in TESTED if work.genre == "portrait")
 
 
 def test_differences_are_paired(evaluated: DataRoot) -> None:
     rows = rows_of(evaluated)
-    paired = {(row["variant"], row["baseline"]): row for row in metrics_of(evaluated)["paired"]}
-    assert paired.keys() == {
-        (graph, base) for graph in ("graph-1", "graph-2") for base in ("text", "shuffled", "top-neighbor")
-    }
+    paired = {(row.variant, row.baseline): row for row in metrics_of(evaluated).paired}
+    assert paired.keys() == {(graph, base) for graph in (GRAPH_1, GRAPH_2) for base in (TEXT, SHUFFLED, TOP_NEIGHBOR)}
     for (graph, base), row in paired.items():
         for measure in ("similarity", "palette_distance"):
-            differences = np.array([rows[w.item_id, graph][measure] - rows[w.item_id, base][measure] for w in TESTED])
-            assert row["n"] == TEST
-            assert row[measure]["mean"] == pytest.approx(differences.mean())
-            assert row[measure]["se"] == pytest.approx(differences.std(ddof=1) / TEST**0.5)
+            ours, theirs = ([rows[w.item_id, v.label][measure] for w in TESTED] for v in (graph, base))
+            differences, estimate = np.subtract(ours, theirs), getattr(row, measure)
+            assert row.n == TEST
+            assert estimate.mean == pytest.approx(differences.mean())
+            assert estimate.se == pytest.approx(differences.std(ddof=1) / TEST**0.5)
 
 
 def test_the_top_neighbor_is_the_best_neighbors_own_picture(evaluated: DataRoot) -> None:
@@ -235,20 +242,27 @@ def test_second_run_changes_nothing(evaluated: DataRoot) -> None:
 
 def test_classifier_tells_entities_and_is_kept(evaluated: DataRoot) -> None:
     judge = train_judge(evaluated)
+    assert judge is not None
     assert {head.label: len(head.classes) for head in judge.heads} == {"Artist": 3, "Genre": 2}
     assert min(judge.accuracy.values()) > 0.8
     assert [name.split("/")[-1] for name in evaluated.fs.ls(evaluated.path("classifiers"), detail=False)] == [
         judge.judge_id
     ]
-    features, _ = judge.look(np.stack([np.asarray(Image.open(io.BytesIO(w.content))) for w in TESTED]))
+    features, _ = judge.predict(np.stack([np.asarray(Image.open(io.BytesIO(w.content))) for w in TESTED]))
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
 
 
+def judge_id(data: DataRoot) -> str:
+    judge = train_judge(data)
+    assert judge is not None
+    return judge.judge_id
+
+
 def test_another_recipe_is_another_classifier(evaluated: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = train_judge(evaluated).judge_id
+    kept = judge_id(evaluated)
     monkeypatch.setattr(classifier, "FEWEST_STEPS", 2)
     monkeypatch.setattr(classifier, "EPOCHS", 0)
-    other_id = train_judge(evaluated).judge_id
+    other_id = judge_id(evaluated)
     assert other_id != kept
     evaluated.fs.rm(evaluated.path("classifiers", other_id), recursive=True)
 
@@ -257,9 +271,9 @@ def test_pictures_by_other_settings_are_not_mixed_in(evaluated: DataRoot, tmp_pa
     data = DataRoot(str(tmp_path / "data"))
     evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
     for work in TESTED:  # the true images, which would be the best there are
-        add_generated(data, work, "text", work.content, [], made_by='{"num_inference_steps": 5}')
+        add_generated(data, work, TEXT, work.content, [], made_by='{"num_inference_steps": 5}')
     assert evaluate(data, MODEL).items == TEST
-    assert metrics_of(data)["variants"]["text"] == metrics_of(evaluated)["variants"]["text"]
+    assert metrics_of(data).of(TEXT) == metrics_of(evaluated).of(TEXT)
 
 
 def test_items_without_all_variants_are_left_out(evaluated: DataRoot, tmp_path: Path) -> None:
@@ -268,8 +282,8 @@ def test_items_without_all_variants_are_left_out(evaluated: DataRoot, tmp_path: 
     data.fs.rm(data.path("generated"), recursive=True)
     for index, work in enumerate(TESTED[:3]):
         add_variants(data, work, index)
-    add_generated(data, TESTED[5], "text", TESTED[5].content, [])
-    add_generated(data, TESTED[5], "mix-70-30", TESTED[5].content, [])
+    add_generated(data, TESTED[5], TEXT, TESTED[5].content, [])
+    add_generated(data, TESTED[5], Variant.mix(1.5, (0.7, 0.3)), TESTED[5].content, [])
     report = evaluate(data, MODEL)
     assert (report.items, report.changed) == (3, True)
 
@@ -282,19 +296,19 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
         evaluate(data, MODEL)
 
 
-def test_nothing_to_judge_by(tmp_path: Path) -> None:
+def test_nothing_to_judge_by_but_an_encoder_that_is_not_there(tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path))
     write_data(data, entities=False)
     for work in TESTED[:2]:
         add_variants(data, work, 0)
-    with pytest.raises(Graph2ImageError, match="no entities to tell apart"):
+    with pytest.raises(Graph2ImageError, match="there are no image embeddings"):
         evaluate(data, MODEL)
 
 
 def test_lab_of_known_colors() -> None:
     colors = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     expected = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]]
-    np.testing.assert_allclose(_to_lab(colors), expected, atol=0.1)
+    np.testing.assert_allclose(to_lab(colors), expected, atol=0.1)
 
 
 PICTURES = st.integers(0, 10_000).map(
@@ -313,5 +327,5 @@ def test_palette_distance_is_a_metric(first: np.ndarray, second: np.ndarray, thi
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_palette_distance_of_two_grays_is_their_difference_in_lightness(first: int, second: int) -> None:
     grays = [np.full((4, 4, 3), value, np.uint8) for value in (first, second)]
-    lightness = [_to_lab(gray[0, :1])[0, 0] for gray in grays]
+    lightness = [to_lab(gray[0, :1])[0, 0] for gray in grays]
     assert palette_distance(*grays) == pytest.approx(abs(lightness[0] - lightness[1]), rel=0.03, abs=0.05)

@@ -84,7 +84,7 @@ def test_copies_are_found_and_others_are_not(gallery: Gallery) -> None:
     jpeg = io.BytesIO()
     gallery.pictures[23].save(jpeg, "jpeg", quality=80)
     made = [gallery.pictures[9], Image.open(jpeg), paint(1000)]
-    of_neighbor, of_training, own = check.look(made, [neighbors, neighbors, neighbors])
+    of_neighbor, of_training, own = check.score(made, [neighbors, neighbors, neighbors])
     assert of_neighbor.flagged
     assert of_neighbor.neighbor_similarity == pytest.approx(1, abs=1e-5)
     assert (of_neighbor.neighbor_bits, of_neighbor.training_bits) == (0, 0)
@@ -95,7 +95,7 @@ def test_copies_are_found_and_others_are_not(gallery: Gallery) -> None:
 
 
 def test_a_held_out_picture_counts_as_a_neighbor_only(gallery: Gallery) -> None:
-    target, text_only = CopyCheck(gallery.data, ENCODER, gallery.hashes[-1:], THRESHOLDS, "cpu").look(
+    target, text_only = CopyCheck(gallery.data, ENCODER, gallery.hashes[-1:], THRESHOLDS, "cpu").score(
         [gallery.pictures[-1]] * 2, [gallery.hashes[-1:], []]
     )
     assert (target.neighbor_bits, target.flagged) == (0, True)
@@ -111,7 +111,7 @@ def test_the_search_is_exact(gallery: Gallery, seed: int, block: int) -> None:
     check = CopyCheck(gallery.data, ENCODER, [], THRESHOLDS, "cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(copycheck, "_BLOCK", block)
-        (scores,) = check.look([picture], [[]])
+        (scores,) = check.score([picture], [[]])
     encoder = load_encoder(gallery.data, ENCODER)
     own = encoder.encode_images([encoder.prepare(picture)]).numpy()[0]
     cosines = gallery.vectors[:TRAINING] @ own
@@ -127,7 +127,7 @@ def test_the_search_is_exact(gallery: Gallery, seed: int, block: int) -> None:
 
 def test_thresholds_decide(gallery: Gallery) -> None:
     def flagged(thresholds: CopyThresholds) -> bool:
-        (scores,) = CopyCheck(gallery.data, ENCODER, [], thresholds, "cpu").look([paint(77)], [[]])
+        (scores,) = CopyCheck(gallery.data, ENCODER, [], thresholds, "cpu").score([paint(77)], [[]])
         return scores.flagged
 
     assert not flagged(CopyThresholds(1.1, -1))
@@ -147,7 +147,7 @@ def test_pictures_without_vector_or_hash_are_passed_over(gallery: Gallery, tmp_p
     row = {"image_hash": gallery.hashes[2], "path": "", "width": 1, "height": 1, "format": "PNG"}
     rows = [row | {"perceptual_hash": "0"}]  # of an earlier version
     data.append("images", pa.Table.from_pylist(rows, IMAGE_SCHEMA), IMAGE_SCHEMA)
-    (scores,) = CopyCheck(data, ENCODER, gallery.hashes[2:3], THRESHOLDS, "cpu").look(
+    (scores,) = CopyCheck(data, ENCODER, gallery.hashes[2:3], THRESHOLDS, "cpu").score(
         [gallery.pictures[0]], [gallery.hashes[2:3]]
     )
     assert (scores.training_bits, scores.neighbor_bits, scores.neighbor_similarity) == (None, None, None)
@@ -161,6 +161,6 @@ def test_nothing_to_compare_with(gallery: Gallery, tmp_path: Path) -> None:
     publish_encoder(data, ENCODER, *tiny_clip(), {})
     schema = embedding_schema("image_hash", DIM)
     data.append(f"embeddings/{ENCODER}", schema.empty_table(), schema)
-    (scores,) = CopyCheck(data, ENCODER, [], THRESHOLDS, "cpu").look([gallery.pictures[0]], [[]])
+    (scores,) = CopyCheck(data, ENCODER, [], THRESHOLDS, "cpu").score([gallery.pictures[0]], [[]])
     assert replace(scores, flagged=True) != scores
     assert (scores.training_similarity, scores.nearest_image, scores.training_bits) == (None, None, None)

@@ -21,9 +21,11 @@ from model.generation.requests import (
     SCHEDULERS,
     GenerationRequest,
     GenerationSettings,
-    Neighbor,
 )
+from model.generation.variants import TEXT, Variant
+from model.neighbors import Neighbor
 
+GRAPH, MIX, EDGE = Variant("graph", 1.5), Variant.mix(1.5, (2, 1)), Variant.mix(1.5, (1, 0))
 SETTINGS = GenerationSettings(num_inference_steps=3, batch_size=4, device="cpu")
 
 
@@ -43,25 +45,25 @@ def requests(data: TinyData) -> list[GenerationRequest]:
     first, second = neighbors_of(data, 4, 5, 6), neighbors_of(data, 7, 8)
     made = []
     for item in range(2):
-        plain = GenerationRequest(data.item_ids[item], data.texts[item], variant="text")
+        plain = GenerationRequest(data.item_ids[item], data.texts[item])
         made += [
             plain,
-            replace(plain, neighbor_sets=(first,), graph_guidance_scales=(1.5,), variant="graph"),
-            replace(plain, neighbor_sets=(first[item : item + 1],), graph_guidance_scales=(1.5,), variant="one"),
-            replace(plain, neighbor_sets=(first, second), graph_guidance_scales=(1.0, 0.5), variant="mix"),
-            replace(plain, neighbor_sets=(first, second), graph_guidance_scales=(1.5, 0), variant="edge"),
+            replace(plain, variant=GRAPH, neighbor_sets=(first,)),
+            replace(plain, variant=Variant("shuffled", 1.5), neighbor_sets=(first[item : item + 1],)),
+            replace(plain, variant=MIX, neighbor_sets=(first, second)),
+            replace(plain, variant=EDGE, neighbor_sets=(first, second)),
         ]
     return made
 
 
-def pictures(data: TinyData, report: GenerateReport) -> np.ndarray:
+def images_of(data: TinyData, report: GenerateReport) -> np.ndarray:
     rows = {row["generated_id"]: row["image_path"] for row in data.root.read("generated").to_pylist()}
     files = [data.root.read_bytes(rows[generated_id]) for generated_id in report.generated_ids]
     return np.stack([np.asarray(Image.open(io.BytesIO(file)), dtype=int) for file in files])
 
 
-def one_picture(data: TinyData, request: GenerationRequest, **settings: Any) -> np.ndarray:
-    return pictures(data, generate(data.root, MODEL, [request], replace(SETTINGS, **settings)))[0]
+def one_image(data: TinyData, request: GenerationRequest, **settings: Any) -> np.ndarray:
+    return images_of(data, generate(data.root, MODEL, [request], replace(SETTINGS, **settings)))[0]
 
 
 def test_only_missing_pictures_are_made(data: TinyData) -> None:
@@ -82,7 +84,7 @@ def test_only_missing_pictures_are_made(data: TinyData) -> None:
 
 def test_a_killed_run_keeps_its_finished_batches(data: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(SETTINGS, seed=101, batch_size=1)
-    wanted = [request for request in requests(data) if request.variant == "graph"]
+    wanted = [request for request in requests(data) if request.variant == GRAPH]
     write, written = DataRoot.write_bytes, []
 
     def killed(self: DataRoot, name: str, content: bytes) -> None:
@@ -98,15 +100,15 @@ def test_a_killed_run_keeps_its_finished_batches(data: TinyData, monkeypatch: py
             generate(data.root, MODEL, wanted, settings)
     report = generate(data.root, MODEL, wanted, settings)
     assert (report.new, report.existing) == (1, 1)
-    assert pictures(data, report).shape == (2, 32, 32, 3)
+    assert images_of(data, report).shape == (2, 32, 32, 3)
 
 
-def test_batches_do_not_change_pictures(data: TinyData, tmp_path: Path) -> None:
-    together = pictures(data, generate(data.root, MODEL, requests(data), SETTINGS))
+def test_batches_do_not_change_images_of(data: TinyData, tmp_path: Path) -> None:
+    together = images_of(data, generate(data.root, MODEL, requests(data), SETTINGS))
     other = make_data(tmp_path)
     publish_model(other)
     report = generate(other.root, MODEL, requests(other)[::-1], replace(SETTINGS, batch_size=1))
-    single = pictures(other, report)[::-1]
+    single = images_of(other, report)[::-1]
     assert together.shape == (10, 32, 32, 3)
     assert np.abs(together - single).max() <= 1
     assert np.abs(together[0] - together[1]).max() > 1  # what conditions an image does show
@@ -116,11 +118,11 @@ def test_batches_do_not_change_pictures(data: TinyData, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_batches_do_not_change_pictures_of_any_scheduler(data: TinyData, tmp_path: Path, scheduler: str) -> None:
     settings = replace(SETTINGS, scheduler=scheduler, guidance_interval=(0.0, 0.5), copy_check=None)
-    wanted = [request for request in requests(data) if request.variant == "graph"]
-    together = pictures(data, generate(data.root, MODEL, wanted, settings))
+    wanted = [request for request in requests(data) if request.variant == GRAPH]
+    together = images_of(data, generate(data.root, MODEL, wanted, settings))
     other = make_data(tmp_path)
     publish_model(other)
-    single = pictures(other, generate(other.root, MODEL, wanted, replace(settings, batch_size=1)))
+    single = images_of(other, generate(other.root, MODEL, wanted, replace(settings, batch_size=1)))
     assert np.isfinite(together).all()
     assert np.abs(together - single).max() <= 1
 
@@ -130,8 +132,8 @@ def test_rows_and_files_say_what_a_picture_was_made_from(data: TinyData) -> None
     report = generate(data.root, MODEL, wanted, SETTINGS)
     rows = {row["generated_id"]: row for row in data.root.read("generated").to_pylist()}
     named = dict(zip([(r.item_id, r.variant) for r in wanted], report.generated_ids, strict=True))
-    assert rows[named[data.item_ids[0], "text"]]["neighbors"] == []
-    mix, edge = (rows[named[data.item_ids[0], variant]] for variant in ("mix", "edge"))
+    assert rows[named[data.item_ids[0], TEXT]]["neighbors"] == []
+    mix, edge = (rows[named[data.item_ids[0], variant]] for variant in (MIX, EDGE))
     # All neighbors of a set weigh the same: the model does not look at their weights.
     assert [(n["item_id"], n["weight"], n["rank"]) for n in mix["neighbors"]] == [
         *((data.item_ids[at], 1.0, at - 3) for at in range(4, 7)),
@@ -141,6 +143,8 @@ def test_rows_and_files_say_what_a_picture_was_made_from(data: TinyData) -> None
     settings = orjson.loads(mix["settings"])
     assert settings["graph_guidance_scales"] == [1.0, 0.5]
     assert (settings["text"], settings["guidance_scale"]) == (data.texts[0], SETTINGS.guidance_scale)
+    assert Variant.of_row(mix) == MIX
+    assert (mix["variant"], edge["variant"]) == ("mix-66.7-33.3", "mix-100-0")
     assert mix["scores"]["nearest_image"] in data.image_hashes[4:]
 
     image = Image.open(io.BytesIO(data.root.read_bytes(mix["image_path"])))
@@ -150,7 +154,7 @@ def test_rows_and_files_say_what_a_picture_was_made_from(data: TinyData) -> None
 
 
 def test_neighbors_beyond_those_that_the_model_looks_at_are_not_told_of(data: TinyData) -> None:
-    many = GenerationRequest(data.item_ids[0], "x", (neighbors_of(data, 4, 5, 6, 7, 8),), (1.0,))
+    many = GenerationRequest(data.item_ids[0], "x", Variant("graph", 1.0), (neighbors_of(data, 4, 5, 6, 7, 8),))
     few = replace(many, neighbor_sets=(neighbors_of(data, 4, 5, 6),))
     report = generate(data.root, MODEL, [many, few], SETTINGS)
     assert report.generated_ids[0] == report.generated_ids[1]
@@ -176,8 +180,8 @@ def test_neighbors_beyond_those_that_the_model_looks_at_are_not_told_of(data: Ti
 )
 def test_settings_decide_the_picture_and_its_id(data: TinyData, changed: dict[str, Any]) -> None:
     request = requests(data)[1]
-    base = one_picture(data, request)
-    other = one_picture(data, request, **changed)
+    base = one_image(data, request)
+    other = one_image(data, request, **changed)
     assert other.shape == ((40, 24, 3) if "height" in changed else (32, 32, 3))
     assert other.shape != base.shape or np.abs(base - other).max() >= 1
     assert (
@@ -188,8 +192,8 @@ def test_settings_decide_the_picture_and_its_id(data: TinyData, changed: dict[st
 
 def test_fast_settings_work_and_the_precision_can_be_chosen_for_the_device(data: TinyData) -> None:
     request = requests(data)[1]
-    assert one_picture(data, request, **FAST).shape == (32, 32, 3)
-    assert one_picture(data, request, precision="auto").shape == (32, 32, 3)
+    assert one_image(data, request, **FAST).shape == (32, 32, 3)
+    assert one_image(data, request, precision="auto").shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("images", [True, False])
@@ -206,7 +210,7 @@ def test_what_the_model_was_trained_to_look_at_is_passed(tmp_path: Path, images:
         replace(neighbor, weight=1.0, relation_type="HAS_STYLE", text=f"the text of {neighbor.item_id}")
         for neighbor in neighbors_of(data, 4, 5)
     )
-    request = GenerationRequest(data.item_ids[0], data.texts[0], (neighbors,), (1.5,))
+    request = GenerationRequest(data.item_ids[0], data.texts[0], GRAPH, (neighbors,))
     changes: list[dict[str, Any]] = [
         {},
         {"weight": 0.25},
@@ -216,7 +220,7 @@ def test_what_the_model_was_trained_to_look_at_is_passed(tmp_path: Path, images:
         {"relation_type": ""},
     ]
     wanted = [replace(request, neighbor_sets=((neighbors[0], replace(neighbors[1], **change)),)) for change in changes]
-    made = pictures(data, generate(data.root, MODEL, wanted, SETTINGS))
+    made = images_of(data, generate(data.root, MODEL, wanted, SETTINGS))
     for other in made[1:5]:
         assert np.abs(made[0] - other).max() >= 1
     np.testing.assert_array_equal(made[4], made[5])  # unknown to the model is none
@@ -226,11 +230,11 @@ def test_what_the_model_was_trained_to_look_at_is_passed(tmp_path: Path, images:
 
 def test_text_only_models_of_nothing_and_empty_texts(data: TinyData) -> None:
     neighbors = neighbors_of(data, 4)
-    empty = GenerationRequest(data.item_ids[0], "", (neighbors,), (1.0,))
-    assert one_picture(data, empty).shape == (32, 32, 3)
-    no_neighbors = GenerationRequest(data.item_ids[0], data.texts[0], ((),), (1.0,))
+    empty = GenerationRequest(data.item_ids[0], "", GRAPH, (neighbors,))
+    assert one_image(data, empty).shape == (32, 32, 3)
+    no_neighbors = GenerationRequest(data.item_ids[0], data.texts[0], GRAPH, ((),))
     text_only = GenerationRequest(data.item_ids[0], data.texts[0])
-    np.testing.assert_array_equal(one_picture(data, no_neighbors), one_picture(data, text_only))
+    np.testing.assert_array_equal(one_image(data, no_neighbors), one_image(data, text_only))
     assert generate(data.root, MODEL, [], SETTINGS).generated_ids == ()
 
 
@@ -258,8 +262,8 @@ def test_mistakes(data: TinyData) -> None:
     request = requests(data)[1]
     with pytest.raises(Graph2ImageError, match="no model 'nope'"):
         generate(data.root, "nope", [request], SETTINGS)
-    with pytest.raises(Graph2ImageError, match=r"toy:00: 1 neighbor sets, 2 graph"):
-        generate(data.root, MODEL, [replace(request, graph_guidance_scales=(1.0, 2.0))], SETTINGS)
+    with pytest.raises(Graph2ImageError, match=r"toy:00: 1 neighbor sets, where the variant mix-66.7-33.3 has 2"):
+        generate(data.root, MODEL, [replace(request, variant=MIX)], SETTINGS)
     lost = replace(request, neighbor_sets=((Neighbor("toy:x", "f00"),),), text="new")
     with pytest.raises(Graph2ImageError, match="no embedding of tiny, the first is f00"):
         generate(data.root, MODEL, [lost], SETTINGS)
@@ -285,10 +289,10 @@ def test_solvers_come_to_the_same_picture(tmp_path: Path, scheduler: str) -> Non
     """With many steps all of them follow the model's own path: prediction type, zero SNR and spacing are kept."""
     data = make_data(tmp_path)
     publish_model(data)
-    request = GenerationRequest(data.item_ids[0], data.texts[0], (neighbors_of(data, 4, 5),), (1.0,))
+    request = GenerationRequest(data.item_ids[0], data.texts[0], Variant("graph", 1.0), (neighbors_of(data, 4, 5),))
     settings: dict[str, Any] = {"num_inference_steps": 60, "guidance_scale": 1.0, "copy_check": None}
-    own = one_picture(data, request, **settings)
-    other = one_picture(data, request, **settings, scheduler=scheduler)
-    coarse = one_picture(data, request, **settings | {"num_inference_steps": 2}, scheduler=scheduler)
+    own = one_image(data, request, **settings)
+    other = one_image(data, request, **settings, scheduler=scheduler)
+    coarse = one_image(data, request, **settings | {"num_inference_steps": 2}, scheduler=scheduler)
     assert np.abs(own - other).mean() < 3
     assert np.abs(own - other).mean() < np.abs(own - coarse).mean()

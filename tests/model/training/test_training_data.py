@@ -19,6 +19,7 @@ from tiny_data import ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
 
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
+from ingest.datasets.vectors import image_vectors
 from ingest.encoders.embed import UNREADABLE_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.networks.autoencoder import MiniAutoencoder
@@ -30,8 +31,6 @@ from model.training.encoders import load_text_encoder
 from model.training.items import (
     StringIndex,
     TrainingItems,
-    neighbor_features,
-    read_embeddings,
     read_training_items,
 )
 from model.training.latents import compute_latents
@@ -124,21 +123,6 @@ def test_the_digest_is_the_same_however_the_rows_are_stored(tiny: TinyData) -> N
         assert neighbors_of(whole) == neighbors_of(parted)
 
 
-def test_weight_and_relation_of_neighbors() -> None:
-    walked = [
-        {"ppr": 0.2, "via": "CREATED_BY artist:a"},
-        {"ppr": 0.1, "via": "CO_VIEWED"},
-        {"ppr": 0.05, "via": "IN_GENRE genre:x > CREATED_BY artist:a"},
-        {"ppr": 0.05, "via": "indirect"},
-    ]
-    weights, types = neighbor_features(walked, ["CO_VIEWED", "CREATED_BY"])
-    assert weights == pytest.approx([1.0, 0.5, 0.25, 0.25])
-    assert types == [2, 1, 0, 0]
-    unwalked = [{"ppr": None, "via": "semantic"}, {"ppr": None, "via": "semantic"}]
-    assert neighbor_features(unwalked, ["CO_VIEWED"]) == ([1.0, 1.0], [0, 0])
-    assert neighbor_features([], ["CO_VIEWED"]) == ([], [])
-
-
 @given(st.lists(st.text(max_size=5)), st.lists(st.text(max_size=5)))
 def test_strings_are_found_where_they_are(column: list[str], wanted: list[str]) -> None:
     clean = [text.replace("\0", "") for text in column]
@@ -156,7 +140,9 @@ def test_strings_are_found_where_they_are(column: list[str], wanted: list[str]) 
 def test_batches_have_what_the_datasets_have(tiny: TinyData, tmp_path: Path) -> None:
     items, arrays = arrays_of(tiny, tmp_path / "arrays", EVERYTHING)
     texts = TextEncoders(*load_text_encoder(tiny.root, ENCODER))
-    rows, embeddings = read_embeddings(tiny.root, ENCODER, tiny.image_hashes)
+    vectors = image_vectors(tiny.root, ENCODER, pa.array(tiny.image_hashes))
+    rows = {image_hash: row for row, image_hash in enumerate(tiny.image_hashes)}
+    embeddings = torch.from_numpy(vectors.matrix)
     nothing = torch.zeros(len(items), dtype=torch.bool)
     batch = arrays.batch(torch.arange(len(items)), nothing, nothing)
     encoded = texts.encode(items.table["text"].to_pylist())
