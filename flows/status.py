@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
@@ -17,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.settings import Settings
 from graphstore.store import NoGraphError
 from ingest.datasets.root import DataRoot
+from ingest.datasets.schemas import MISSING_IMAGE_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.record import model_ids
 
@@ -33,6 +35,7 @@ def read_state(settings: Settings) -> dict[str, Any]:
             "source": name.split("/")[1],
             "items": _rows(data, name),
             "rejects": _rows(data, name.replace("items", "rejects", 1)),
+            "missing_images": _reasons(data, name.replace("items", "missing-images", 1)),
         }
         for name in data.names("items")
     ]
@@ -58,6 +61,12 @@ def _rows(data: DataRoot, name: str) -> int:
     if snapshot is not None:
         return snapshot.rows
     return int(data.dataset(name).count_rows()) if data.names(name) else 0
+
+
+def _reasons(data: DataRoot, name: str) -> dict[str, int]:
+    """Rows of a dataset by their reason."""
+    reasons = data.read(name, ["reason"], MISSING_IMAGE_SCHEMA)["reason"].to_pylist()
+    return dict(sorted(Counter(reasons).items()))
 
 
 def examine(settings: Settings) -> list[dict[str, Any]]:

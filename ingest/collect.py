@@ -21,12 +21,18 @@ import pyarrow.compute as pc
 
 from ingest.batches import Batch, Edges, edges_where, first_distinct
 from ingest.datasets.root import DataRoot
-from ingest.datasets.schemas import ENTITY_NAME_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA
+from ingest.datasets.schemas import (
+    ENTITY_NAME_SCHEMA,
+    ITEM_SCHEMA,
+    MISSING_IMAGE_SCHEMA,
+    REJECT_SCHEMA,
+    RELATION_SCHEMA,
+)
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.sources import ImageProblemError
 from ingest.images.store import StoredImage
-from ingest.parts import Part, Shards
+from ingest.parts import ItemImages, Part, Shards
 from ingest.records import Raw, RejectReason, RejectRecord, entity_id
 from ingest.splits import SplitFractions, split_of
 
@@ -43,7 +49,8 @@ RAW_BYTES = 4096
 #: An id's place is the number of its file and its row in it.
 ROW_BITS = 40
 
-Picture = StoredImage | ImageProblemError | None
+#: What acquiring the image of an item gave; None for one whose row names no image.
+Acquired = StoredImage | ImageProblemError | None
 
 
 class ShardWriter:
@@ -142,8 +149,12 @@ class Collector:
         Ids that belong to other files, if this one must not take them over.
     item_columns
         Arrow schema of the items' own columns.
+    earlier_images
+        What an item whose image cannot be had falls back on.
     strict
         Fail at the first reject or duplicate instead of recording it.
+    require_images
+        Reject the rows whose image cannot be had.
     """
 
     def __init__(
@@ -155,17 +166,22 @@ class Collector:
         taken: IdIndex | None,
         item_columns: pa.Schema,
         fractions: SplitFractions,
+        earlier_images: ItemImages,
         *,
         strict: bool,
+        require_images: bool,
     ) -> None:
-        self.rows_read = self.items = self.duplicates = self.auxiliary_rows = 0
+        self.rows_read = self.items = self.duplicates = self.auxiliary_rows = self.images_kept = 0
         self.rejected: Counter[str] = Counter()
+        self.missing_images: Counter[str] = Counter()
         self._source = source
         self._files = files
         self._seen = seen
         self._taken = taken
         self._fractions = fractions
+        self._earlier_images = earlier_images
         self._strict = strict
+        self._require_images = require_images
         self._entities: dict[str, _Entities] = {}
         self._entity_relations: dict[tuple[str, ...], None] = {}
         self._item_schema = pa.schema([*ITEM_SCHEMA, *item_columns])
@@ -173,18 +189,19 @@ class Collector:
         self._item_writer = ShardWriter(data, f"items/{source}", self._item_schema, self._pool)
         self._relation_writer = ShardWriter(data, f"relations/{source}", RELATION_SCHEMA, self._pool)
         self._reject_writer = ShardWriter(data, f"rejects/{source}", REJECT_SCHEMA, self._pool)
+        self._missing_image_writer = ShardWriter(data, f"missing-images/{source}", MISSING_IMAGE_SCHEMA, self._pool)
         self._name_writer = ShardWriter(data, f"entity-names/{source}", ENTITY_NAME_SCHEMA, self._pool)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def add(self, batch: Batch, pictures: Sequence[Picture]) -> npt.NDArray[np.bool_]:
+    def add(self, batch: Batch, acquired: Sequence[Acquired]) -> npt.NDArray[np.bool_]:
         """Add a batch.
 
         Parameters
         ----------
-        images
-            What acquiring the image of each item gave.
+        acquired
+            What acquiring the image of each item gave; empty if none was acquired.
 
         Returns
         -------
@@ -194,11 +211,11 @@ class Collector:
         rejects = list(batch.rejects)
         accepted = np.ones(batch.items.num_rows, np.bool_)
         rows = batch.items["row"]
-        for position, picture in enumerate(pictures):
-            if isinstance(picture, ImageProblemError):
-                accepted[position] = False
-                row = rows[position].as_py()
-                rejects.append(RejectRecord(batch.file, row, picture.reason, picture.detail, batch.raw_rows[position]))
+        for index, outcome in enumerate(acquired if self._require_images else ()):
+            if isinstance(outcome, ImageProblemError):
+                accepted[index] = False
+                row = rows[index].as_py()
+                rejects.append(RejectRecord(batch.file, row, outcome.reason, outcome.detail, batch.raw_rows[index]))
         rejects += self._duplicates(batch, accepted)
         self.rows_read += batch.items.num_rows + len(batch.rejects) + batch.auxiliary_rows
         self.auxiliary_rows += batch.auxiliary_rows
@@ -209,10 +226,10 @@ class Collector:
             edges = [edges_where(e, accepted[e.items.to_numpy()]) for e in edges]
             edges = [replace(e, items=pa.array(positions[e.items.to_numpy()])) for e in edges]
             items = items.filter(pa.array(accepted))
-            pictures = list(itertools.compress(pictures, accepted))
+            acquired = list(itertools.compress(acquired, accepted))
         self.items += items.num_rows
         if items.num_rows:
-            self._item_writer.add(self._finished(items, pictures))
+            self._item_writer.add(self._finished(items, *self._images(batch.file, items, acquired)))
         ids = items["item_id"].combine_chunks()
         for e in edges:
             self._add_edges(e, ids)
@@ -264,21 +281,51 @@ class Collector:
             ]
             self._reject_writer.add(pa.table(columns, schema=REJECT_SCHEMA))
 
-    def _finished(self, items: pa.Table, pictures: Sequence[Picture]) -> pa.Table:
+    def _images(
+        self, file: str, items: pa.Table, acquired: Sequence[Acquired]
+    ) -> tuple[pa.StringArray, pa.StringArray]:
+        """Hash of each item's image, null for one without, and where it is; images that are missing are recorded."""
+        refs = items["image_refs"].combine_chunks()
+        hashes: list[str | None] = [None] * items.num_rows
+        places = [names[0] if names else None for names in refs.to_pylist()]
+        outcomes: Sequence[Acquired] = acquired or [None] * items.num_rows
+        lacking = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, StoredImage):
+                hashes[index], places[index] = outcome.image_hash, outcome.ref
+            elif places[index] is not None and not _is_opted_out(outcome):
+                lacking.append(index)
+        wanted = pa.array(lacking, pa.int32())
+        earlier = self._earlier_images.find(items["item_id"].combine_chunks().take(wanted), refs.take(wanted))
+        for index, image in zip(lacking, earlier, strict=True):
+            if image is not None:
+                hashes[index], places[index] = image
+                self.images_kept += isinstance(outcomes[index], ImageProblemError)
+        missing = [
+            (index, outcome)
+            for index, outcome in enumerate(outcomes)
+            if isinstance(outcome, ImageProblemError) and hashes[index] is None
+        ]
+        if missing:
+            self.missing_images.update(problem.reason.value for _, problem in missing)
+            which = pa.array([index for index, _ in missing], pa.int32())
+            columns = [
+                items["item_id"].take(which),
+                pa.repeat(pa.scalar(file), len(missing)),
+                items["row"].take(which),
+                pa.array([places[index] for index, _ in missing], pa.string()),
+                pa.array([problem.reason.value for _, problem in missing], pa.string()),
+                pa.array([problem.detail for _, problem in missing], pa.string()),
+            ]
+            self._missing_image_writer.add(pa.table(columns, schema=MISSING_IMAGE_SCHEMA))
+        return pa.array(hashes, pa.string()), pa.array(places, pa.string())
+
+    def _finished(self, items: pa.Table, hashes: pa.StringArray, refs: pa.StringArray) -> pa.Table:
         """The items with all columns; group and split as far as the row alone tells (`ingest.publish` settles them)."""
         ids, groups, splits = items["item_id"], items["source_group"], items["source_split"]
         named = pc.binary_join_element_wise(f"{self._source}/group/", groups, "")
         group_ids = pc.coalesce(named, ids)
         by_hash = pa.array([split_of(group, self._fractions) for group in group_ids.to_pylist()], pa.string())
-        refs = pc.list_element(
-            pc.if_else(pc.equal(pc.list_value_length(items["image_refs"]), 0), None, items["image_refs"]), 0
-        )
-        if pictures:
-            stored = [p if isinstance(p, StoredImage) else None for p in pictures]
-            hashes = pa.array([p and p.image_hash for p in stored], pa.string())
-            refs = pc.coalesce(pa.array([p and p.ref for p in stored], pa.string()), refs)
-        else:
-            hashes = pa.nulls(len(ids), pa.string())
         columns = {
             "image_hash": hashes,
             "image_ref": refs,
@@ -372,9 +419,16 @@ class Collector:
                 "items": self._item_writer.finish(),
                 "relations": self._relation_writer.finish(),
                 "rejects": self._reject_writer.finish(),
+                "missing-images": self._missing_image_writer.finish(),
                 "entity-names": self._name_writer.finish(),
             },
+            dict(sorted(self.missing_images.items())),
         )
+
+
+def _is_opted_out(outcome: Acquired) -> bool:
+    """Whether the host withdraws the image, which is then not kept either."""
+    return isinstance(outcome, ImageProblemError) and outcome.reason == RejectReason.IMAGE_OPTED_OUT
 
 
 def raw_text(raw: Raw) -> str:

@@ -30,13 +30,17 @@ class Ingestion(BaseModel):
 
     strict: bool = Field(False, description="Fail at the first rejected row.")
     prune: bool = Field(False, description="Remove the items that the files no longer have.")
+    require_images: bool = Field(
+        False,
+        description="Reject the rows whose image is missing or broken; their items are kept without one otherwise.",
+    )
 
 
 class FilesOfRows(Ingestion):
     """A source that is files of rows, with images elsewhere."""
 
     images: Path | None = Field(
-        None, description="Folder, tar or zip with the images; without one, items are kept without images."
+        None, description="Folder, tar or zip with the images; without one, items keep the images that they have."
     )
     workers: int | None = Field(
         None, ge=1, le=1024, description="Processes that parse; by default one per core for a large file."

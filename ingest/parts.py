@@ -8,14 +8,21 @@ killed before starts from the older list, and comes to the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.datasets.root import DataRoot
-from ingest.datasets.schemas import ENTITY_NAME_SCHEMA, ITEM_SCHEMA, REJECT_SCHEMA, RELATION_SCHEMA
+from ingest.datasets.schemas import (
+    ENTITY_NAME_SCHEMA,
+    ITEM_SCHEMA,
+    MISSING_IMAGE_SCHEMA,
+    REJECT_SCHEMA,
+    RELATION_SCHEMA,
+)
 from ingest.ids import IdIndex
 
 #: Parquet files of a dataset with their numbers of rows.
@@ -24,6 +31,7 @@ Shards = list[tuple[str, int]]
 #: The datasets that parts consist of, in the order in which they are published.
 PART_SCHEMAS = {
     "rejects": REJECT_SCHEMA,
+    "missing-images": MISSING_IMAGE_SCHEMA,
     "entity-names": ENTITY_NAME_SCHEMA,
     "relations": RELATION_SCHEMA,
     "items": ITEM_SCHEMA,
@@ -43,6 +51,8 @@ class Part:
         `rows_read == items + duplicates + auxiliary_rows + sum(rejected.values())`.
     shards
         By dataset: name and number of rows of each Parquet file.
+    missing_images
+        Items whose row names an image, but which have none, by reason code; of the same run.
     """
 
     file: str
@@ -53,6 +63,7 @@ class Part:
     auxiliary_rows: int
     rejected: dict[str, int]
     shards: dict[str, Shards]
+    missing_images: dict[str, int] = field(default_factory=dict)
 
     def files(self, dataset: str) -> list[str]:
         return [name for name, _ in self.shards.get(dataset, ())]
@@ -99,6 +110,52 @@ def item_ids(data: DataRoot, source: str, part: Part) -> Iterator[pa.Array]:
         yield data.read_file(f"items/{source}", file, ["item_id"])["item_id"].combine_chunks()
 
 
+class ItemImages:
+    """The images that the published items of a source have, to fall back on where one cannot be acquired again.
+
+    They are read when the first of them is asked for.
+
+    Parameters
+    ----------
+    is_stored
+        Whether the image with a hash is still in the data root.
+    """
+
+    def __init__(self, data: DataRoot, source: str, parts: Iterable[Part], is_stored: Callable[[str], bool]) -> None:
+        self._data = data
+        self._name = f"items/{source}"
+        self._files = [file for part in parts for file in part.files("items")]
+        self._is_stored = is_stored
+        self._loaded: tuple[IdIndex, pa.Array, pa.Array] | None = None
+
+    def find(self, ids: pa.StringArray, refs: pa.ListArray) -> list[tuple[str, str] | None]:
+        """Hash of the image of each item, and the one of its `refs` that it came from; None for one without an image.
+
+        An image that came from elsewhere than the row now says is another one.
+        """
+        if not self._files:
+            return [None] * len(ids)
+        if self._loaded is None:
+            self._loaded = self._load()
+        index, hashes, places = self._loaded
+        rows = index.find(ids)
+        return [
+            (str(hashes[row]), str(places[row]))
+            if row >= 0 and str(places[row]) in (refs[item].as_py() or ()) and self._is_stored(str(hashes[row]))
+            else None
+            for item, row in enumerate(rows.tolist())
+        ]
+
+    def _load(self) -> tuple[IdIndex, pa.Array, pa.Array]:
+        columns = ["item_id", "image_hash", "image_ref"]
+        table = pa.concat_tables(self._data.read_file(self._name, file, columns) for file in self._files)
+        table = table.filter(pc.is_valid(table["image_hash"])).combine_chunks()
+        index = IdIndex()
+        if table.num_rows:
+            index.add(table["item_id"].combine_chunks(), np.arange(table.num_rows))
+        return index, table["image_hash"].combine_chunks(), table["image_ref"].combine_chunks()
+
+
 def without(data: DataRoot, source: str, part: Part, ids: IdIndex) -> Part:
     """The part less the items in `ids` and what leads from them; the same object if it has none of those."""
     items = _filtered(data, f"items/{source}", part.shards["items"], "item_id", ids)
@@ -107,6 +164,7 @@ def without(data: DataRoot, source: str, part: Part, ids: IdIndex) -> Part:
     relations = _filtered(data, f"relations/{source}", part.shards["relations"], "from_id", ids)
     shards = {**part.shards, "items": items, "relations": relations}
     shards["entity-names"] = _still_referred_to(data, source, part, relations)
+    shards["missing-images"] = _missing_images(data, source, part, ids)
     return replace(part, shards=shards)
 
 
@@ -123,7 +181,13 @@ def gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | No
         )
     shards = {"items": items, "relations": relations}
     shards["entity-names"] = _still_referred_to(data, source, old, relations)
+    shards["missing-images"] = _missing_images(data, source, old, ids)
     return Part(old.file, old.fingerprint, 0, sum(rows for _, rows in items), 0, 0, {}, shards)
+
+
+def _missing_images(data: DataRoot, source: str, part: Part, ids: IdIndex) -> Shards:
+    """The part's missing images, less those of the items in `ids`."""
+    return _filtered(data, f"missing-images/{source}", part.shards.get("missing-images", []), "item_id", ids)
 
 
 def _filtered(data: DataRoot, name: str, shards: Shards, key: str, ids: IdIndex) -> Shards:

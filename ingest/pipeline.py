@@ -28,22 +28,26 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from ingest.batches import Batch
-from ingest.collect import ROW_BITS, Collector, Picture
+from ingest.collect import ROW_BITS, Acquired, Collector
 from ingest.datasets.root import DataRoot, digest
 from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
-from ingest.images.sources import ImageSource
+from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.images.store import ImageStore, StoredImage
-from ingest.parts import Part, SourceFile, gone_rows, item_ids, read_parts, without
+from ingest.parts import ItemImages, Part, SourceFile, gone_rows, item_ids, read_parts, without
 from ingest.publish import publish_source
 from ingest.readers.files import explain_read_errors
+from ingest.records import RejectReason
 from ingest.splits import SplitFractions
 
 logger = logging.getLogger(__name__)
 
 #: Rows whose images are acquired ahead, per image that can be acquired at once.
 IMAGES_AHEAD = 8
+
+#: Rows without their image that are looked at to tell where the images might be.
+MISSING_EXAMPLES = 100
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,6 +74,27 @@ class InputFile:
 
 
 @dataclass(frozen=True)
+class MostImagesMissing:
+    """Most of the images that a run looked for could not be had: probably they are elsewhere.
+
+    Attributes
+    ----------
+    wanted, missing
+        Rows that name an image, and those among them whose image could not be had.
+    example, problem
+        A path or URL that was looked for, and what was wrong with it.
+    found_in
+        Where files of the same names are instead.
+    """
+
+    wanted: int
+    missing: int
+    example: str
+    problem: str
+    found_in: str | None
+
+
+@dataclass(frozen=True)
 class IngestReport:
     """Counts of one ingest: `rows_read == items + duplicates + auxiliary_rows + sum(rejected.values())`.
 
@@ -93,6 +118,12 @@ class IngestReport:
         What the source has now, from all files.
     images_new
         Images that were not stored before.
+    missing_images
+        Items whose row names an image, but which have none, by reason code; see `missing-images/<source>`.
+    images_kept
+        Items whose image could not be had again, and that keep the one that they had.
+    most_images_missing
+        What is known of it if most images could not be had.
     changed
         False when everything was there already.
     """
@@ -111,6 +142,9 @@ class IngestReport:
     entities: int
     relations: int
     images_new: int
+    missing_images: dict[str, int]
+    images_kept: int
+    most_images_missing: MostImagesMissing | None
     changed: bool
 
 
@@ -124,21 +158,27 @@ def ingest(
     fractions: SplitFractions = SplitFractions(),  # noqa: B008 (frozen)
     strict: bool = False,
     prune: bool = False,
+    require_images: bool = False,
 ) -> IngestReport:
     """Read files, store their images, and publish items, entities, relations and rejects of their source.
+
+    An item whose image cannot be had is kept, with the image that it had before or else without one, and listed in
+    `missing-images/<source>`; the next run with images looks for it again.
 
     Parameters
     ----------
     item_columns
         Arrow schema of the items' own columns.
     images
-        Where images are; None to ingest without.
+        Where images are; None to acquire none: items keep those that they have.
     fractions
         Shares of the held-out splits, for rows that do not name theirs.
     strict
         Fail at the first reject or duplicate instead of recording it.
     prune
         Remove the items that their file has no longer.
+    require_images
+        Reject the rows whose image cannot be had.
 
     Raises
     ------
@@ -151,14 +191,15 @@ def ingest(
         raise Graph2ImageError(
             f"two files are named {twice[0]}: one would replace the other", "Rename one of them, or ingest only one."
         )
-    run = _Run(data, source, item_columns, images, fractions, strict=strict, prune=prune)
+    run = _Run(data, source, item_columns, images, fractions, strict=strict, prune=prune, require_images=require_images)
     unchanged = sum(run.take(file) for file in files)
     run.finish()
     parts = [run.parts[file.name] for file in files]
     rejected = sum((Counter(part.current.rejected) for part in parts), Counter[str]())
+    missing_images = sum((Counter(part.current.missing_images) for part in parts), Counter[str]())
     logger.info("%s: publishing", source)
     published = publish_source(data, source, run.parts, pa.schema([*ITEM_SCHEMA, *item_columns]), fractions)
-    changed = published.changed or run.pictures.new > 0
+    changed = published.changed or run.images.new > 0
     logger.info("%s: %s", source, "published" if changed else "unchanged")
     return IngestReport(
         source=source,
@@ -174,7 +215,10 @@ def ingest(
         items_total=published.items,
         entities=published.entities,
         relations=published.relations,
-        images_new=run.pictures.new,
+        images_new=run.images.new,
+        missing_images=dict(sorted(missing_images.items())),
+        images_kept=run.images_kept,
+        most_images_missing=run.most_images_missing(),
         changed=changed,
     )
 
@@ -192,17 +236,27 @@ class _Run:
         *,
         strict: bool,
         prune: bool,
+        require_images: bool,
     ) -> None:
         self.parts = read_parts(data, source)
         self.gone = 0
-        self.pictures = ImageStore(data, images)
+        self.images = ImageStore(data, images)
+        self.images_kept = 0
         self._data = data
         self._source = source
         self._item_columns = item_columns
-        self._images = images
+        self._image_source = images
         self._fractions = fractions
         self._strict = strict
         self._prune = prune
+        self._require_images = require_images
+        self._earlier_images = ItemImages(
+            data, source, [part for file in self.parts.values() for part in file.parts()], self.images.is_stored
+        )
+        #: What acquiring images gave: rows that name one, problems by reason, and some of the rows concerned.
+        self._wanted = 0
+        self._problems: Counter[RejectReason] = Counter()
+        self._examples: list[tuple[list[str], ImageProblemError]] = []
         self._seen = IdIndex()
         self._names: list[str] = []
 
@@ -214,7 +268,7 @@ class _Run:
         before = self.parts.get(file.name)
         same = before is not None and before.current.fingerprint == fingerprint
         # Images may have changed when the file has not, and `strict` is about its rows.
-        if before and same and self._images is None and not self._strict and self._keep(before.current):
+        if before and same and self._image_source is None and not self._strict and self._keep(before.current):
             logger.info("%s: %s is unchanged", self._source, file.name)
             return True
         logger.info("%s: reading %s", self._source, file.name)
@@ -227,18 +281,22 @@ class _Run:
             taken,
             self._item_columns,
             self._fractions,
+            self._earlier_images,
             strict=self._strict,
+            require_images=self._require_images,
         )
         with ExitStack() as stack:
             stack.enter_context(closing(collector))
             rows = stack.enter_context(tqdm(desc=file.name, unit=" rows", disable=None))
-            for batch, pictures in self._with_pictures(file.batches()):
-                accepted = collector.add(batch, pictures)
-                for position in accepted.nonzero()[0].tolist() if pictures else ():
-                    if isinstance(picture := pictures[position], StoredImage):
-                        self.pictures.record(picture)
+            for batch, acquired in self._with_images(file.batches()):
+                self._count(batch, acquired)
+                accepted = collector.add(batch, acquired)
+                for index in accepted.nonzero()[0].tolist() if acquired else ():
+                    if isinstance(image := acquired[index], StoredImage):
+                        self.images.record(image)
                 rows.update(batch.items.num_rows + len(batch.rejects))
             part = collector.finish(file.name, fingerprint)
+            self.images_kept += collector.images_kept
         self.parts[file.name] = SourceFile(part, before.parts() if before else ())
         return False
 
@@ -253,7 +311,7 @@ class _Run:
 
     def finish(self) -> None:
         """Leave every item to one file: what this run has read comes before all that was there."""
-        self.pictures.flush()
+        self.images.flush()
         for name, file in self.parts.items():
             current = file.current
             if name not in self._names:
@@ -263,8 +321,32 @@ class _Run:
                 self.gone += sum(part.items for part in gone)
             self.parts[name] = SourceFile(current, () if self._prune and name in self._names else tuple(gone))
 
-    def _with_pictures(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Picture]]]:
-        if self._images is None:
+    def _count(self, batch: Batch, acquired: Sequence[Acquired]) -> None:
+        for index, outcome in enumerate(acquired):
+            self._wanted += outcome is not None
+            if isinstance(outcome, ImageProblemError):
+                self._problems[outcome.reason] += 1
+                if len(self._examples) < MISSING_EXAMPLES:
+                    self._examples.append((batch.items["image_refs"][index].as_py(), outcome))
+
+    def most_images_missing(self) -> MostImagesMissing | None:
+        """What is known of the missing images, if most are."""
+        missing = self._problems.total()
+        if self._image_source is None or 2 * missing <= self._wanted:
+            return None
+        most_frequent, _ = self._problems.most_common(1)[0]
+        examples = [(refs, problem) for refs, problem in self._examples if problem.reason == most_frequent]
+        refs, problem = (examples or self._examples)[0]
+        found_in = None
+        if most_frequent == RejectReason.IMAGE_MISSING:
+            found_in = self._image_source.elsewhere([ref for refs, _ in examples for ref in refs])
+        return MostImagesMissing(
+            self._wanted, missing, self._image_source.looked_for(refs[0]), problem.reason.value, found_in
+        )
+
+    def _with_images(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Acquired]]]:
+        """Each batch with what acquiring the images of its items gave; nothing if none are acquired."""
+        if self._image_source is None:
             yield from ((batch, []) for batch in batches)
             return
         waiting: deque[tuple[Batch, int]] = deque()
@@ -274,10 +356,10 @@ class _Run:
                 waiting.append((batch, batch.items.num_rows))
                 yield from (refs or [] for refs in batch.items["image_refs"].to_pylist())
 
-        acquired: list[Picture] = []
-        with closing(map_ordered(self.pictures.acquire, references(), self._images.concurrency)) as pictures:
-            for picture in pictures:
-                acquired.append(picture)
+        acquired: list[Acquired] = []
+        with closing(map_ordered(self.images.acquire, references(), self._image_source.concurrency)) as outcomes:
+            for outcome in outcomes:
+                acquired.append(outcome)
                 while waiting and len(acquired) >= waiting[0][1]:
                     batch, count = waiting.popleft()
                     yield batch, acquired[:count]
@@ -290,7 +372,7 @@ class _Run:
         for path in file.paths:
             with explain_read_errors(path), path.open("rb") as stream:
                 hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
-        return digest(hashes, file.settings, self._item_columns.names, self._images is None, version("graph2image"))
+        return digest(hashes, file.settings, self._item_columns.names, self._require_images, version("graph2image"))
 
     def _follow_renaming(self, name: str, fingerprint: str) -> None:
         """A file that has only another name now is the same file."""

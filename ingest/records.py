@@ -18,7 +18,10 @@ Raw = bytes | str | Mapping[str, object]
 
 
 class RejectReason(StrEnum):
-    """Why a row is no item. The codes are stored in `rejects/<source>` and are not renamed."""
+    """Why a row is no item; `image_…`: why an item has no image.
+
+    The codes are stored in `rejects/<source>` and `missing-images/<source>` and are not renamed.
+    """
 
     MALFORMED_ROW = "malformed_row"
     BAD_ENCODING = "bad_encoding"

@@ -81,6 +81,7 @@ def ingest_source(
             fractions=opened.fractions,
             strict=ingestion.strict,
             prune=ingestion.prune,
+            require_images=ingestion.require_images,
         )
 
 

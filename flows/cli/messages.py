@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from graphstore.sampling.explanation import NeighborExplanation
     from graphstore.search.images import SimilarItems
     from graphstore.search.titles import FoundItems
+    from ingest.pipeline import MostImagesMissing
     from ingest.sampledata import SampleReport as PaintReport
     from ingest.writers.instructg2i import ExportReport
     from model.training.train import TrainReport
@@ -31,23 +33,46 @@ def painted(report: PaintReport) -> str:
 def ingested(outcome: IngestOutcome) -> str:
     report, loaded = outcome.ingest, outcome.load
     rejected = sum(report.rejected.values())
-    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(report.rejected.items()))
     lines = [
         f"{report.source}: {count(report.rows_read, 'row')} = {count(report.items, 'item')} + "
         f"{count(report.duplicates, 'duplicate')} + {count(rejected, 'reject')}"
-        + (f" ({reasons})" if reasons else "")
+        + (f" ({by_reason(report.rejected)})" if rejected else "")
         + (f" + {count(report.auxiliary_rows, 'auxiliary row')}" if report.auxiliary_rows else "")
         + f", from {count(report.files, 'file')}"
         + (f" ({report.files_unchanged:,} as before)." if report.files_unchanged else "."),
         f"Now {count(report.items_total, 'item')}, {report.entities:,} entities, {count(report.relations, 'relation')} "
-        f"({loaded.pending:,} pending), {count(report.images_new, 'new picture')}.",
+        f"({loaded.pending:,} pending), {count(report.images_new, 'new image')}.",
     ]
+    if report.missing_images:
+        lines.append(
+            f"{count(sum(report.missing_images.values()), 'item')} kept without image "
+            f"({by_reason(report.missing_images)}): missing-images/{report.source} in the data root lists them."
+        )
+    if report.images_kept:
+        lines.append(f"{count(report.images_kept, 'image')} could not be had again: the items keep those they have.")
+    if report.most_images_missing is not None:
+        lines.append(most_images_missing(report.most_images_missing))
     if report.gone:
         fate = "removed" if report.pruned else "kept: --prune removes them"
         lines.append(f"{count(report.gone, 'item')} no longer in the files, {fate}.")
     if rejected + report.duplicates:
         lines.append(f"Rejected rows, each with its reason: rejects/{report.source} in the data root.")
     lines.append(f"Graph version {loaded.version}." if outcome.changed else "Unchanged: all of it was there.")
+    return "\n".join(lines)
+
+
+def by_reason(counts: Mapping[str, int]) -> str:
+    """`image_empty 2, image_missing 1,040`."""
+    return ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(counts.items()))
+
+
+def most_images_missing(found: MostImagesMissing) -> str:
+    lines = [
+        f"Most images could not be had: {found.missing:,} of {found.wanted:,}. "
+        f"Looked for, for example: {found.example} ({found.problem})"
+    ]
+    if found.found_in is not None:
+        lines.append(f"Files of the same names are in: {found.found_in}")
     return "\n".join(lines)
 
 

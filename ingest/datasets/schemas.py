@@ -63,6 +63,19 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 
+#: Items whose row names an image, but which have none, and why (a `RejectReason`). `image_ref` is the first path or URL
+#: that the row names.
+MISSING_IMAGE_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64()),
+        pa.field("image_ref", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),
+    ]
+)
+
 IMAGE_SCHEMA = pa.schema(
     [
         pa.field("image_hash", pa.string(), nullable=False),

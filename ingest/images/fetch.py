@@ -166,6 +166,9 @@ class HttpImages(ImageSource):
             return str(_without_secrets(httpx.URL(ref.strip())))
         return re.sub(r"//[^/]*@", "//", ref.strip())
 
+    def looked_for(self, ref: str) -> str:
+        return self.url(ref)
+
     def learn(self, ref: str, outcome: str | ImageProblemError) -> None:
         url = self.url(ref)
         with self._lock:

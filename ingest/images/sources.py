@@ -13,6 +13,9 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -28,8 +31,13 @@ MAX_IMAGE_BYTES = 64 << 20
 FILE_CONCURRENCY = min(16, os.cpu_count() or 1)
 
 
+#: Files and parent folders that are searched for images that are not where they should be.
+FILES_SEARCHED = 200_000
+PARENTS_SEARCHED = 3
+
+
 class ImageProblemError(Exception):
-    """An image cannot be had; becomes a reject with this reason."""
+    """An image cannot be had, and why."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(detail)
@@ -84,6 +92,14 @@ class ImageSource(Protocol):
         """When the image came over a network, if it did."""
         return None
 
+    def looked_for(self, ref: str) -> str:
+        """The path or URL at which `read` looks for `ref`, for people to read."""
+        ...
+
+    def elsewhere(self, refs: Sequence[str]) -> str | None:
+        """Where files with the names of `refs` are, which `read` does not find; None if that is not known."""
+        return None
+
 
 def open_image_source(path: Path) -> ImageSource:
     """The images in a folder, a tar file or a zip file.
@@ -110,13 +126,18 @@ def open_image_source(path: Path) -> ImageSource:
         raise Graph2ImageError(f"cannot read the images in {path}: {error.strerror or error}") from error
 
 
+def _name(ref: str) -> str:
+    """The path that `ref` is; of a URL, the file name."""
+    if ref[:8].lower().startswith(("http://", "https://")):
+        return unquote(_url_path(ref).rpartition("/")[2])
+    return ref
+
+
 def _relative(ref: str) -> str:
     """The path that `ref` names, in plain form (no `./`, no `//`); raises ImageProblemError when it leads out."""
-    name = ref
-    if ref[:8].lower().startswith(("http://", "https://")):
-        name = unquote(_url_path(ref).rpartition("/")[2])
-        if not name:
-            raise ImageProblemError(RejectReason.IMAGE_MISSING, f"the address {ref!r} has no file name")
+    name = _name(ref)
+    if ref and not name:
+        raise ImageProblemError(RejectReason.IMAGE_MISSING, f"the URL {ref!r} has no file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
         raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} leads out of the place of the images")
@@ -128,6 +149,31 @@ def _url_path(url: str) -> str:
         return urlsplit(url).path
     except ValueError:
         return ""
+
+
+def _by_file_name(refs: Sequence[str]) -> dict[str, PurePosixPath]:
+    """The paths that `refs` name, by their last part."""
+    paths: dict[str, PurePosixPath] = {}
+    for ref in refs:
+        with suppress(ImageProblemError):
+            path = PurePosixPath(_relative(ref))
+            paths.setdefault(path.name, path)
+    return paths
+
+
+def _root(folder: Path, path: PurePosixPath) -> Path:
+    """The folder that `path` is relative to if its file is in `folder`; `folder` itself if their ends differ."""
+    parents = path.parts[:-1]
+    if parents and folder.parts[-len(parents) :] == parents:
+        return Path(*folder.parts[: -len(parents)])
+    return folder
+
+
+def _folder_in_archive(archive: Path, members: Iterable[str], refs: Sequence[str]) -> str | None:
+    names = _by_file_name(refs)
+    paths = (PurePosixPath(member) for member in members)
+    found = Counter(_root(Path(path.parent), names[path.name]) for path in paths if path.name in names)
+    return f"{archive}, under {found.most_common(1)[0][0]}/" if found else None
 
 
 def _missing(ref: str) -> ImageProblemError:
@@ -165,6 +211,23 @@ class FolderImages(ImageSource):
 
     def url(self, ref: str) -> str:
         return f"file://{self._folder / _relative(ref)}"
+
+    def looked_for(self, ref: str) -> str:
+        return str(self._folder / _name(ref))
+
+    def elsewhere(self, refs: Sequence[str]) -> str | None:
+        names = _by_file_name(refs)
+        for parent in self._folder.parents[:PARENTS_SEARCHED]:
+            if any((parent / path).is_file() for path in names.values()):
+                return str(parent)
+        found: Counter[Path] = Counter()
+        searched = 0
+        for folder, _, files in os.walk(self._folder):
+            found.update(_root(Path(folder), names[file]) for file in files if file in names)
+            searched += len(files)
+            if searched > FILES_SEARCHED or found.total() >= len(names):
+                break
+        return str(found.most_common(1)[0][0]) if found else None
 
     def close(self) -> None:
         pass
@@ -206,6 +269,12 @@ class TarImages(ImageSource):
         assert place is not None
         return f"tar://{place[0]}::file://{self._archive}"
 
+    def looked_for(self, ref: str) -> str:
+        return f"{_name(ref)} in {self._archive}"
+
+    def elsewhere(self, refs: Sequence[str]) -> str | None:
+        return _folder_in_archive(self._archive, self._members, refs)
+
     def close(self) -> None:
         self._file.close()
 
@@ -240,6 +309,12 @@ class ZipImages(ImageSource):
 
     def url(self, ref: str) -> str:
         return f"zip://{self._members[_relative(ref)].filename}::file://{self._archive}"
+
+    def looked_for(self, ref: str) -> str:
+        return f"{_name(ref)} in {self._archive}"
+
+    def elsewhere(self, refs: Sequence[str]) -> str | None:
+        return _folder_in_archive(self._archive, self._members, refs)
 
     def close(self) -> None:
         self._zip.close()

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -213,16 +214,21 @@ class ImageStore:
         self.new = 0
         self._data = data
         self._source = source
-        #: Perceptual hash and suffix of what the dataset has, by content hash.
-        self._known: dict[str, tuple[bytes, str]] = {}
         self._rows: list[dict[str, object]] = []
         # 6 us per image on a local disk; elsewhere, a request.
         self._notice_deleted = isinstance(data.fs, LocalFileSystem)
         if source is not None:
-            columns = ["image_hash", "perceptual_hash", "format"]
-            for batch in data.dataset("images", IMAGE_SCHEMA).to_batches(columns=columns):
-                for image_hash, perceptual, name in zip(*(c.to_pylist() for c in batch.columns), strict=True):
-                    self._known[image_hash] = (bytes.fromhex(perceptual), FORMATS[name])
+            _ = self._known  # before threads ask for it
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[bytes, str]]:
+        """Perceptual hash and suffix of what the dataset has, by content hash."""
+        known = {}
+        columns = ["image_hash", "perceptual_hash", "format"]
+        for batch in self._data.dataset("images", IMAGE_SCHEMA).to_batches(columns=columns):
+            for image_hash, perceptual, name in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+                known[image_hash] = (bytes.fromhex(perceptual), FORMATS[name])
+        return known
 
     def acquire(self, refs: Sequence[str]) -> StoredImage | ImageProblemError | None:
         """The image of an item, stored. Runs in a thread.
@@ -250,11 +256,11 @@ class ImageStore:
 
     def _acquire(self, source: ImageSource, ref: str) -> StoredImage:
         expected = source.known(ref)
-        if expected is not None and self._is_stored(expected):
+        if expected is not None and self.is_stored(expected):
             return StoredImage(expected, ref, self._known[expected][0], None)
         content = source.read(ref)
         image_hash = content_hash(content)
-        if self._is_stored(image_hash):
+        if self.is_stored(image_hash):
             source.learn(ref, image_hash)
             return StoredImage(image_hash, ref, self._known[image_hash][0], None)
         try:
@@ -268,28 +274,28 @@ class ImageStore:
         source.learn(ref, image_hash)
         return StoredImage(image_hash, ref, bytes.fromhex(info.perceptual_hash), info)
 
-    def _is_stored(self, image_hash: str) -> bool:
+    def is_stored(self, image_hash: str) -> bool:
         """Whether the dataset has an image, and the file is still there."""
         known = self._known.get(image_hash)
         return known is not None and (not self._notice_deleted or self._data.exists(image_path(image_hash, known[1])))
 
-    def record(self, picture: StoredImage) -> None:
+    def record(self, image: StoredImage) -> None:
         """Enter the image of an accepted item in the `images` dataset, if it is new."""
-        if self._source is None or picture.info is None or picture.image_hash in self._known:
+        if self._source is None or image.info is None or image.image_hash in self._known:
             return
-        suffix = FORMATS[picture.info.format]
-        self._known[picture.image_hash] = (picture.perceptual_hash, suffix)
+        suffix = FORMATS[image.info.format]
+        self._known[image.image_hash] = (image.perceptual_hash, suffix)
         self.new += 1
         self._rows.append(
             {
-                "image_hash": picture.image_hash,
-                "path": image_path(picture.image_hash, suffix),
-                "width": picture.info.width,
-                "height": picture.info.height,
-                "format": picture.info.format,
-                "perceptual_hash": picture.info.perceptual_hash,
-                "source_url": self._source.url(picture.ref),
-                "fetched_at": self._source.fetched_at(picture.ref),
+                "image_hash": image.image_hash,
+                "path": image_path(image.image_hash, suffix),
+                "width": image.info.width,
+                "height": image.info.height,
+                "format": image.info.format,
+                "perceptual_hash": image.info.perceptual_hash,
+                "source_url": self._source.url(image.ref),
+                "fetched_at": self._source.fetched_at(image.ref),
             }
         )
         if len(self._rows) >= IMAGE_BATCH:

@@ -25,7 +25,7 @@ from ingest.readers.art500k import COLUMNS
 from ingest.records import EntityLink, EntityRelation, ItemLink, ItemRecord, Record, RejectReason, RejectRecord
 from ingest.sources import ingest_source
 
-SNAPSHOTS = ("items", "entities", "relations", "rejects", "entity-names")
+SNAPSHOTS = ("items", "entities", "relations", "rejects", "missing-images", "entity-names")
 
 
 def _rows(data: DataRoot, name: str) -> list[dict[str, object]]:
@@ -60,7 +60,7 @@ def test_every_row_is_an_item_a_duplicate_or_a_reject(shop, data, picture) -> No
     (shop.images / "bad2.jpg").write_bytes(b"")
     shop.add("t20,Last,blue,1,2000,round,t0;t0;t20;gone", picture(52))
 
-    report = ingest_source(data, Table(spec=shop.spec, root=shop.root))
+    report = ingest_source(data, Table(spec=shop.spec, root=shop.root, require_images=True))
     assert report.rejected == {
         "bad_value": 1,
         "image_empty": 2,
@@ -127,7 +127,7 @@ def test_strict_fails_at_the_first_reject_and_publishes_nothing(shop, data, pict
     state = _state(data)
     shop.add("t9,Cut,red,1,2000,,", picture(60)[:-200])
     with pytest.raises(Graph2ImageError, match=r"things.csv, row 5: .*image_truncated"):
-        ingest_source(data, Table(spec=shop.spec, root=shop.root, strict=True))
+        ingest_source(data, Table(spec=shop.spec, root=shop.root, strict=True, require_images=True))
     shop.table.write_text("\n".join([*shop.table.read_text().splitlines()[:-1], "t1,Twin,red,1,2000,,", ""]))
     with pytest.raises(Graph2ImageError, match=r"row 5: the id shop:t1 is that of row 3 already"):
         ingest_source(data, Table(spec=shop.spec, root=shop.root, strict=True))
@@ -190,9 +190,10 @@ def test_art500k_with_a_picture_in_another_folder_and_related_artists(tmp_path, 
     ]
     (images / "label_list.csv").write_text("\n".join(lines))
     report = ingest_source(data, Art500k(files=(str(images / "label_list.csv"),), images=images))
-    assert (report.items, report.duplicates, report.rejected) == (1, 1, {"image_missing": 1})
-    (item,) = _rows(data, "items/art500k")
+    assert (report.items, report.duplicates, report.missing_images) == (2, 1, {"image_missing": 1})
+    item, other = _rows(data, "items/art500k")
     assert item["image_ref"] == "Medium/Oil/One##id1.jpg"
+    assert (other["image_ref"], other["image_hash"]) == ("Artists1/Oil/Two##id2.jpg", None)
     assert _rows(data, "entities/art500k") == [
         {"entity_id": "art500k/Artist/ann", "label": "Artist", "name": "Ann"},
         {"entity_id": "art500k/Artist/old-master", "label": "Artist", "name": "Old Master"},
@@ -201,6 +202,8 @@ def test_art500k_with_a_picture_in_another_folder_and_related_artists(tmp_path, 
     assert {(r["type"], r["from_id"], r["to_id"]) for r in _rows(data, "relations/art500k")} == {
         ("CREATED_BY", "art500k:id1", "art500k/Artist/ann"),
         ("IN_GENRE", "art500k:id1", "art500k/Genre/portrait"),
+        ("CREATED_BY", "art500k:id2", "art500k/Artist/ann"),
+        ("IN_GENRE", "art500k:id2", "art500k/Genre/portrait"),
         ("INFLUENCED_BY", "art500k/Artist/ann", "art500k/Artist/old-master"),
     }
 
