@@ -133,7 +133,7 @@ class ItemImages:
 
         An image that came from elsewhere than the row now says is another one.
         """
-        if not self._files:
+        if not self._files or not len(ids):
             return [None] * len(ids)
         if self._loaded is None:
             self._loaded = self._load()
