@@ -50,6 +50,10 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: kernels
+kernels: .venv/dev.stamp ## Note in each module of kernels what it has compiled in
+	$(BIN)/python graphstore/ppr/compiled_with.py
+
 .PHONY: lock
 lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
 	$(COMPILE) pyproject.toml --extra neo4j --output-file requirements/use.txt

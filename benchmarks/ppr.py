@@ -37,7 +37,7 @@ from benchmarks.harness import describe_machine, print_json, print_table
 from benchmarks.ppr_peers import gds_server, run_gds, run_peer
 from graphstore.ppr import TopK, exact_ppr, implied_edges, top_k_ppr
 from graphstore.ppr.hubs import hub_vectors, no_hubs
-from graphstore.ppr.push import Graph, make_buffers, push
+from graphstore.ppr.push import DEGREE, RESIDUAL, Graph, make_buffers, push
 from graphstore.ppr.walks import as_graph
 from graphstore.projection.projection import Projection, project
 from graphstore.projection.tables import DatasetTables
@@ -59,7 +59,7 @@ PEERS = {
 
 
 class Measured:
-    """Rows of one graph; `exact` [CHECKED, n_nodes] is what they are compared with."""
+    """Rows of one graph; `exact` `(CHECKED, n_nodes)` is what they are compared with."""
 
     def __init__(self, name: str, projection: Projection, threads: int, seconds: float) -> None:
         self.name, self.projection, self.threads, self.seconds = name, projection, threads, seconds
@@ -168,12 +168,12 @@ def bare_loop(measured: Measured, epsilon: float) -> None:
     buffers = make_buffers(graph, no_hubs(len(graph.degrees)))
     visited = []
     for source, best in zip(sources.tolist(), top.nodes, strict=True):
-        buffers.state[source, 0], buffers.touched[0], buffers.frontiers[0, 0] = 1.0, source, source
+        buffers.state[source, RESIDUAL], buffers.touched[0], buffers.frontiers[0, 0] = 1.0, source, source
         n_touched, _, _ = push(graph, buffers, 1, 1, 0.85, epsilon / graph.mean_weight, 1 << 62)
         touched = buffers.touched[:n_touched]
-        visited.append(np.concatenate([touched[buffers.scores[touched] > 0], best[best >= 0]]))
-        buffers.state[touched, 0] = buffers.scores[touched] = 0.0
-        buffers.state[touched, 1] = graph.degrees[touched]
+        visited.append(np.concatenate([touched[buffers.settled[touched] > 0], best[best >= 0]]))
+        buffers.state[touched, RESIDUAL] = buffers.settled[touched] = 0.0
+        buffers.state[touched, DEGREE] = graph.degrees[touched]
     spent = []
     for _ in range(3):
         once = time.perf_counter()

@@ -146,9 +146,9 @@ def _fill(
         degrees[to[i]] += weights[i]
     for u in range(len(degrees)):
         offsets[u + 1] += offsets[u]
-    place = offsets[:-1].copy()
+    ends = offsets[:-1].copy()
     for i in range(len(from_)):
         for u, v in ((from_[i], to[i]), (to[i], from_[i])):
-            targets[place[u]] = v
-            both_weights[place[u]] = weights[i]
-            place[u] += 1
+            targets[ends[u]] = v
+            both_weights[ends[u]] = weights[i]
+            ends[u] += 1

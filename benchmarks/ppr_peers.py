@@ -114,7 +114,7 @@ def rank(source):
 def run_peer(
     name: str, projection: Projection, sources: Array, *, k: int, threads: int, setting: float = 0.0
 ) -> tuple[float, Array]:
-    """Seconds for all `sources`, and the nodes [n_sources, k], filled up with -1."""
+    """Seconds for all `sources`, and the nodes `(n_sources, k)`, filled up with -1."""
     python = {
         "PyTorch Geometric get_ppr": lambda: peer_python("pyg", PYG),
         "igraph personalized_pagerank": lambda: peer_python("igraph", IGRAPH),

@@ -1,4 +1,4 @@
-"""What the walks that a push has left are worth to the best candidates, from their edges and from each other.
+"""What the residuals that a push has left add to the best candidates, from their edges and from each other.
 
 With `r` the residuals, `d` the degrees and `a` the damping factor, node `v` still lacks `d[v] y[v]`, where
 
@@ -7,9 +7,9 @@ With `r` the residuals, `d` the degrees and `a` the damping factor, node `v` sti
 as weights are symmetric: a residual is pulled in over the edges over which a push would send it. Here the `y` of all
 nodes but the candidates is replaced by one number, and what depends on it is kept apart:
 
-    y[v] = sure[v] + open[v] * y_elsewhere.
+    y[v] = lower_bound[v] + coefficient[v] * y_elsewhere.
 
-With 0 for the others this is what `v` gets at least; with their largest possible one, `a max r / d`, what it gets at
+With 0 for the others this is what `v` lacks at least; with their largest possible one, `a max r / d`, what it lacks at
 most; and with the mean one, `a sum r / sum d`, an estimate that has the next step of every walk exactly, and the steps
 after it where they lead from candidate to candidate.
 """
@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from graphstore.ppr.push import Buffers, Graph
+from graphstore.ppr.push import DEGREE, RESIDUAL, Buffers, Graph
+
+# compiled with: 838ada53eea9
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
@@ -42,10 +44,19 @@ def count_edges(graph: Graph, nodes: _Indices) -> int:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def pull(
-    graph: Graph, buffers: Buffers, nodes: _Indices, n_edges: int, damping_factor: float, sure: _Floats, open_: _Floats
+    graph: Graph,
+    buffers: Buffers,
+    nodes: _Indices,
+    n_edges: int,
+    damping_factor: float,
+    lower_bounds: _Floats,
+    coefficients: _Floats,
 ) -> None:
-    """Write `sure` and `open_` of the candidates `nodes`, which have `n_edges` and their places in `slots`, from 1."""
-    offsets, targets, weights, degrees = graph[:4]
+    """Write `lower_bounds` and `coefficients` of the candidates `nodes`.
+
+    They have `n_edges` in all, and their numbers, from 1, in the buffers' `slots`.
+    """
+    offsets, targets, weights, degrees = graph.offsets, graph.targets, graph.weights, graph.degrees
     state, slots = buffers.state, buffers.slots
     n = len(nodes)
     # Edges from candidate to candidate, by the one that they are pulled to: in buffers that only a push needs.
@@ -56,12 +67,12 @@ def pull(
     n_inner = 0
     for i in range(n):
         v = nodes[i]
-        # Without edges it lacks nothing: its one neighbor is a guest.
+        # Without edges it lacks nothing: its one neighbor is a source-only node.
         degree = degrees[v] if degrees[v] > 0.0 else 1.0
         first, pulled, inner = n_inner, 0.0, 0.0
         for edge in range(offsets[v], offsets[v + 1]):
             u, weight = targets[edge], weights[edge]
-            pulled += weight * (state[u, 0] / abs(state[u, 1]))
+            pulled += weight * (state[u, RESIDUAL] / abs(state[u, DEGREE]))
             # Written in any case, and counted if it holds, as in `push`.
             others[n_inner], shares[n_inner] = slots[u] - 1, weight
             n_inner += slots[u] > 0
@@ -70,14 +81,14 @@ def pull(
             inner += shares[j]
         own[i], elsewhere[i], ends[i] = (1.0 - damping_factor) * pulled / degree, max(0.0, 1.0 - inner), n_inner
         # The first pass: nothing is known of the others.
-        sure[i], open_[i] = damping_factor * own[i], damping_factor
-    after, open_after = np.empty(n), np.empty(n)
+        lower_bounds[i], coefficients[i] = damping_factor * own[i], damping_factor
+    next_bounds, next_coefficients = np.empty(n), np.empty(n)
     for _ in range(_PASSES - 1):
         first = 0
         for i in range(n):
-            going, open_going = own[i], elsewhere[i]
+            bound, coefficient = own[i], elsewhere[i]
             for j in range(first, ends[i]):
-                going += shares[j] * sure[others[j]]
-                open_going += shares[j] * open_[others[j]]
-            after[i], open_after[i], first = damping_factor * going, damping_factor * open_going, ends[i]
-        sure[:n], open_[:n] = after, open_after
+                bound += shares[j] * lower_bounds[others[j]]
+                coefficient += shares[j] * coefficients[others[j]]
+            next_bounds[i], next_coefficients[i], first = damping_factor * bound, damping_factor * coefficient, ends[i]
+        lower_bounds[:n], coefficients[:n] = next_bounds, next_coefficients

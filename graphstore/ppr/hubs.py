@@ -1,16 +1,16 @@
-"""Hubs in aggregate: what a walk from each hub is worth to every item, computed once for all sources.
+"""Hub vectors: what a walk from each hub adds to the score of every item, computed once for all sources.
 
 A genre with 50,000 works spreads what it receives over all of them. Personalized PageRank is linear, so a push need not
-do that for every source again: whatever residual `q[h]` arrives at a hub `h` stays there, and is worth
-`q[h] * ppr_h(v)` to every item `v` (G. Jeh, J. Widom, "Scaling personalized web search", WWW 2003). The push of a
-source then ends where hubs begin, and its work does not depend on their size. Weights need not be equal.
+do that for every source again: whatever residual `q[h]` arrives at a hub `h` stays there, and adds `q[h] * ppr_h(v)` to
+the score of every item `v` (G. Jeh, J. Widom, "Scaling personalized web search", WWW 2003). The push of a source then
+ends where hubs begin, and its work does not depend on their size. Weights need not be equal.
 
 *The vectors* `ppr_h` come from walks that end at the hubs: `S[h, v]`, that such a walk from `h` stops at `v` before it
 meets any hub, and `Q[h, g]`, that it meets hub `g` first, give `ppr = (I - Q)^-1 S`. Those walks are short, and all
 hubs' walks go over the edges together.
 
-*The best items* of a mixture `sum_h q[h] ppr_h` are found without looking at all. Items that share hubs lie together in
-blocks of 16, and blocks in groups of 16, each with the largest value of each hub in it; where the bound
+*The best items* of a linear combination `sum_h q[h] ppr_h` are found without looking at all. Items that share hubs lie
+together in blocks of 16, and blocks in groups of 16, each with the largest value of each hub in it; where the bound
 `sum_h q[h] max_h` is beneath the best `k` so far, they are passed over (as in S. Ding, T. Suel, "Faster top-k document
 retrieval using block-max indexes", SIGIR 2011).
 """
@@ -26,37 +26,40 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from graphstore.ppr.mixtures import FANOUT
+from graphstore.ppr.hub_selection import FANOUT
 from graphstore.ppr.push import Graph, Hubs
-from graphstore.ppr.walks import COLUMNS, Steps, all_visits, as_graph, first_step, is_reached, make_steps
+from graphstore.ppr.walks import COLUMNS, Steps, all_visits, as_graph, first_step, in_edges, make_steps
 from graphstore.projection.projection import Projection
 
-# compiled with: c77105221739
+# compiled with: a6c369dee138
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
+_Longs: TypeAlias = npt.NDArray[np.int64]
 _Floats: TypeAlias = npt.NDArray[np.float64]
+_Vectors: TypeAlias = npt.NDArray[np.float32]
 
 #: A node with as many edges is a hub; and what the vectors of all hubs may take.
 MIN_EDGES, MAX_BYTES = 1_000, 1 << 30
-#: Hubs with this part of the weight of all edges pay.
-_ENOUGH = 0.1
+#: Hub vectors are used if the hubs have this share of the weight of all edges.
+_MIN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class HubVectors:
-    """Of one projection and damping factor; made by `hub_vectors`, used by `ppr.top_k_ppr`.
+    """Of one projection and damping factor; made by `hub_vectors`, used by `topk.top_k_ppr`.
 
     Attributes
     ----------
     damping_factor
         For which they hold.
     nodes
-        [n_hubs] int32, the hubs.
+        `(n_hubs,)` int32, the hubs.
     arrays
-        As the kernel takes them: `vectors` [n_blocks, n_hubs, 16] float32, rounded down; the largest of each block,
-        `block_max` [n_groups, n_hubs, 16], of each group, `group_max` [n_hubs, n_groups], and of all, `max` [n_hubs];
-        `nodes` [n_blocks * 16], the item at each place, -1 at the end; `place_of` and `number_of` [n_nodes], the place
-        of an item and the number of a hub, or -1; `error`, by how much a value may be too low, beside the rounding.
+        As the kernels take them: `vectors` `(n_blocks, n_hubs, 16)` float32, rounded down; the largest of each block,
+        `block_max` `(n_groups, n_hubs, 16)`, of each group, `group_max` `(n_hubs, n_groups)`, and of all, `hub_max`
+        `(n_hubs,)`; `items` `(n_blocks * 16,)`, the items in the order of the blocks, filled up with -1; `item_index`
+        and `hub_index` `(n_nodes,)`, the index of an item in `items` and of a hub in `nodes`, or -1; `error`, by how
+        much a value may be too low, beside the rounding.
     """
 
     damping_factor: float
@@ -66,17 +69,26 @@ class HubVectors:
     @property
     def nbytes(self) -> int:
         """Memory, bytes."""
-        return sum(array.nbytes for array in self.arrays[:-1])
+        return sum(array.nbytes for array in self.arrays if isinstance(array, np.ndarray))
 
 
 def no_hubs(n_nodes: int) -> Hubs:
-    """What the kernel takes where there are none."""
+    """What the kernels take where there are no hubs."""
     none = np.full(n_nodes, -1, np.int32)
     empty = np.empty((0, 0, FANOUT), np.float32)
-    return Hubs(none, empty, empty, np.empty((0, 0), np.float32), np.empty(0, np.int32), none, np.empty(0), 0.0)
+    return Hubs(
+        hub_index=none,
+        vectors=empty,
+        block_max=empty,
+        group_max=np.empty((0, 0), np.float32),
+        items=np.empty(0, np.int32),
+        item_index=none,
+        hub_max=np.empty(0),
+        error=0.0,
+    )
 
 
-def hubs_pay(projection: Projection) -> bool:
+def use_hub_vectors(projection: Projection) -> bool:
     """Whether walks from all items should use `hub_vectors`, with its own `min_edges` and `max_bytes`.
 
     They should if those hubs have a tenth of the weight of all edges. In the long run that is how often a walk is at a
@@ -84,18 +96,22 @@ def hubs_pay(projection: Projection) -> bool:
     counts, such as the memory that is free: the same graph is sampled in the same way everywhere.
     """
     graph = as_graph(projection)
-    hubs = _hubs(graph, MIN_EDGES, MAX_BYTES)
-    return len(hubs) > 0 and float(graph.degrees[hubs].sum()) >= _ENOUGH * graph.total_degree
+    hubs = _largest_hubs(graph, MIN_EDGES, MAX_BYTES)
+    return len(hubs) > 0 and float(graph.degrees[hubs].sum()) >= _MIN_SHARE * graph.total_degree
 
 
-def _hubs(graph: Graph, min_edges: int, max_bytes: int) -> _Indices:
+def _largest_hubs(graph: Graph, min_edges: int, max_bytes: int) -> _Indices:
     """The largest nodes of `min_edges` or more, ascending, as many as have room."""
     edges = np.diff(graph.offsets)
-    n_places = -(-int(graph.is_neighbor.sum()) // FANOUT**2) * FANOUT**2
-    most = max_bytes // max(1, 4 * n_places)
-    # Guests are nobody's way, so they are no hubs however many edges they have.
-    largest = np.flatnonzero((edges >= min_edges) & is_reached(graph.targets, len(edges)))
-    return np.sort(largest[np.argsort(-edges[largest], kind="stable")][:most]).astype(np.int32)
+    most = max_bytes // max(1, 4 * _rounded_up(int(graph.is_neighbor.sum())))
+    # No walk comes to a source-only node, so it is no hub however many edges it has.
+    hubs = np.flatnonzero((edges >= min_edges) & in_edges(graph.targets, len(edges)))
+    return np.sort(hubs[np.argsort(-edges[hubs], kind="stable")][:most]).astype(np.int32)
+
+
+def _rounded_up(n_items: int) -> int:
+    """Values of a vector: those of the items, filled up to whole groups of blocks."""
+    return -(-n_items // FANOUT**2) * FANOUT**2
 
 
 def hub_vectors(
@@ -111,58 +127,68 @@ def hub_vectors(
 
     Parameters
     ----------
+    damping_factor
+        Probability that the walk continues at each step.
     min_edges
         A node with as many edges is a hub.
     max_bytes
-        Of the vectors: at most so many hubs, 4 bytes for each of them and each item that may be a neighbor. While they
-        are computed, as much again and 90 bytes per node and thread are needed.
+        Memory for the vectors: 4 bytes for each hub and each item that may be a neighbor; the largest hubs are taken.
+        While they are computed, as much again and 90 bytes per node and thread are needed.
     tolerance
         By how much, over all items together, a hub's values may be too low.
+    threads
+        All cores by default. The result does not depend on it.
     """
     graph = as_graph(projection)
     edges = np.diff(graph.offsets)
     items = np.flatnonzero(graph.is_neighbor).astype(np.int32)
-    n_groups = -(-len(items) // FANOUT**2)
-    n_places = n_groups * FANOUT**2
-    nodes = _hubs(graph, min_edges, max_bytes)
-    number_of = np.full(len(edges), -1, np.int32)
-    number_of[nodes] = np.arange(len(nodes))
+    n_values = _rounded_up(len(items))
+    nodes = _largest_hubs(graph, min_edges, max_bytes)
+    hub_index = np.full(len(edges), -1, np.int32)
+    hub_index[nodes] = np.arange(len(nodes))
 
     steps = make_steps(graph, damping_factor)
-    goes = steps.goes.copy()
-    goes[nodes] = 0.0
-    steps = steps._replace(goes=goes)
+    out_rate = steps.out_rate.copy()
+    out_rate[nodes] = 0.0
+    steps = steps._replace(out_rate=out_rate)
     stops = np.zeros((len(nodes), len(items)), np.float32)
     meets = np.zeros((len(nodes), len(nodes)))
     # A walk meets hubs 1 / (1 - damping_factor) times at most, and each time may lose what is left of one.
-    enough = tolerance * (1.0 - damping_factor)
+    own_tolerance = tolerance * (1.0 - damping_factor)
 
     def run(first: int) -> None:
         columns = slice(first, min(first + COLUMNS, len(nodes)))
-        stops[columns], meets[columns] = _until_hubs(graph, steps, nodes, columns, items, damping_factor, enough)
+        stops[columns], meets[columns] = _until_hubs(graph, steps, nodes, columns, items, damping_factor, own_tolerance)
 
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         list(pool.map(run, range(0, len(nodes), COLUMNS)))
 
-    through = _inverse(meets)
-    order = _together(graph, number_of, items, edges)
-    padded = np.full(n_places, -1, np.int32)
-    padded[: len(items)] = items[order]
-    place_of = np.full(len(edges), -1, np.int32)
-    place_of[items[order]] = np.arange(len(items))
+    order = _order_by_hubs(graph, hub_index, items, edges)
+    ordered = np.full(n_values, -1, np.int32)
+    ordered[: len(items)] = items[order]
+    item_index = np.full(len(edges), -1, np.int32)
+    item_index[items[order]] = np.arange(len(items))
     # Not np.zeros: numpy asks for huge pages for the one only, and these are read here and there.
-    vectors = np.empty((n_groups * FANOUT, len(nodes), FANOUT), np.float32)
+    vectors = np.empty((n_values // FANOUT, len(nodes), FANOUT), np.float32)
     vectors[:] = 0.0
-    _mix_blocks(through, stops, order, 0, len(vectors), vectors)
+    _multiply_blocks(_inverse(meets), stops, order, vectors)
     block_max = _maxima(vectors)
     group_max = np.ascontiguousarray(block_max.max(axis=2, initial=0.0).T)
-    largest = group_max.max(axis=1, initial=0.0).astype(np.float64)
-    arrays = Hubs(number_of, vectors, block_max, group_max, padded, place_of, largest, tolerance)
+    arrays = Hubs(
+        hub_index=hub_index,
+        vectors=vectors,
+        block_max=block_max,
+        group_max=group_max,
+        items=ordered,
+        item_index=item_index,
+        hub_max=group_max.max(axis=1, initial=0.0).astype(np.float64),
+        error=tolerance,
+    )
     return HubVectors(damping_factor, nodes, arrays)
 
 
-def _maxima(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """[n_groups, n_hubs, 16] of [n_groups * 16, n_hubs, 16]: of each block the largest, beside those of its group."""
+def _maxima(vectors: _Vectors) -> _Vectors:
+    """`(n_groups, n_hubs, 16)` of `(n_groups * 16, n_hubs, 16)`: the largest of each block, by group."""
     by_group = vectors.max(axis=2, initial=0.0).reshape(len(vectors) // FANOUT, FANOUT, vectors.shape[1])
     return np.ascontiguousarray(by_group.transpose(0, 2, 1))
 
@@ -175,10 +201,10 @@ def _until_hubs(
     items: _Indices,
     damping_factor: float,
     tolerance: float,
-) -> tuple[npt.NDArray[np.float32], _Floats]:
-    """Where walks from the hubs `nodes[columns]` stop, [n, n_items], and which hub they meet first, [n, n_hubs].
+) -> tuple[_Vectors, _Floats]:
+    """Where walks from the hubs `nodes[columns]` stop, `(n, n_items)`, and which hub they meet first, `(n, n_hubs)`.
 
-    In `steps` nothing goes on from hubs: only the first step of each walk does, taken here.
+    In `steps` nothing continues from hubs: only the first step of each walk does, taken here.
     """
     own = nodes[columns]
     start = np.zeros((len(graph.degrees), COLUMNS))
@@ -189,7 +215,7 @@ def _until_hubs(
         meets[column] = visits[nodes]
         visits[nodes] = 0.0
         visits[own[column]] = 1.0
-        stops[column] = (visits * steps.stays)[items]
+        stops[column] = (visits * steps.stop_prob)[items]
     return stops, meets
 
 
@@ -213,54 +239,45 @@ def _inverse(meets: _Floats) -> _Floats:
 
 
 @njit(nogil=True, cache=True)
-def _mix_blocks(
-    through: _Floats,
-    stops: npt.NDArray[np.float32],
-    order: npt.NDArray[np.int64],
-    first: int,
-    last: int,
-    vectors: npt.NDArray[np.float32],
-) -> None:
-    """`through @ stops[:, order]`, rounded down, into the blocks `first:last` of `vectors`."""
+def _multiply_blocks(inverse: _Floats, stops: _Vectors, order: _Longs, vectors: _Vectors) -> None:
+    """Write `inverse @ stops[:, order]`, rounded down, to the blocks of `vectors`."""
     own, sums = np.empty((len(stops), FANOUT)), np.empty(FANOUT)
-    for block in range(first, last):
+    for block in range(len(vectors)):
         for hub in range(len(stops)):
             for i in range(FANOUT):
-                place = block * FANOUT + i
-                own[hub, i] = stops[hub, order[place]] if place < len(order) else 0.0
+                index = block * FANOUT + i
+                own[hub, i] = stops[hub, order[index]] if index < len(order) else 0.0
         for hub in range(len(stops)):
             sums[:] = 0.0
             for other in range(len(stops)):
-                part = through[hub, other]
+                factor = inverse[hub, other]
                 for i in range(FANOUT):
-                    sums[i] += part * own[other, i]
+                    sums[i] += factor * own[other, i]
             for i in range(FANOUT):
                 vectors[block, hub, i] = sums[i] * (1.0 - 2.0**-23)
 
 
-def _together(
-    graph: Graph, number_of: _Indices, items: _Indices, edges: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _order_by_hubs(graph: Graph, hub_index: _Indices, items: _Indices, edges: _Longs) -> _Longs:
     """An order of `items` in which those that share hubs lie together."""
-    return np.lexsort(_largest_hubs(graph, number_of, items, edges).T[::-1])
+    return np.lexsort(_hubs_of_items(graph, hub_index, items, edges).T[::-1])
 
 
 @njit(nogil=True, cache=True)
-def _largest_hubs(graph: Graph, number_of: _Indices, items: _Indices, edges: npt.NDArray[np.int64]) -> _Indices:
-    """[n_items, 6]: of each item the hubs with the most edges, largest first."""
+def _hubs_of_items(graph: Graph, hub_index: _Indices, items: _Indices, edges: _Longs) -> _Indices:
+    """`(n_items, 6)`: of each item the hubs with the most edges, largest first."""
     none = len(edges)
     result = np.full((len(items), 6), none, np.int32)
     for row in range(len(items)):
         best = result[row]
         for edge in range(graph.offsets[items[row]], graph.offsets[items[row] + 1]):
             h = graph.targets[edge]
-            if number_of[h] < 0:
+            if hub_index[h] < 0:
                 continue
-            place = len(best)
-            while place > 0 and (best[place - 1] == none or edges[h] > edges[best[place - 1]]):
-                place -= 1
-            for j in range(len(best) - 1, place, -1):
+            index = len(best)
+            while index > 0 and (best[index - 1] == none or edges[h] > edges[best[index - 1]]):
+                index -= 1
+            for j in range(len(best) - 1, index, -1):
                 best[j] = best[j - 1]
-            if place < len(best):
-                best[place] = h
+            if index < len(best):
+                best[index] = h
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,17 @@ _Indices: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
 #: A residual of this much in all is rounding: it is refined no further.
-DUST = 1e-13
+TOLERANCE = 1e-13
 #: More than the rounding to float32, in which scores are compared, changes one; relative.
-FLOAT32 = 2.0**-22
+FLOAT32_ROUNDING = 2.0**-22
+
+
+class Best(NamedTuple):
+    """The best so far, `(k,)` each, best first: nodes, their scores, and the hashes that order equal scores."""
+
+    nodes: _Indices
+    scores: _Floats
+    ties: npt.NDArray[np.uint64]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -28,6 +36,7 @@ def tie_order(source_hash: Any, node_hash: Any) -> Any:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_excluded(groups: _Indices, seeds: _Indices, v: int) -> bool:
+    """Whether `v` is one of the `seeds`, or in the group of one."""
     for seed in seeds:  # noqa: SIM110
         if v == seed or groups[v] == groups[seed]:
             return True
@@ -35,22 +44,21 @@ def is_excluded(groups: _Indices, seeds: _Indices, v: int) -> bool:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def insert(
-    v: int, value: float, tie: Any, found: int, nodes: _Indices, scores: _Floats, ties: npt.NDArray[np.uint64]
-) -> int:
-    """Insert into the best so far, which are sorted; returns the node that does not stay (-1 if all do)."""
+def insert(best: Best, n_found: int, v: int, score: float, tie: Any) -> int:
+    """Insert `v` into the first `n_found` of `best`; returns the node that does not stay (-1 if all do)."""
+    nodes, scores, ties = best.nodes, best.scores, best.ties
     k = len(nodes)
-    rounded, place = np.float32(value), found
-    while place > 0 and (
-        rounded > np.float32(scores[place - 1]) or (rounded == np.float32(scores[place - 1]) and tie < ties[place - 1])
+    rounded, index = np.float32(score), n_found
+    while index > 0 and (
+        rounded > np.float32(scores[index - 1]) or (rounded == np.float32(scores[index - 1]) and tie < ties[index - 1])
     ):
-        place -= 1
-    if place == k:
+        index -= 1
+    if index == k:
         return v
-    out = nodes[k - 1] if found == k else -1
-    for j in range(min(found, k - 1), place, -1):
+    out = nodes[k - 1] if n_found == k else -1
+    for j in range(min(n_found, k - 1), index, -1):
         nodes[j], scores[j], ties[j] = nodes[j - 1], scores[j - 1], ties[j - 1]
-    nodes[place], scores[place], ties[place] = v, value, tie
+    nodes[index], scores[index], ties[index] = v, score, tie
     return out
 
 

@@ -1,6 +1,6 @@
 """Personalized PageRank on a `Projection`: the best k of many sources, with a proof.
 
-The walk starts at the source; with probability `damping_factor` it goes on, along an edge with probability in
+The walk starts at the source; with probability `damping_factor` it continues, along an edge with probability in
 proportion to the edge's weight, and else it stops. A node's score is the probability that the walk stops there; all
 scores sum to 1. A node without edges keeps the walk: it stops there. A source may be several nodes with weights: the
 walk starts at one of them, in proportion to its weight.
@@ -14,10 +14,10 @@ FOCS 2006: every node has a score and a residual, at first 1 at the source; push
   of a node's edges, however large the graph: pushing a node costs its edges, and uses up in proportion.
 - The result states by how much scores may be wrong (proof in `selection`): by `damping_factor * epsilon * d[v]` where
   weights are symmetric, and by all residuals together if that is less.
-- Where weights are symmetric, what is left in residuals is not left out, but estimated: walks that go on for long stop
-  in proportion to the degrees. For the best candidates, `candidates` knows it better: it pulls residuals in over their
-  own edges. Together they bring as many of the true best as a far smaller `epsilon` would.
-- With `max_work`, the push goes on to ever smaller residuals until that error is so small that no other item can be
+- Where weights are symmetric, what is left in residuals is not left out, but estimated: walks that continue for long
+  stop in proportion to the degrees. For the best candidates, `candidates` knows it better: it pulls residuals in over
+  their own edges. Together they bring as many of the true best as a far smaller `epsilon` would.
+- With `max_work`, the push continues to ever smaller residuals until that error is so small that no other item can be
   among the best `k` of the source: the set is proven. Or until the limit; the result says which.
 - `hubs.hub_vectors`, computed once for a projection, take the hubs out of the work of a source.
 - Nodes are pushed in rounds: all residuals of a round are taken before any is spread. So nodes in the same position
@@ -30,47 +30,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from graphstore.ppr.hubs import HubVectors, no_hubs
 from graphstore.ppr.push import make_buffers
-from graphstore.ppr.selection import top_k
+from graphstore.ppr.selection import TopK, top_k
 from graphstore.ppr.walks import Source, as_graph, flatten
 from graphstore.projection.projection import Projection
 
-_Indices: TypeAlias = npt.NDArray[np.int32]
-_Floats: TypeAlias = npt.NDArray[np.float64]
-
 #: Sources that a thread takes at a time.
 _CHUNK = 16
-
-
-class TopK(NamedTuple):
-    """For each source, its items with the highest scores.
-
-    Attributes
-    ----------
-    nodes
-        [n_sources, k] int32, best first, filled up with -1.
-    scores
-        [n_sources, k] float64, filled up with 0. The true score differs by no more than the error.
-    errors
-        [n_sources] float64, by how much any of these scores may be too low or too high.
-    proven
-        [n_sources] bool: no other item has a true score above the last one's here, but for ties. If there are fewer
-        than `k`, no other item has any score.
-    work
-        [n_sources] int64, edges visited.
-    """
-
-    nodes: _Indices
-    scores: _Floats
-    errors: _Floats
-    proven: npt.NDArray[np.bool_]
-    work: npt.NDArray[np.int64]
 
 
 def top_k_ppr(
@@ -94,8 +65,10 @@ def top_k_ppr(
     ----------
     sources
         Node numbers, or for each source a mapping from node numbers to weights.
+    k
+        Items for each source, at most.
     damping_factor
-        Probability that the walk goes on at each step.
+        Probability that the walk continues at each step.
     epsilon
         Residual per edge of mean weight that is left unspread; the smaller, the more exact and the slower. Equal
         graphs but for a factor of all weights have equal results.
@@ -105,10 +78,10 @@ def top_k_ppr(
     tie_tolerance
         Scores tie that are this part of the k-th score apart. Ties need no proof.
     hubs
-        Of this projection and damping factor.
+        Hub vectors of this projection and damping factor, at which pushes end; none by default.
     expanded
         The walk on the expanded graph of `projection`'s notes, step for step: two steps through an entity count as one,
-        that is, each goes on with probability `sqrt(damping_factor)`, and only items keep a walk that stops. For
+        that is, each continues with probability `sqrt(damping_factor)`, and only items keep a walk that stops. For
         projections with `entity_exponent=1` in which all relations are between an item and an entity.
     threads
         All cores by default. The result does not depend on it.
@@ -125,17 +98,17 @@ def top_k_ppr(
     step_factor = np.sqrt(damping_factor) if expanded else damping_factor
     level = epsilon / graph.mean_weight
     n_nodes = len(graph.degrees)
-    if hubs is not None and (hubs.damping_factor != step_factor or len(hubs.arrays.number_of) != n_nodes):
+    if hubs is not None and (hubs.damping_factor != step_factor or len(hubs.arrays.hub_index) != n_nodes):
         raise ValueError("these hubs are of another projection or damping factor")
     arrays = no_hubs(n_nodes) if hubs is None else hubs.arrays
     seeds, weights, offsets = flatten(sources, n_nodes)
     n_sources = len(offsets) - 1
     top = TopK(
-        np.full((n_sources, k), -1, dtype=np.int32),
-        np.zeros((n_sources, k)),
-        np.zeros(n_sources),
-        np.zeros(n_sources, dtype=bool),
-        np.zeros(n_sources, dtype=np.int64),
+        nodes=np.full((n_sources, k), -1, dtype=np.int32),
+        scores=np.zeros((n_sources, k)),
+        errors=np.zeros(n_sources),
+        proven=np.zeros(n_sources, dtype=bool),
+        work=np.zeros(n_sources, dtype=np.int64),
     )
     chunks = iter(range(0, n_sources if k else 0, _CHUNK))
 
@@ -145,9 +118,9 @@ def top_k_ppr(
         for first in chunks:
             part = slice(first, first + _CHUNK)
             own = offsets[first : first + _CHUNK + 1]
+            results = TopK(*(array[part] for array in top))
             top_k(
-                *(graph, arrays, buffers, seeds, weights, own, step_factor, level, max_work or 0, tie_tolerance),
-                *(top.nodes[part], top.scores[part], top.errors[part], top.proven[part], top.work[part]),
+                graph, arrays, buffers, seeds, weights, own, step_factor, level, max_work or 0, tie_tolerance, results
             )
 
     workers = min(threads or len(os.sched_getaffinity(0)), max(1, -(-n_sources // _CHUNK)))
@@ -163,9 +136,8 @@ def implied_edges(projection: Projection) -> dict[str, int]:
 
     A pair that shares several entities counts for each. Items that no walk may reach count as well.
     """
-    n_items = projection.items.num_rows
-    starts = np.repeat(np.arange(len(projection.degrees)), np.diff(projection.offsets))
-    shared = (starts < n_items) & (projection.targets >= n_items)
+    is_item_start, is_item_end = _item_ends(projection)
+    shared = is_item_start & ~is_item_end
     counts = {}
     for number, name in enumerate(projection.type_names):
         entities = projection.targets[shared & (projection.types == number)]
@@ -175,7 +147,12 @@ def implied_edges(projection: Projection) -> dict[str, int]:
 
 
 def _check_bipartite(projection: Projection) -> None:
-    n_items = projection.items.num_rows
-    starts = np.repeat(np.arange(len(projection.degrees)), np.diff(projection.offsets))
-    if np.any((starts < n_items) == (projection.targets < n_items)):
+    is_item_start, is_item_end = _item_ends(projection)
+    if np.any(is_item_start == is_item_end):
         raise ValueError("the expanded walk needs a graph whose relations are all between an item and an entity")
+
+
+def _item_ends(projection: Projection) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """`(n_edges,)` each: whether an edge starts at an item, and whether it ends at one."""
+    is_item = np.arange(len(projection.degrees)) < projection.items.num_rows
+    return np.repeat(is_item, np.diff(projection.offsets)), is_item[projection.targets]

@@ -3,8 +3,8 @@
 Exact scores come from visits: how often a walk is expected to be at each node before it stops. Visits are what starts
 there and what arrives, `z = e + damping_factor * P^T z`, and `_sweep` is one Gauss-Seidel pass over this system: every
 node takes what arrives, also from the nodes before it in the same pass, which takes about half the passes of a power
-iteration. From no visits at first, they only grow. What a pass has added has yet to go on, and nothing else has, so the
-added part bounds what all scores together still lack.
+iteration. From no visits at first, they only grow. What a pass has added has yet to continue, and nothing else has, so
+the L1 norm of the added part bounds what all scores together still lack.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from numba import njit
 
 from graphstore.ppr.push import Graph
 from graphstore.projection.projection import Projection
+
+# compiled with: 838ada53eea9
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -42,28 +44,29 @@ def as_graph(projection: Projection) -> Graph:
     graph = _graphs.get(id(projection))
     if graph is None:
         items = np.flatnonzero(projection.is_neighbor)
+        has_in_edges = in_edges(projection.targets, len(projection.degrees))
         graph = _graphs[id(projection)] = Graph(
-            projection.offsets,
-            projection.targets,
-            projection.weights,
-            projection.degrees,
-            projection.is_neighbor,
-            projection.groups,
-            projection.id_hashes,
-            items[np.argsort(-projection.degrees[items], kind="stable")].astype(np.int32),
-            float(projection.degrees[is_reached(projection.targets, len(projection.degrees))].sum()),
-            float(projection.weights.mean(dtype=np.float64)) if len(projection.weights) else 1.0,
-            projection.is_symmetric,
+            offsets=projection.offsets,
+            targets=projection.targets,
+            weights=projection.weights,
+            degrees=projection.degrees,
+            is_neighbor=projection.is_neighbor,
+            groups=projection.groups,
+            id_hashes=projection.id_hashes,
+            by_degree=items[np.argsort(-projection.degrees[items], kind="stable")].astype(np.int32),
+            total_degree=float(projection.degrees[has_in_edges].sum()),
+            mean_weight=float(projection.weights.mean(dtype=np.float64)) if len(projection.weights) else 1.0,
+            is_symmetric=projection.is_symmetric,
         )
         weakref.finalize(projection, _graphs.pop, id(projection))
     return graph
 
 
-def is_reached(targets: _Indices, n_nodes: int) -> _Bools:
-    """[n_nodes], false for guests and for nodes without edges."""
-    reached = np.zeros(n_nodes, dtype=bool)
-    reached[targets] = True
-    return reached
+def in_edges(targets: _Indices, n_nodes: int) -> _Bools:
+    """`(n_nodes,)` whether an edge leads to each node; false for source-only nodes and for nodes without edges."""
+    has_in_edges = np.zeros(n_nodes, dtype=bool)
+    has_in_edges[targets] = True
+    return has_in_edges
 
 
 def flatten(sources: npt.ArrayLike | Sequence[Source], n_nodes: int) -> tuple[_Indices, _Floats, npt.NDArray[np.int64]]:
@@ -106,9 +109,20 @@ def exact_ppr(
     tolerance: float = 1e-12,
     threads: int | None = None,
 ) -> _Floats:
-    """Scores of all nodes, [n_sources, n_nodes] float64, to an L1 error below `tolerance`; the module's notes say how.
+    """Scores of all nodes, `(n_sources, n_nodes)` float64; the module's notes say how.
 
     Memory: 90 bytes per node and thread beside the result, and a copy of the edges if some lead one way only.
+
+    Parameters
+    ----------
+    sources
+        Node numbers, or for each source a mapping from node numbers to weights.
+    damping_factor
+        Probability that the walk continues at each step.
+    tolerance
+        What the scores of a source lack at most, all together (L1).
+    threads
+        All cores by default. The result does not depend on it.
     """
     graph = as_graph(projection)
     steps = make_steps(graph, damping_factor)
@@ -123,10 +137,10 @@ def exact_ppr(
         for column, row in enumerate(rows):
             for i in range(offsets[row], offsets[row + 1]):
                 start[nodes[i], column] += weights[i]
-                if not steps.is_reached[nodes[i]]:
+                if not steps.has_in_edges[nodes[i]]:
                     first_step(graph, damping_factor * weights[i], nodes[i], start[:, column])
         for column, visits in all_visits(steps, start, len(rows), tolerance):
-            result[rows[column]] = visits * steps.stays
+            result[rows[column]] = visits * steps.stop_prob
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, filter(len, np.array_split(np.arange(len(result)), n_blocks))))
@@ -134,87 +148,95 @@ def exact_ppr(
 
 
 class Steps(NamedTuple):
-    """One step of a walk: the edges by the node that they lead to, those of node `v` being `begins[v]:ends[v]`.
+    """One step of a walk: the edges by the node that they lead to, those of node `v` being `starts[v]:ends[v]`.
 
     Attributes
     ----------
-    goes, stays
-        [n_nodes] what of a visit goes on, per weight of an edge, and what stops. Nothing goes on from a guest: to it no
-        edge leads, so its step is the first one, and `first_step` takes it beforehand.
-    is_reached
-        [n_nodes] bool, of `is_reached`.
+    out_rate
+        `(n_nodes,)` float64, what continues of a visit, per weight of an edge. Nothing continues from a source-only
+        node: no edge leads to it, so its step is the first one, which `first_step` takes before all others.
+    stop_prob
+        `(n_nodes,)` float64, the probability that a walk at the node stops there.
+    has_in_edges
+        `(n_nodes,)` bool, of `in_edges`.
     """
 
-    begins: _Longs
+    starts: _Longs
     ends: _Longs
     sources: npt.NDArray[np.integer[Any]]
     weights: npt.NDArray[np.floating[Any]]
     degrees: _Floats
-    goes: _Floats
-    stays: _Floats
-    is_reached: _Bools
+    out_rate: _Floats
+    stop_prob: _Floats
+    has_in_edges: _Bools
 
 
 def make_steps(graph: Graph, damping_factor: float) -> Steps:
     """The steps of walks on `graph`."""
     has_edges = graph.degrees > 0
-    reached = is_reached(graph.targets, len(has_edges))
+    has_in_edges = in_edges(graph.targets, len(has_edges))
     offsets, sources, weights = graph.offsets, graph.targets, graph.weights
     if not graph.is_symmetric:
         n_nodes = len(has_edges)
         by_target = sp.csr_array((weights, sources, offsets), shape=(n_nodes, n_nodes)).T.tocsr()
         offsets, sources, weights = by_target.indptr.astype(np.int64), by_target.indices, by_target.data
-    goes = damping_factor / np.where(has_edges & reached, graph.degrees, np.inf)
-    stays = np.where(has_edges, 1.0 - damping_factor, 1.0)
-    ends = np.where(reached, offsets[1:], offsets[:-1])
-    return Steps(offsets[:-1], ends, sources, weights, graph.degrees, goes, stays, reached)
+    return Steps(
+        starts=offsets[:-1],
+        ends=np.where(has_in_edges, offsets[1:], offsets[:-1]),
+        sources=sources,
+        weights=weights,
+        degrees=graph.degrees,
+        out_rate=damping_factor / np.where(has_edges & has_in_edges, graph.degrees, np.inf),
+        stop_prob=np.where(has_edges, 1.0 - damping_factor, 1.0),
+        has_in_edges=has_in_edges,
+    )
 
 
-def first_step(graph: Graph, going: float, node: int, visits: _Floats) -> None:
-    """Add to `visits` [n_nodes] where `going` arrives that goes on from `node`."""
+def first_step(graph: Graph, mass: float, node: int, visits: _Floats) -> None:
+    """Add to `visits` `(n_nodes,)` where the `mass` arrives that continues from `node`."""
     own = slice(graph.offsets[node], graph.offsets[node + 1])
     if graph.degrees[node] > 0:
-        np.add.at(visits, graph.targets[own], going / graph.degrees[node] * graph.weights[own])
+        np.add.at(visits, graph.targets[own], mass / graph.degrees[node] * graph.weights[own])
 
 
 def all_visits(steps: Steps, start: _Floats, n_columns: int, tolerance: float) -> Iterator[tuple[int, _Floats]]:
-    """Each column of `start` [n_nodes, COLUMNS], when all that has yet to go on of it is `tolerance` at most.
+    """Each column of `start` `(n_nodes, COLUMNS)`, when its residual, all that has yet to continue, is `tolerance`.
 
-    Yields the number of the column and the visits [n_nodes], which do not depend on the other columns.
+    Yields the number of the column and the visits `(n_nodes,)`, which do not depend on the other columns.
     """
-    going, rest = np.zeros_like(start), np.empty(COLUMNS)
-    left = list(range(n_columns))
-    while left:
-        _sweep(steps, start, going, rest)
-        for column in [column for column in left if rest[column] <= tolerance]:
-            left.remove(column)
-            yield column, _arrivals(steps, start[:, column].copy(), going[:, column].copy())
+    outflow, l1_residual = np.zeros_like(start), np.empty(COLUMNS)
+    open_columns = list(range(n_columns))
+    while open_columns:
+        _sweep(steps, start, outflow, l1_residual)
+        for column in [column for column in open_columns if l1_residual[column] <= tolerance]:
+            open_columns.remove(column)
+            yield column, _arrivals(steps, start[:, column].copy(), outflow[:, column].copy())
 
 
 @njit(nogil=True, cache=True)
-def _sweep(steps: Steps, start: _Floats, going: _Floats, rest: _Floats) -> None:
-    """Update `going`, what goes on from each node per weight; `rest` is by how much that is, over all edges."""
-    begins, ends, sources, weights, degrees, goes = steps[:6]
-    rest[:] = 0.0
+def _sweep(steps: Steps, start: _Floats, outflow: _Floats, l1_residual: _Floats) -> None:
+    """Update `outflow`, what continues from each node per weight of an edge; `l1_residual` is what that adds in all."""
+    sources, weights, out_rate = steps.sources, steps.weights, steps.out_rate
+    l1_residual[:] = 0.0
     visits = np.empty(COLUMNS)
-    for v in range(len(begins)):
+    for v in range(len(steps.starts)):
         for j in range(COLUMNS):
             visits[j] = start[v, j]
-        for edge in range(begins[v], ends[v]):
+        for edge in range(steps.starts[v], steps.ends[v]):
             u, weight = sources[edge], weights[edge]
             for j in range(COLUMNS):
-                visits[j] += weight * going[u, j]
+                visits[j] += weight * outflow[u, j]
         for j in range(COLUMNS):
-            after = goes[v] * visits[j]
-            rest[j] += degrees[v] * (after - going[v, j])
-            going[v, j] = after
+            after = out_rate[v] * visits[j]
+            l1_residual[j] += steps.degrees[v] * (after - outflow[v, j])
+            outflow[v, j] = after
 
 
 @njit(nogil=True, cache=True)
-def _arrivals(steps: Steps, start: _Floats, going: _Floats) -> _Floats:
-    begins, ends, sources, weights = steps[:4]
+def _arrivals(steps: Steps, start: _Floats, outflow: _Floats) -> _Floats:
+    sources, weights = steps.sources, steps.weights
     visits = start.copy()
     for v in range(len(visits)):
-        for edge in range(begins[v], ends[v]):
-            visits[v] += weights[edge] * going[sources[edge]]
+        for edge in range(steps.starts[v], steps.ends[v]):
+            visits[v] += weights[edge] * outflow[sources[edge]]
     return visits

@@ -39,14 +39,14 @@ class BaseGraph:
     ids
         Id of every node.
     id_hashes
-        [n_nodes] uint32, of `nodeids.hash_ids`.
+        `(n_nodes,)` uint32, of `node_ids.hash_ids`.
     groups
-        [n_nodes] int32, equal for items of one group; -1 for entities.
-    in_graph
-        [n_nodes] bool, false for guests: items that no edge leads to.
+        `(n_nodes,)` int32, equal for items of one group; -1 for entities.
+    is_reachable
+        `(n_nodes,)` bool, false for source-only nodes: items that no edge leads to.
     offsets, targets, types, backward, weights
         CSR: the edges of node `u` are `offsets[u]:offsets[u + 1]` (int64) in `targets` (int32), `types` (int8, or int16
-        for more than 127; numbers of `type_names`), `backward` (bool, true for the way against the relation) and
+        for more than 127; indices of `type_names`), `backward` (bool, true for the direction against the relation) and
         `weights` (float32, the relation's own). A node's edges are sorted by type, forward first, then by target.
     type_names
         The types that have edges, sorted.
@@ -58,7 +58,7 @@ class BaseGraph:
     ids: pa.Array
     id_hashes: npt.NDArray[np.uint32]
     groups: _Indices
-    in_graph: _Bools
+    is_reachable: _Bools
     offsets: _Longs
     targets: _Indices
     types: _Types
@@ -103,12 +103,12 @@ class _Relations:
 
 
 def build_base_graph(tables: GraphTables, neighbor_splits: Collection[str]) -> BaseGraph:
-    """Read a graph; items outside of `neighbor_splits` are guests.
+    """Read a graph; items outside of `neighbor_splits` are source-only nodes.
 
     Raises
     ------
     Graph2ImageError
-        If there are no items, a node is there twice, or a weight is no finite number or negative.
+        If there are no items, a node is there twice, or a weight is negative or not a number that float32 can hold.
     """
     items = tables.items().sort_by("item_id").combine_chunks()
     if items.num_rows == 0:
@@ -116,33 +116,33 @@ def build_base_graph(tables: GraphTables, neighbor_splits: Collection[str]) -> B
     entity_ids = tables.entity_ids()
     ids = _concat([*items["item_id"].chunks, *entity_ids.take(pc.array_sort_indices(entity_ids)).chunks])
     n_items, n_nodes = items.num_rows, len(ids)
-    in_graph = np.ones(n_nodes, dtype=bool)
-    in_graph[:n_items] = _to_numpy(pc.is_in(items["split"], value_set=pa.array(list(neighbor_splits), pa.string())))
+    is_reachable = np.ones(n_nodes, dtype=bool)
+    is_reachable[:n_items] = _to_numpy(pc.is_in(items["split"], value_set=pa.array(list(neighbor_splits), pa.string())))
     groups = np.full(n_nodes, -1, dtype=np.int32)
     groups[:n_items] = _to_numpy(items["group_id"].combine_chunks().dictionary_encode().indices)
 
-    relations, known_types = _read_relations(tables, ids, in_graph)
+    relations, known_types = _read_relations(tables, ids, is_reachable)
     pa.default_memory_pool().release_unused()
     sorted_relations = {name: _sorted(relations.pop(name), n_nodes) for name in sorted(relations)}
     sorted_relations = {name: columns for name, columns in sorted_relations.items() if len(columns[0])}
     type_names = tuple(sorted_relations)
     offsets = np.zeros(n_nodes + 1, dtype=np.int64)
     for from_, to, _ in sorted_relations.values():
-        _count_edges(from_, to, in_graph, offsets[1:])
+        _count_edges(from_, to, is_reachable, offsets[1:])
     np.cumsum(offsets, out=offsets)
     targets = np.empty(offsets[-1], dtype=np.int32)
     types = np.empty(offsets[-1], dtype=np.int8 if len(type_names) <= np.iinfo(np.int8).max else np.int16)
     backward = np.empty(offsets[-1], dtype=bool)
     weights = np.empty(offsets[-1], dtype=np.float32)
     ends = offsets[:-1].copy()
-    for number, name in enumerate(type_names):
-        _place_edges(*sorted_relations.pop(name), in_graph, number, ends, targets, types, backward, weights)
+    for type_index, name in enumerate(type_names):
+        _append_edges(*sorted_relations.pop(name), is_reachable, type_index, ends, targets, types, backward, weights)
     return BaseGraph(
         items=items,
         ids=ids,
         id_hashes=hash_ids(ids),
         groups=groups,
-        in_graph=in_graph,
+        is_reachable=is_reachable,
         offsets=offsets,
         targets=targets,
         types=types,
@@ -153,7 +153,7 @@ def build_base_graph(tables: GraphTables, neighbor_splits: Collection[str]) -> B
     )
 
 
-def _read_relations(tables: GraphTables, ids: pa.Array, in_graph: _Bools) -> tuple[dict[str, _Relations], set[str]]:
+def _read_relations(tables: GraphTables, ids: pa.Array, is_reachable: _Bools) -> tuple[dict[str, _Relations], set[str]]:
     """The relations that become edges, by type and in the order of the rows; and all types there are."""
     index = NodeIndex(ids)
     found: dict[str, _Relations] = {}
@@ -164,19 +164,20 @@ def _read_relations(tables: GraphTables, ids: pa.Array, in_graph: _Bools) -> tup
         names = types.dictionary.to_pylist()
         known.update(names)
         from_, to = index.find(table["from_id"]), index.find(table["to_id"])
-        weights = _to_numpy(table["weight"])
+        with np.errstate(over="ignore"):
+            weights = _to_numpy(table["weight"]).astype(np.float32)
         wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
         if len(wrong):
             row = table.slice(int(wrong[0]), 1).to_pylist()[0]
             raise Graph2ImageError(
                 f"relation {row['type']} from {row['from_id']} to {row['to_id']} has weight {row['weight']}",
-                "A weight is a number, 0 or more.",
+                f"A weight is a number from 0 to {np.finfo(np.float32).max:.1e}.",
             )
         kept = (from_ >= 0) & (to >= 0) & (from_ != to)
-        kept &= in_graph[from_] | in_graph[to]
-        numbers = _to_numpy(types.indices)
-        for number, name in enumerate(names):
-            rows = np.flatnonzero(kept & (numbers == number))
+        kept &= is_reachable[from_] | is_reachable[to]
+        indices = _to_numpy(types.indices)
+        for type_index, name in enumerate(names):
+            rows = np.flatnonzero(kept & (indices == type_index))
             if len(rows):
                 relations = found.setdefault(name, _Relations())
                 relations.from_.append(from_[rows])
@@ -188,9 +189,9 @@ def _read_relations(tables: GraphTables, ids: pa.Array, in_graph: _Bools) -> tup
 def _sorted(relations: _Relations, n_nodes: int) -> tuple[_Indices, _Indices, _Weights]:
     """Both ends and weights in the order of the ends, each relation once (the last of equal ones), no weight 0."""
     from_, to, weights = relations.from_.take(), relations.to.take(), relations.weights.take()
-    number = np.int32 if len(from_) <= np.iinfo(np.int32).max else np.int64
-    order = _counting_order(to, n_nodes, np.empty(len(to), dtype=number))
-    order = order[_counting_order(from_[order], n_nodes, np.empty(len(to), dtype=number))]
+    dtype = np.int32 if len(from_) <= np.iinfo(np.int32).max else np.int64
+    order = _counting_order(to, n_nodes, np.empty(len(to), dtype=dtype))
+    order = order[_counting_order(from_[order], n_nodes, np.empty(len(to), dtype=dtype))]
     from_ = from_[order]
     to = to[order]
     weights = weights[order]
@@ -216,32 +217,32 @@ def _to_numpy(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 @njit(nogil=True, cache=True)
 def _counting_order(keys: _Indices, n_keys: int, order: Any) -> Any:
     """Fill `order` with the stable order of `keys`, each below `n_keys`."""
-    places = np.zeros(n_keys + 1, np.int64)
+    ends = np.zeros(n_keys + 1, np.int64)
     for key in keys:
-        places[key + 1] += 1
+        ends[key + 1] += 1
     for key in range(n_keys):
-        places[key + 1] += places[key]
+        ends[key + 1] += ends[key]
     for i in range(len(keys)):
-        order[places[keys[i]]] = i
-        places[keys[i]] += 1
+        order[ends[keys[i]]] = i
+        ends[keys[i]] += 1
     return order
 
 
 @njit(nogil=True, cache=True)
-def _count_edges(from_: _Indices, to: _Indices, in_graph: _Bools, counts: _Longs) -> None:
-    """Add the number of edges of each node: nothing leads to a guest."""
+def _count_edges(from_: _Indices, to: _Indices, is_reachable: _Bools, counts: _Longs) -> None:
+    """Add the number of edges of each node: none leads to a source-only node."""
     for i in range(len(from_)):
-        counts[from_[i]] += in_graph[to[i]]
-        counts[to[i]] += in_graph[from_[i]]
+        counts[from_[i]] += is_reachable[to[i]]
+        counts[to[i]] += is_reachable[from_[i]]
 
 
 @njit(nogil=True, cache=True)
-def _place_edges(
+def _append_edges(
     from_: _Indices,
     to: _Indices,
     own_weights: _Weights,
-    in_graph: _Bools,
-    number: int,
+    is_reachable: _Bools,
+    type_index: int,
     ends: _Longs,
     targets: _Indices,
     types: Any,
@@ -255,10 +256,10 @@ def _place_edges(
     for against in (False, True):
         for i in range(len(from_)):
             start, end = (to[i], from_[i]) if against else (from_[i], to[i])
-            if in_graph[end]:
-                place = ends[start]
-                ends[start] = place + 1
-                targets[place] = end
-                types[place] = number
-                backward[place] = against
-                weights[place] = own_weights[i]
+            if is_reachable[end]:
+                index = ends[start]
+                ends[start] = index + 1
+                targets[index] = end
+                types[index] = type_index
+                backward[index] = against
+                weights[index] = own_weights[i]

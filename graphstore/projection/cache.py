@@ -32,7 +32,7 @@ from ingest.datasets.root import SWEEP_AGE, DataRoot, digest
 log = logging.getLogger(__name__)
 
 #: Counts up when the files or their meaning change.
-_FORMAT = 1
+FORMAT_VERSION = 2
 
 _TABLES = ("items", "ids")
 _NAMES = ("type_names", "known_types")
@@ -44,7 +44,7 @@ def base_graph(tables: GraphTables, neighbor_splits: Collection[str], cache: Dat
     version = tables.version()
     if cache is None or not isinstance(cache.fs, LocalFileSystem):
         return build_base_graph(tables, neighbor_splits)
-    folder = Path(cache.path("projections", f"{version}-{digest(_FORMAT, sorted(neighbor_splits))}"))
+    folder = Path(cache.path("projections", f"{version}-{digest(FORMAT_VERSION, sorted(neighbor_splits))}"))
     if (graph := _load(folder)) is not None:
         return graph
     graph = build_base_graph(tables, neighbor_splits)
@@ -103,7 +103,11 @@ def _load(folder: Path) -> BaseGraph | None:
         graph = BaseGraph(**parts | {name: tuple(names[name]) for name in _NAMES})
         n_edges = len(graph.targets)
         fits = (
-            len(graph.ids) == len(graph.offsets) - 1 == len(graph.groups) == len(graph.in_graph) == len(graph.id_hashes)
+            len(graph.ids)
+            == len(graph.offsets) - 1
+            == len(graph.groups)
+            == len(graph.is_reachable)
+            == len(graph.id_hashes)
             and len(graph.types) == len(graph.backward) == len(graph.weights) == n_edges
             and _edges_lead_somewhere(graph.offsets, graph.targets, graph.types, len(graph.type_names))
         )

@@ -12,10 +12,10 @@ The weight of an edge decides how much of a walk goes along it. Three factors, t
    spreads that over so many that it hardly ranks any.
 
 Opted-out nodes are not in the graph. Items of `neighbor_splits` and entities have edges in both directions. Any other
-item is a *guest*: it has its own outgoing edges, for walks that start from it, but no edge leads to it, and none of the
-factors counts it. So a test item can be a source, and no walk ever reaches or passes through it.
+item is a *source-only* node: it has its own outgoing edges, for walks that start from it, but no edge leads to it, and
+none of the factors counts it. So a test item can be a source, and no walk ever reaches or passes through it.
 
-What does not depend on the weights is a `BaseGraph`, which `projectioncache` keeps; a projection of it with other
+What does not depend on the weights is a `BaseGraph`, which `projection.cache` keeps; a projection of it with other
 weights, types or directions costs a few passes over its edges. Memory: an edge takes 9 bytes (target, type, weight); a
 node takes 25, and its id.
 """
@@ -58,19 +58,19 @@ class Projection:
     ids
         Id of every node.
     id_hashes
-        [n_nodes] uint32, of `nodeids.hash_ids`: an order of nodes that does not depend on which others there are.
+        `(n_nodes,)` uint32, of `node_ids.hash_ids`: an order of nodes that does not depend on which others there are.
     is_neighbor
-        [n_nodes] bool, true for the items that may be somebody's neighbor: in the graph, with an image.
+        `(n_nodes,)` bool, true for the items that may be neighbors of others.
     groups
-        [n_nodes] int32, equal for items of one group; -1 for entities.
+        `(n_nodes,)` int32, equal for items of one group; -1 for entities.
     offsets, targets, weights, types
         CSR: the edges of node `u` are `offsets[u]:offsets[u + 1]` (int64) in `targets` (int32), `weights` (float32) and
-        `types` (int8, or int16 for more than 127; numbers of `type_names`). A node's edges are sorted by type; parallel
+        `types` (int8, or int16 for more than 127; indices of `type_names`). A node's edges are sorted by type; parallel
         edges of different types or directions stay apart.
     type_names
         All types of the graph, also those that these edges have none of.
     degrees
-        [n_nodes] float64, the sum of a node's weights; 0 for a node without edges.
+        `(n_nodes,)` float64, the sum of a node's weights; 0 for a node without edges.
     is_symmetric
         Whether edges between nodes of the graph lead both ways with the same weight; false if a type has a direction.
     """
@@ -137,7 +137,7 @@ def project(
     factors = np.array([walk.relation_weights.get(name, 1.0) if name in allowed else 0.0 for name in base.type_names])
     directions = [walk.directions.get(name, "both") for name in base.type_names]
     # Per type: are its edges along the relation walked, and those against it?
-    walked = np.array([[way != "backward", way != "forward"] for way in directions], dtype=bool).reshape(-1, 2)
+    walked = np.array([[one != "backward", one != "forward"] for one in directions], dtype=bool).reshape(-1, 2)
     walked &= (factors > 0)[:, None]
     return _weighted(base, factors, walked, walk)
 
@@ -157,7 +157,7 @@ def _weighted(base: BaseGraph, factors: _Floats, walked: _Bools, walk: WalkSetti
     n_items, n_nodes = base.items.num_rows, len(base.ids)
     edges = _Edges(base.offsets, base.targets, base.types, base.backward, base.weights)
     entities = _Entities(*_entity_weights(edges, n_items, walk.entity_exponent))
-    totals, counts = _total_weights(edges, entities, walked, base.in_graph, n_items)
+    totals, counts = _total_weights(edges, entities, walked, base.is_reachable, n_items)
     # Of items if any have edges of the type, else of entities.
     means = np.where(counts[0] > 0, totals[0] / counts[0].clip(1), totals[1] / counts[1].clip(1))
     scales = factors / np.where(means > 0, means, 1.0)
@@ -172,7 +172,7 @@ def _weighted(base: BaseGraph, factors: _Floats, walked: _Bools, walk: WalkSetti
     weights = np.empty(offsets[-1], dtype=np.float32)
     degrees = np.zeros(n_nodes)
     _set_weights(edges, entities, walked, scales, n_items, weights, degrees)
-    is_neighbor = base.in_graph.copy()
+    is_neighbor = base.is_reachable.copy()
     if walk.image_required:
         is_neighbor[:n_items] &= base.items["image_hash"].is_valid().to_numpy()
     is_neighbor[n_items:] = False
@@ -245,16 +245,16 @@ def _edge_weight(edges: _Edges, entities: _Entities, start: int, edge: int, n_it
     for i in range(entities.offsets[entity], entities.offsets[entity + 1]):
         if entities.types[i] == edges.types[edge]:
             return own * entities.weights[i]
-    return own  # only guests have the entity
+    return own  # only source-only nodes have the entity
 
 
 @njit(nogil=True, cache=True)
-def _total_weights(edges: _Edges, entities: _Entities, walked: _Bools, in_graph: _Bools, n_items: int) -> Any:
-    """[2, n_types] sums of the weights of the edges of items, and of entities; and how many of them have such edges."""
+def _total_weights(edges: _Edges, entities: _Entities, walked: _Bools, is_reachable: _Bools, n_items: int) -> Any:
+    """`(2, n_types)`: weights of all edges of items, and of entities, summed; and how many of them have such edges."""
     n_types = len(walked)
     totals, counts = np.zeros((2, n_types)), np.zeros((2, n_types), np.int64)
-    for node in range(len(in_graph)):
-        if not in_graph[node]:
+    for node in range(len(is_reachable)):
+        if not is_reachable[node]:
             continue
         kind, last_type = int(node >= n_items), -1
         for edge in range(edges.offsets[node], edges.offsets[node + 1]):
@@ -277,11 +277,11 @@ def _count_walked(edges: _Edges, walked: _Bools) -> _Longs:
 
 @njit(nogil=True, cache=True)
 def _copy_walked(edges: _Edges, walked: _Bools, targets: _Indices, types: Any) -> None:
-    place = 0
+    n_copied = 0
     for edge in range(len(edges.targets)):
         if walked[edges.types[edge], int(edges.backward[edge])]:
-            targets[place], types[place] = edges.targets[edge], edges.types[edge]
-            place += 1
+            targets[n_copied], types[n_copied] = edges.targets[edge], edges.types[edge]
+            n_copied += 1
 
 
 @njit(nogil=True, cache=True)
@@ -294,11 +294,11 @@ def _set_weights(
     weights: _Weights,
     degrees: _Floats,
 ) -> None:
-    place = 0
+    index = 0
     for node in range(len(degrees)):
         for edge in range(edges.offsets[node], edges.offsets[node + 1]):
             type_ = edges.types[edge]
             if walked[type_, int(edges.backward[edge])]:
-                weights[place] = scales[type_] * _edge_weight(edges, entities, node, edge, n_items)
-                degrees[node] += weights[place]
-                place += 1
+                weights[index] = scales[type_] * _edge_weight(edges, entities, node, edge, n_items)
+                degrees[node] += weights[index]
+                index += 1

@@ -23,7 +23,7 @@ _Indices: TypeAlias = npt.NDArray[np.int32]
 
 
 def hash_ids(ids: pa.Array) -> npt.NDArray[np.uint32]:
-    """[len(ids)] uint32, the lower half of each id's hash; equal in every process and on every machine."""
+    """`(len(ids),)` uint32, the lower half of each id's hash; equal in every process and on every machine."""
     offsets, content = _buffers(ids)
     return _hashes(offsets, content, np.zeros(2, np.uint64)).astype(np.uint32)
 
@@ -32,12 +32,12 @@ class NodeIndex:
     """The number of each id: its position in `ids`.
 
     An open-addressing table of 8 bytes a slot, at least two slots an id. An entry is found by its hash and then
-    compared byte by byte, so the answer is exact; the hash's key is drawn again, so no file can be made to collide.
+    compared byte by byte, so the answer is exact; the hash's key is drawn at random, so no file can be made to collide.
 
     Raises
     ------
     Graph2ImageError
-        If an id is there twice.
+        If an id occurs twice.
     """
 
     def __init__(self, ids: pa.Array) -> None:
@@ -49,7 +49,7 @@ class NodeIndex:
             raise Graph2ImageError(f"the graph has a node {ids[repeated].as_py()!r} twice")
 
     def find(self, ids: pa.Array | pa.ChunkedArray) -> _Indices:
-        """[len(ids)] int32, the number of each of `ids`; -1 for one that is not there."""
+        """`(len(ids),)` int32, the number of each of `ids`; -1 for an id that is unknown."""
         if isinstance(ids, pa.ChunkedArray):
             parts = [self.find(chunk) for chunk in ids.chunks]
             return np.concatenate([np.empty(0, np.int32), *parts])
@@ -58,7 +58,7 @@ class NodeIndex:
 
 
 def _buffers(ids: pa.Array) -> tuple[_Offsets, _Bytes]:
-    """Offsets [len(ids) + 1] and bytes of strings."""
+    """Offsets `(len(ids) + 1,)` and bytes of strings."""
     if ids.type not in (pa.string(), pa.large_string()):
         ids = ids.cast(pa.large_string())
     width = np.dtype(np.int32 if ids.type == pa.string() else np.int64)
@@ -141,7 +141,7 @@ def _equal(one: _Bytes, start: int, end: int, other: _Bytes, other_start: int, o
 
 @njit(nogil=True, cache=True)
 def _fill(slots: _Words, offsets: _Offsets, content: _Bytes, key: _Words) -> int:
-    """Put every id into its slot; returns the number of one that was there already, or -1."""
+    """Put every id into its slot; returns the number of an id that occurred before, or -1."""
     mask = np.uint64(len(slots) - 1)
     for i in range(len(offsets) - 1):
         h = _siphash(content, offsets[i], offsets[i + 1], key)
@@ -163,7 +163,7 @@ def _find(
 ) -> _Indices:
     mask = np.uint64(len(slots) - 1)
     numbers = np.full(len(wanted_offsets) - 1, -1, np.int32)
-    # Hashed beforehand, so that the processor can wait for many slots at once.
+    # Hashed first, so that the processor can wait for many slots at once.
     hashes = _hashes(wanted_offsets, wanted, key)
     for i in range(len(numbers)):
         start, end = wanted_offsets[i], wanted_offsets[i + 1]

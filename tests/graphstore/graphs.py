@@ -19,17 +19,17 @@ def make_projection(
     *,
     n_items: int | None = None,
     groups: Array | None = None,
-    guests: tuple[int, ...] = (),
+    source_only: tuple[int, ...] = (),
     is_symmetric: bool = True,
 ) -> Projection:
     """A projection with the edges of the matrix `weights`; its last nodes are entities."""
     n_nodes = len(weights)
     n_items = n_nodes if n_items is None else n_items
     weights = weights.copy()
-    weights[:, list(guests)] = 0
+    weights[:, list(source_only)] = 0
     starts, targets = np.nonzero(weights)
     is_neighbor = np.arange(n_nodes) < n_items
-    is_neighbor[list(guests)] = False
+    is_neighbor[list(source_only)] = False
     return Projection(
         items=pa.table({"item_id": [f"n{i}" for i in range(n_items)]}),
         ids=pa.array([f"n{i}" for i in range(n_nodes)]),

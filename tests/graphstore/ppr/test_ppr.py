@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,11 @@ import pytest
 from graphs import Array, bipartite_graphs, make_projection, random_graph, solve, weight_matrices
 from hypothesis import given
 from hypothesis import strategies as st
-from numba.core.dispatcher import Dispatcher
 from sources import LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
-import graphstore.ppr
 from graphstore.loading.load import load_source
 from graphstore.ppr import best_paths, exact_ppr, implied_edges, top_k_ppr
+from graphstore.ppr.compiled_with import marked_sources
 from graphstore.projection.projection import Projection, project
 from graphstore.projection.settings import WalkSettings
 from graphstore.store import GraphStore
@@ -80,7 +76,7 @@ def test_only_neighbors_outside_the_group_are_returned() -> None:
     weights = random_graph(60)
     groups = (np.arange(60) // 3).astype(np.int32)
     groups[50:] = -1
-    projection = make_projection(weights, n_items=50, groups=groups, guests=(3, 4))
+    projection = make_projection(weights, n_items=50, groups=groups, source_only=(3, 4))
     top = top_k_ppr(projection, np.arange(60), k=60)
     for source in range(60):
         found = top.nodes[source][top.nodes[source] >= 0]
@@ -90,11 +86,11 @@ def test_only_neighbors_outside_the_group_are_returned() -> None:
         assert not {3, 4} & set(found.tolist())
 
 
-def test_a_guest_can_be_a_source_but_is_never_passed_through() -> None:
-    # 0 - 1(guest) - 2: nothing of a walk from 0 arrives at 2; a walk from 1 arrives at both, and ends there.
+def test_a_source_only_node_can_be_a_source_but_is_never_passed_through() -> None:
+    # 0 - 1 (source-only) - 2: nothing of a walk from 0 arrives at 2; a walk from 1 arrives at both, and ends there.
     weights = np.zeros((3, 3))
     weights[0, 1] = weights[1, 0] = weights[1, 2] = weights[2, 1] = 1.0
-    projection = make_projection(weights, guests=(1,))
+    projection = make_projection(weights, source_only=(1,))
     assert top_k_ppr(projection, [0], k=3).nodes.tolist() == [[-1, -1, -1]]
     top = top_k_ppr(projection, [1], k=3)
     assert sorted(top.nodes[0].tolist()) == [-1, 0, 2]
@@ -223,7 +219,7 @@ def test_a_hub_gets_the_share_of_its_type_and_ranks_little(store: GraphStore, da
     assert top.scores[0, 2] > 3 * top.scores[0, 3]
 
 
-def test_test_items_are_guests_and_opted_out_items_are_not_there(store: GraphStore, data: DataRoot) -> None:
+def test_test_items_are_source_only_and_opted_out_items_are_not_there(store: GraphStore, data: DataRoot) -> None:
     items = [item("art:1"), item("art:2", split="test"), item("art:3", opted_out=True), item("art:4", image_hash=None)]
     publish(data, "art", items, [entity(MONET)], [relation("CREATED_BY", f"art:{n}", MONET) for n in range(1, 5)])
     load_source(store, data, "art")
@@ -272,22 +268,11 @@ def test_best_paths_name_what_lies_between(store: GraphStore, data: DataRoot) ->
     ]
 
 
-def test_kernels_that_are_kept_know_what_they_were_compiled_with() -> None:
-    """numba looks at a kernel's own file only: a change in another that it is compiled with has to change it too."""
-    sources = {file.stem: file.read_text() for file in Path(graphstore.ppr.__file__).parent.glob("*.py")}
-    wanted = {}
-    for name in [name for name, source in sources.items() if "@njit" in source]:
-        module, compiled_with = import_module(f"graphstore.ppr.{name}"), set()
-        for other, names in re.findall(r"^from graphstore\.ppr\.(\w+) import (.+)$", sources[name], re.MULTILINE):
-            for imported in names.split(", "):
-                if imported.isupper() or isinstance(getattr(module, imported, None), Dispatcher):
-                    compiled_with.add(other)
-        if compiled_with:
-            parts = "".join(sources[other] for other in sorted(compiled_with))
-            wanted[name] = hashlib.sha256(parts.encode()).hexdigest()[:12]
-    assert "selection" in wanted
-    found = {name: re.findall(r"^# compiled with: (\w+)$", sources[name], re.MULTILINE) for name in wanted}
-    assert found == {name: [digest] for name, digest in wanted.items()}
+def test_kernels_say_what_they_were_compiled_with() -> None:
+    marked = marked_sources()
+    assert "selection.py" in {path.name for path in marked}
+    outdated = [path.name for path, source in marked.items() if source != path.read_text()]
+    assert not outdated, "run `make kernels`"
 
 
 def test_a_new_process_does_not_compile_again() -> None:

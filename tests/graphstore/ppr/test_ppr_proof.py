@@ -51,14 +51,14 @@ def test_a_score_lacks_no_more_than_epsilon_times_degree(
 
 @given(weight_matrices(), st.booleans(), st.integers(1, 6), st.integers(0, 3), st.integers(0, 200), st.data())
 def test_what_is_stated_is_true(
-    weights: Array, one_way: bool, k: int, n_guests: int, max_work: int, data: st.DataObject
+    weights: Array, one_way: bool, k: int, n_source_only: int, max_work: int, data: st.DataObject
 ) -> None:
     n = len(weights)
-    guests = tuple(range(min(n_guests, n - 1)))
+    source_only = tuple(range(min(n_source_only, n - 1)))
     if one_way:
         weights = weights * np.array(data.draw(st.lists(st.booleans(), min_size=n * n, max_size=n * n))).reshape(n, n)
     groups = np.array(data.draw(st.lists(st.integers(0, n), min_size=n, max_size=n)), dtype=np.int32)
-    projection = make_projection(weights, guests=guests, groups=groups, is_symmetric=not one_way)
+    projection = make_projection(weights, source_only=source_only, groups=groups, is_symmetric=not one_way)
     sources = list(range(n))
     exact = exact_ppr(projection, sources)
     for epsilon in (0.5, 1e-3):
@@ -77,8 +77,8 @@ def test_what_is_stated_is_true(
 
 @given(weight_matrices(), st.integers(1, 4), st.integers(1, 6), st.sampled_from([0.1, 1e-3, 1e-6]), st.booleans())
 def test_hubs_change_nothing_but_the_work(weights: Array, min_edges: int, k: int, epsilon: float, refine: bool) -> None:
-    guests = (0,)
-    projection = make_projection(weights, guests=guests)
+    source_only = (0,)
+    projection = make_projection(weights, source_only=source_only)
     sources = list(range(len(weights)))
     hubs = hub_vectors(projection, min_edges=min_edges)
     exact = exact_ppr(projection, sources)
@@ -115,11 +115,11 @@ def test_what_goes_on_is_estimated_by_the_degrees(large: tuple[Projection, Array
     assert 0.05 < (wrong > 0).mean() < 0.95
 
 
-def test_an_item_that_only_a_guest_leads_to() -> None:
+def test_an_item_that_only_a_source_only_node_leads_to() -> None:
     weights = np.zeros((4, 4))
     for one, other in ((0, 1), (0, 2), (1, 3)):
         weights[one, other] = weights[other, one] = 1.0
-    projection = make_projection(weights, guests=(0,))
+    projection = make_projection(weights, source_only=(0,))
     top = top_k_ppr(projection, [0], k=3, epsilon=0.1)
     check(top, projection, exact_ppr(projection, [0]), [0])
     assert top.scores[0, top.nodes[0] == 2] == pytest.approx(0.425)

@@ -277,7 +277,7 @@ def test_a_data_root_that_cannot_be_written_still_samples(tmp_path: Path, caplog
     assert "cannot be kept" in caplog.text
 
 
-@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, None])
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, 1e300, None])
 def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
     graph = Rows([item("art:1")], [MONET], [relation("CREATED_BY", "art:1", MONET, weight)])
     with pytest.raises(Graph2ImageError, match=f"CREATED_BY from art:1 to {MONET} has weight"):
