@@ -131,10 +131,12 @@ def _samples(
     missing = [item_id for item_id in item_ids if item_id not in rows and item_id in texts]
     if missing:
         rows |= _sample_live(settings, data, record, missing)
-    most = record.neighbor_use.max_neighbors
-    shown = {
-        row["item_id"]: [n for n in row["neighbors"] if n["item_id"] not in withdrawn][:most] for row in rows.values()
-    }
+    use = record.neighbor_use
+
+    def is_shown(neighbor: dict[str, Any]) -> bool:
+        return neighbor["item_id"] not in withdrawn and (neighbor["image_hash"] is not None or not use.images)
+
+    shown = {row["item_id"]: list(filter(is_shown, row["neighbors"]))[: use.max_neighbors] for row in rows.values()}
     neighbor_texts = item_texts(data, {n["item_id"] for neighbors in shown.values() for n in neighbors})
     return [
         Sample(item_id, texts[item_id], rows[item_id]["split"], _neighbors(shown[item_id], neighbor_texts))

@@ -133,6 +133,11 @@ def sampled(report: SampleReport) -> str:
     return (
         f"{head} {count(report.neighbors, 'neighbor')} for {count(report.items, 'item')}: neighbors/{report.digest} "
         f"({report.incomplete:,} items with fewer than asked, {report.fallbacks:,} without a graph path)."
+        + (
+            f"\n{count(report.without_image, 'item')} without an image: not for training."
+            if report.without_image
+            else ""
+        )
     )
 
 

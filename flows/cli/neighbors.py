@@ -40,6 +40,10 @@ def neighbors(
         Literal["text", "image"],
         typer.Option(help="What images are compared with: the item's text, or a training item's own image."),
     ] = "text",
+    any_item: Annotated[
+        bool,
+        typer.Option("--any", help="Let items without an image be neighbors too; for --mode ppr or random."),
+    ] = False,
     via: Annotated[
         list[str] | None, typer.Option(metavar="TYPE", help="Walk only these relation types; repeat it.")
     ] = None,
@@ -75,6 +79,7 @@ def neighbors(
         query=query,
         k=k,
         pool=2 * k if pool is None else pool,
+        image_required=not any_item,
         via=tuple(via) if via else None,
         relation_weights=shares(weight or [], "TYPE=W"),
         directions=dict(pair(text, "TYPE=DIRECTION") for text in direction or []),

@@ -1,7 +1,8 @@
 """The neighbors of every item, as a dataset: `neighbors/<digest>`, written by shard.
 
-Walks use the vectors of the graph's hubs if they pay (`hubs.hubs_pay` says when). That is faster and more exact than
-without, as for one item, for which they cannot pay; both are within their stated errors of the true scores.
+Walks use the vectors of the graph's hubs where `hubs.use_hub_vectors` says so. That is faster and more exact than
+without, as for one item, for which they would cost more than they save; both are within their stated errors of the true
+scores.
 
 A killed run loses the shard it was at; the next one finds the others. Threads rather than processes: the walks, the
 products of vectors and the reading of Parquet all run outside of Python's lock, on one projection and one set of
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
-from graphstore.ppr.hubs import hub_vectors, hubs_pay
+from graphstore.ppr.hubs import hub_vectors, use_hub_vectors
 from graphstore.sampling.sampler import Sampler, prepare_sampler, sample_rows
 from graphstore.sampling.settings import SamplerSettings
 from graphstore.store import GraphStore
@@ -47,6 +48,8 @@ class SampleReport:
         Rows, and neighbors in all of them.
     incomplete
         Items with fewer than `k` neighbors.
+    without_image
+        Items that have no readable image themselves: images can be generated for them, but none learned from.
     fallbacks
         Items whose neighbors are semantic ones, because no walk reaches any.
     shards_new, shards_existing
@@ -60,6 +63,7 @@ class SampleReport:
     items: int
     neighbors: int
     incomplete: int
+    without_image: int
     fallbacks: int
     shards_new: int
     shards_existing: int
@@ -67,7 +71,7 @@ class SampleReport:
 
 
 def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> SampleReport:
-    """Sample the neighbors of every item with an image, of all splits, and publish them as `neighbors/<digest>`.
+    """Sample the neighbors of every item, of all splits, and publish them as `neighbors/<digest>`.
 
     A shard that an earlier, killed run has written is kept. The dataset's metadata has the settings, the encoder, the
     graph version and the counts of the report.
@@ -89,11 +93,10 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
     sampler = prepare_sampler(store, data, settings)
     if store.version() != version:
         raise Graph2ImageError("the graph was changed while it was read", "Run the same command again.")
-    targets = np.flatnonzero(sampler.projection.items["image_hash"].is_valid().to_numpy()).astype(np.int32)
-    if len(targets) == 0:
-        raise Graph2ImageError("no item in the graph has an image", "Ingest a source with images first.")
+    items = sampler.projection.items
+    targets = np.arange(items.num_rows, dtype=np.int32)
     existing = {tuple(shard["item_id"].to_pylist()) for shard in _shards(data, dataset, ["item_id"])}
-    ids = sampler.projection.items["item_id"]
+    ids = items["item_id"]
     new = 0
     if settings.is_walked and len(existing) * SHARD_ROWS < len(targets):
         sampler = _with_hubs(sampler)
@@ -105,6 +108,7 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
             progress.update(len(part))
 
     counts = _count(_shards(data, dataset), settings)
+    counts["without_image"] = items["image_hash"].null_count
     metadata = {
         "settings": settings.model_dump(mode="json"),
         "encoder": settings.encoder,
@@ -119,7 +123,7 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
 
 
 def _with_hubs(sampler: Sampler) -> Sampler:
-    if not hubs_pay(sampler.projection):
+    if not use_hub_vectors(sampler.projection):
         return sampler
     hubs = hub_vectors(sampler.projection, damping_factor=sampler.settings.damping_factor)
     log.info("computed the vectors of %d hubs, %d MiB", len(hubs.nodes), hubs.nbytes >> 20)

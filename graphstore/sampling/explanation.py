@@ -53,7 +53,8 @@ def explain_neighbors(
     Graph2ImageError
         If there is no such item or it is opted out, or embeddings are missing; or as `gds.gds_projection`.
     """
-    projection = project_graph(store, data, settings)
+    image_required = settings.image_required
+    settings, projection = project_graph(store, data, settings)
     items = projection.items
     node = projection.node(item_id)
     if not 0 <= node < items.num_rows:
@@ -76,11 +77,14 @@ def explain_neighbors(
         ExplainedNeighbor(label=about["label"], title=about["title"], **neighbor)
         for about, neighbor in zip(_describe(store, projection, found), row["neighbors"], strict=True)
     )
-    notes = tuple(_notes(settings, item_id, row))
-    return NeighborExplanation(item_id, **described[0], split=row["split"], neighbors=neighbors, notes=notes)
+    has_image = items["image_hash"][node].is_valid
+    notes = _notes(settings, item_id, row, has_image=has_image)
+    if image_required and not settings.image_required:
+        notes.append("no item in the graph has an image, so neighbors without one are taken")
+    return NeighborExplanation(item_id, **described[0], split=row["split"], neighbors=neighbors, notes=tuple(notes))
 
 
-def _notes(settings: SamplerSettings, item_id: str, row: dict[str, Any]) -> list[str]:
+def _notes(settings: SamplerSettings, item_id: str, row: dict[str, Any], *, has_image: bool) -> list[str]:
     notes = []
     vias = {neighbor["via"] for neighbor in row["neighbors"]}
     if settings.is_walked:
@@ -88,8 +92,11 @@ def _notes(settings: SamplerSettings, item_id: str, row: dict[str, Any]) -> list
             notes.append(f"no walk from {item_id} reaches a neighbor")
         elif vias == {"semantic"}:
             notes.append(f"no walk from {item_id} reaches a neighbor: these are the most similar images instead")
-    if settings.query == "image" and settings.encoder is not None and row["split"] != "train":
-        notes.append(f"{item_id} is a {row['split']} item: the query is its text, its image is not looked at")
+    if settings.query == "image" and settings.encoder is not None:
+        if row["split"] != "train":
+            notes.append(f"{item_id} is a {row['split']} item: the query is its text, its image is not looked at")
+        elif not has_image:
+            notes.append(f"{item_id} has no image: the query is its text")
     return notes
 
 

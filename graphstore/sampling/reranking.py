@@ -43,9 +43,9 @@ class Vectors:
     dataset, key
         Name of the dataset, and its column of hashes.
     hashes
-        [n_items] the hash of each item's image or text; null for an item without.
+        `(n_items,)` the hash of each item's image or text; null for an item without.
     what
-        What is embedded, for messages: `pictures`, `texts`.
+        What is embedded, for messages: `images`, `texts`.
     """
 
     def __init__(self, data: DataRoot, dataset: str, key: str, hashes: pa.Array | pa.ChunkedArray, what: str) -> None:
@@ -53,60 +53,60 @@ class Vectors:
         hashes = hashes.combine_chunks() if isinstance(hashes, pa.ChunkedArray) else hashes
         encoded = hashes.dictionary_encode()
         self._hashes: pa.Array = encoded.dictionary
-        self._places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        self._rows = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
         self._matrix: _Vectors | None = None
 
     def of(self, nodes: npt.NDArray[np.integer[Any]]) -> _Vectors:
-        """[*nodes.shape, dim] float32, the vectors of these items; zeros for an item without, and for -1.
+        """`(*nodes.shape, dim)` float32, the vectors of these items; zeros for an item without, and for -1.
 
         Raises
         ------
         Graph2ImageError
             If a vector is missing.
         """
-        places = np.where(nodes >= 0, self._places[nodes], -1)
-        if self._matrix is None and places.size <= _FEW:
-            wanted, inverse = np.unique(places, return_inverse=True)
+        rows = np.where(nodes >= 0, self._rows[nodes], -1)
+        if self._matrix is None and rows.size <= _FEW:
+            wanted, inverse = np.unique(rows, return_inverse=True)
             matrix = self._look_up(wanted[wanted >= 0])
-            places = inverse.reshape(places.shape) - int((wanted < 0).any())
+            rows = inverse.reshape(rows.shape) - int((wanted < 0).any())
         else:
             matrix = self.load()
-        found = matrix[places] if len(matrix) else np.zeros((*places.shape, matrix.shape[1]), np.float32)
-        found[places < 0] = 0.0
-        return found
+        vectors = matrix[rows] if len(matrix) else np.zeros((*rows.shape, matrix.shape[1]), np.float32)
+        vectors[rows < 0] = 0.0
+        return vectors
 
     def load(self) -> _Vectors:
-        """Decode all vectors of the items, once; returns the matrix [number of different hashes, dim]."""
+        """Decode all vectors of the items, once; returns the matrix `(n_distinct_hashes, dim)`."""
         if self._matrix is None:
             dataset = self._dataset()
             dim = dataset.schema.field("embedding").type.list_size
             matrix = zero_matrix(self._data, len(self._hashes), dim)
             index = NodeIndex(self._hashes)
-            there = np.zeros(len(self._hashes), dtype=bool)
+            found = np.zeros(len(self._hashes), dtype=bool)
             for batch in dataset.to_batches(columns=[self._key, "embedding"], batch_readahead=4, fragment_readahead=2):
-                places = index.find(batch[self._key])
-                rows = np.flatnonzero(places >= 0)
-                matrix[places[rows]] = _matrix(batch["embedding"], dim)[rows]
-                there[places[rows]] = True
-            self._check_missing(int((~there).sum()))
+                rows = index.find(batch[self._key])
+                wanted = np.flatnonzero(rows >= 0)
+                matrix[rows[wanted]] = _matrix(batch["embedding"], dim)[wanted]
+                found[rows[wanted]] = True
+            self._check_missing(int((~found).sum()))
             self._matrix = matrix
         return self._matrix
 
-    def _look_up(self, places: _Indices) -> _Vectors:
-        """[len(places), dim] the vectors at these places among the hashes, from the files that hold them."""
+    def _look_up(self, rows: _Indices) -> _Vectors:
+        """`(n, dim)` these rows of the matrix, from the files that hold them."""
         dataset = self._dataset()
         dim = dataset.schema.field("embedding").type.list_size
-        hashes = self._hashes.take(pa.array(places))
+        hashes = self._hashes.take(pa.array(rows))
         wanted = pc.field(self._key).isin(hashes)
         files = set(dataset.to_table(["__filename"], filter=wanted)["__filename"].to_pylist())
-        matrix, there = np.zeros((len(places), dim), dtype=np.float32), np.zeros(len(places), dtype=bool)
+        matrix, found = np.zeros((len(rows), dim), dtype=np.float32), np.zeros(len(rows), dtype=bool)
         for file in dataset.by_file():
             if file.files[0] in files:
                 table = file.to_table([self._key, "embedding"], filter=wanted)
-                rows = pc.index_in(table[self._key], value_set=hashes).to_numpy()
-                matrix[rows] = _matrix(table["embedding"].combine_chunks(), dim)
-                there[rows] = True
-        self._check_missing(int((~there).sum()))
+                taken = pc.index_in(table[self._key], value_set=hashes).to_numpy()
+                matrix[taken] = _matrix(table["embedding"].combine_chunks(), dim)
+                found[taken] = True
+        self._check_missing(int((~found).sum()))
         return matrix
 
     def _dataset(self) -> Rows:
@@ -128,7 +128,7 @@ def _matrix(vectors: pa.FixedSizeListArray, dim: int) -> _Vectors:
 
 
 def similarities(queries: _Vectors, images: Vectors, nodes: _Indices) -> _Vectors:
-    """[n, k] float32, the cosine of each of [n, dim] `queries` with the images of its [n, k] `nodes`.
+    """`(n, k)` float32, the cosine of each of the `queries` `(n, dim)` with the images of its `nodes` `(n, k)`.
 
     Each is summed in the same order whatever else is asked for, so equal pairs give equal bits.
     """
@@ -148,7 +148,7 @@ def most_similar(
     Parameters
     ----------
     queries, query_groups
-        [n, dim] unit vectors, and [n] the group that each query must not find anything of.
+        `(n, dim)` unit vectors, and `(n,)` the group that each query must not find anything of.
     candidates
         Item numbers, ascending.
     groups
@@ -157,17 +157,17 @@ def most_similar(
     Returns
     -------
     numpy.ndarray
-        [n, k] item numbers, best first, filled up with -1. The smaller number comes first among equals.
+        `(n, k)` item numbers, best first, filled up with -1. The smaller number comes first among equals.
     """
     kept = k + _MARGIN
     nodes = np.full((len(queries), kept), -1, dtype=np.int32)
     best = np.full((len(queries), kept), -np.inf, dtype=np.float32)
     for first in range(0, len(candidates), _CANDIDATES):
         block = candidates[first : first + _CANDIDATES]
-        pictures = np.ascontiguousarray(images.of(block).T)
+        image_vectors = np.ascontiguousarray(images.of(block).T)
         for start in range(0, len(queries), _QUERIES):
             part = slice(start, start + _QUERIES)
-            _keep_best(queries[part] @ pictures, query_groups[part], block, groups[block], nodes[part], best[part])
+            _keep_best(queries[part] @ image_vectors, query_groups[part], block, groups[block], nodes[part], best[part])
     exact = similarities(queries, images, nodes)
     exact[nodes < 0] = -np.inf
     order = np.lexsort((nodes, -exact), axis=1)[:, :k]
@@ -185,9 +185,9 @@ def _keep_best(
         for column in range(len(block)):
             value = similarity[row, column]
             if value > least and groups[column] != query_groups[row]:
-                place = kept - 1
-                while place > 0 and best[row, place - 1] < value:
-                    best[row, place], nodes[row, place] = best[row, place - 1], nodes[row, place - 1]
-                    place -= 1
-                best[row, place], nodes[row, place] = value, block[column]
+                index = kept - 1
+                while index > 0 and best[row, index - 1] < value:
+                    best[row, index], nodes[row, index] = best[row, index - 1], nodes[row, index - 1]
+                    index -= 1
+                best[row, index], nodes[row, index] = value, block[column]
                 least = best[row, kept - 1]

@@ -7,6 +7,9 @@ The rules, whatever the mode: an item is never its own neighbor, nor is another 
 `neighbor_splits` are neighbors, so no test item ever is one unless asked for; opted-out items appear nowhere; the own
 image of a test or validation item is never looked at. An item from which no walk reaches any neighbor gets the
 semantic ones, and their `via` says `semantic`.
+
+Any item can be sampled, also one without an image. Neighbors have an image, unless told otherwise; the walk itself
+needs none, so on a graph without any image, `ppr` and `random` find neighbors without.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex
 from ingest.datasets.root import DataRoot, digest, text_hash
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
+from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
     from graphstore.gds.walk import GdsGraph
@@ -47,7 +51,19 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The graph, vectors of items (if there is an encoder) and of hubs, and the server whose walks are used, if any."""
+    """What samples are made from.
+
+    Attributes
+    ----------
+    settings, projection
+        Of `project_graph`.
+    embedded
+        Vectors of the items' images and texts; None without an encoder.
+    gds
+        The graph on the server that makes the walks; None if they are made here.
+    hubs
+        Hub vectors for the walks, if any.
+    """
 
     settings: SamplerSettings
     projection: Projection
@@ -58,7 +74,7 @@ class Sampler:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Neighbors of a batch of items: [items, k] arrays, best first, `nodes` filled up with -1."""
+    """Neighbors of a batch of items: `(n, k)` arrays, best first, `nodes` filled up with -1; and `via` of each."""
 
     nodes: _Indices
     ppr: npt.NDArray[np.float64]
@@ -76,7 +92,7 @@ def prepare_sampler(store: GraphStore, data: DataRoot, settings: SamplerSettings
     Graph2ImageError
         As `projection.project`, and if embeddings are missing.
     """
-    projection = project_graph(store, data, settings)
+    settings, projection = project_graph(store, data, settings)
     if settings.encoder is None:
         return Sampler(settings, projection, None)
     embedded = open_embeddings(data, settings.encoder, projection, _text_hashes(store, projection.items["item_id"]))
@@ -85,10 +101,27 @@ def prepare_sampler(store: GraphStore, data: DataRoot, settings: SamplerSettings
     return Sampler(settings, projection, embedded)
 
 
-def project_graph(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> Projection:
-    """The projection that `settings` ask for, on which images that cannot be read count as none."""
+def project_graph(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> tuple[SamplerSettings, Projection]:
+    """The projection that `settings` ask for, on which images that cannot be read count as none.
+
+    The settings that are returned are those it was made with: on a graph without any image, neighbors need none.
+
+    Raises
+    ------
+    Graph2ImageError
+        As `projection.project`, and if images are to be compared and there are none.
+    """
     projection = project(store, settings, cache=data)
-    return without_images(projection, _unreadable_images(data, settings), image_required=settings.image_required)
+    if projection.items["image_hash"].null_count == projection.items.num_rows:
+        if settings.compares_images:
+            raise Graph2ImageError(
+                f"no item in the graph has an image, and mode {settings.mode} compares images",
+                "Ingest a source with images, or walk without them: `graph2image neighbors --mode ppr`.",
+            )
+        settings = settings.model_copy(update={"image_required": False})
+        projection = project(store, settings, cache=data)
+    unreadable = _unreadable_images(data, settings)
+    return settings, without_images(projection, unreadable, image_required=settings.image_required)
 
 
 def _unreadable_images(data: DataRoot, settings: SamplerSettings) -> pa.ChunkedArray:
@@ -113,22 +146,22 @@ def walks_on_server(
 def open_embeddings(data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array) -> Embedded:
     """The vectors of the items' images, and of the texts with these hashes, of which nothing is read yet."""
     return Embedded(
-        Vectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "pictures"),
+        Vectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "images"),
         Vectors(data, f"text-embeddings/{encoder}", "text_hash", text_hashes, "texts"),
     )
 
 
 def _text_hashes(store: GraphStore, item_ids: pa.ChunkedArray) -> pa.Array:
-    """[len(item_ids)] the hash of each item's text."""
+    """`(n_items,)` the hash of each item's text."""
     index = NodeIndex(item_ids.combine_chunks())
     hashes = np.empty(len(item_ids), dtype=object)
     for label in store.labels_of_kind("item"):
         nodes = store.nodes(label, ["id", "text"])
-        places = index.find(nodes["id"])
+        found = index.find(nodes["id"])
         texts = nodes["text"].combine_chunks().fill_null("").dictionary_encode()
         distinct = np.array([text_hash(text) for text in texts.dictionary.to_pylist()], dtype=object)
-        there = places >= 0
-        hashes[places[there]] = distinct[texts.indices.to_numpy()[there]]
+        is_item = found >= 0
+        hashes[found[is_item]] = distinct[texts.indices.to_numpy()[is_item]]
     return pa.array(hashes, pa.string())
 
 
@@ -141,15 +174,17 @@ def sample_rows(sampler: Sampler, targets: _Indices) -> pa.Table:
     items = sampler.projection.items
     found = sample.nodes >= 0
     flat = sample.nodes[found]
+    images = items["image_hash"].combine_chunks().take(flat)
     similarity = pa.nulls(len(flat), pa.float32())
     if sampler.embedded is not None:
         queries = _queries(sampler, sampler.embedded, targets)
-        similarity = pa.array(similarities(queries, sampler.embedded.images, sample.nodes)[found])
+        cosines = similarities(queries, sampler.embedded.images, sample.nodes)[found]
+        similarity = pa.array(cosines, mask=images.is_null().to_numpy(zero_copy_only=False))
     ppr = sample.ppr[found].astype(np.float32)
     struct = pa.StructArray.from_arrays(
         [
             items["item_id"].combine_chunks().take(flat),
-            items["image_hash"].combine_chunks().take(flat),
+            images,
             pa.array(ppr, mask=np.isnan(ppr)),
             similarity,
             pa.array([via for row in sample.via for via in row], pa.string()),
@@ -185,7 +220,7 @@ def _sample(sampler: Sampler, targets: _Indices) -> _Sample:
 
 
 def _nearest(sampler: Sampler, targets: _Indices, k: int) -> tuple[_Indices, npt.NDArray[np.float64]]:
-    """[len(targets), k] the items that walks from each target reach most, filled up with -1, and their scores."""
+    """`(n, k)` items that the walk from each target reaches most, filled up with -1, and their scores."""
     settings, projection = sampler.settings, sampler.projection
     damping_factor, epsilon = settings.damping_factor, settings.epsilon
     if sampler.gds is None:
@@ -206,7 +241,7 @@ def _unwalked(nodes: _Indices, via: str) -> _Sample:
 
 
 def _queries(sampler: Sampler, embedded: Embedded, targets: _Indices) -> _Vectors:
-    """[len(targets), dim] what images are compared with."""
+    """`(n, dim)` what images are compared with."""
     queries = embedded.texts.of(targets)
     if sampler.settings.query == "image":
         items = sampler.projection.items.select(["split", "image_hash"]).take(targets)
@@ -216,21 +251,23 @@ def _queries(sampler: Sampler, embedded: Embedded, targets: _Indices) -> _Vector
 
 
 def _semantic(sampler: Sampler, embedded: Embedded, targets: _Indices) -> _Indices:
-    """[len(targets), k] the candidates most similar to each target's query, filled up with -1."""
+    """`(n, k)` candidates most similar to each target's query, filled up with -1."""
     embedded.images.load()
     projection = sampler.projection
+    has_image = projection.items["image_hash"].is_valid().to_numpy()
+    candidates = np.flatnonzero(projection.is_neighbor[: len(has_image)] & has_image).astype(np.int32)
     return most_similar(
         _queries(sampler, embedded, targets),
         projection.groups[targets],
         embedded.images,
-        np.flatnonzero(projection.is_neighbor).astype(np.int32),
+        candidates,
         projection.groups,
         sampler.settings.k,
     )
 
 
 def _random(sampler: Sampler, targets: _Indices) -> _Indices:
-    """[len(targets), k] candidates, each set uniform and decided by the seed and the item's id alone."""
+    """`(n, k)` candidates, each set uniform and decided by the seed and the item's id alone."""
     k, projection = sampler.settings.k, sampler.projection
     candidates = np.flatnonzero(projection.is_neighbor).astype(np.int32)
     group_sizes = np.bincount(projection.groups[candidates], minlength=projection.groups.max() + 1)

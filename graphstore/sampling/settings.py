@@ -62,4 +62,6 @@ class SamplerSettings(WalkSettings):
             raise ValueError(f"pool ({self.pool}) must be at least k ({self.k})")
         if self.encoder is None and self.compares_images:
             raise ValueError(f"mode {self.mode} needs an encoder")
+        if self.compares_images and not self.image_required:
+            raise ValueError(f"mode {self.mode} compares images, so neighbors need one: choose mode ppr or random")
         return self

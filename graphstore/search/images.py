@@ -117,7 +117,7 @@ def _most_similar(
         )
     name = f"embeddings/{encoder}"
     try:
-        query = Vectors(data, name, "image_hash", pa.array([item.image_hash]), "pictures").of(np.zeros(1, np.int32))[0]
+        query = Vectors(data, name, "image_hash", pa.array([item.image_hash]), "images").of(np.zeros(1, np.int32))[0]
     except Graph2ImageError as error:
         raise Graph2ImageError(
             f"the image of {item.item_id} has no embedding of {encoder}",
