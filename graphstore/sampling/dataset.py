@@ -11,6 +11,7 @@ vectors.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -95,14 +96,14 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
         raise Graph2ImageError("the graph was changed while it was read", "Run the same command again.")
     items = sampler.projection.items
     targets = np.arange(items.num_rows, dtype=np.int32)
-    existing = {tuple(shard["item_id"].to_pylist()) for shard in _shards(data, dataset, ["item_id"])}
+    existing = {_key(shard["item_id"]) for shard in _shards(data, dataset, ["item_id"])}
     ids = items["item_id"]
     new = 0
     if settings.is_walked and len(existing) * SHARD_ROWS < len(targets):
         sampler = _with_hubs(sampler)
     with tqdm(total=len(targets), desc="sample neighbors", unit="item", disable=None) as progress:
         for part in np.split(targets, range(SHARD_ROWS, len(targets), SHARD_ROWS)):
-            if tuple(ids.take(part).to_pylist()) not in existing:
+            if _key(ids.take(part)) not in existing:
                 data.append(dataset, sample_rows(sampler, part), NEIGHBOR_SCHEMA)
                 new += 1
             progress.update(len(part))
@@ -128,6 +129,11 @@ def _with_hubs(sampler: Sampler) -> Sampler:
     hubs = hub_vectors(sampler.projection, damping_factor=sampler.settings.damping_factor)
     log.info("computed the vectors of %d hubs, %d MiB", len(hubs.nodes), hubs.nbytes >> 20)
     return replace(sampler, hubs=hubs)
+
+
+def _key(item_ids: pa.ChunkedArray) -> bytes:
+    """Tells shards apart by the items that they are of."""
+    return hashlib.sha256("\n".join(item_ids.to_pylist()).encode()).digest()
 
 
 def _shards(data: DataRoot, dataset: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
