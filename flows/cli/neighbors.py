@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 neighbors_app = typer.Typer()
 
+#: Stands for the encoder until it is looked for.
+_NEWEST = "newest"
 #: Options whose names are not those of the settings.
 _OPTIONS = {"relation_weights": "--weight", "directions": "--direction"}
 
@@ -74,7 +76,7 @@ def neighbors(
     if all_items and engine != "push":
         raise typer.BadParameter("--engine goes with one item: GDS takes seconds for each")
     settings = _settings(
-        encoder=encoder or stages.newest_encoder(call.data, needed=mode not in ("ppr", "random")),
+        encoder=encoder or _NEWEST,
         mode=mode,
         query=query,
         k=k,
@@ -85,6 +87,9 @@ def neighbors(
         directions=dict(pair(text, "TYPE=DIRECTION") for text in direction or []),
         epsilon=epsilon,
     )
+    if encoder is None:  # only now: what is wrong with the options is said before the data root is looked at
+        newest = stages.newest_encoder(call.data, needed=settings.compares_images)
+        settings = settings.model_copy(update={"encoder": newest})
     if item is None:
         call.show(report := stages.sample(call.settings, settings), words.sampled(report))
         return

@@ -48,7 +48,7 @@ class GraphTables(ABC):
     def relations(self) -> Iterator[pa.Table]:
         """Tables of type, from_id, to_id (strings, or a dictionary of them) and weight (float64).
 
-        There are relations whose ends are not in the graph. If a relation is there several times, the last one counts.
+        The ends of some may not be in the graph. If a relation occurs several times, the last one counts.
         """
 
 
@@ -85,20 +85,20 @@ class StoreTables(GraphTables):
 class DatasetTables(GraphTables):
     """The published items, entities and relations of sources, read in batches.
 
-    It is what a store has after all of them were loaded and pruned, but for what was withdrawn in that store.
+    It is what a store has after all of them were loaded and pruned, but for the opt-outs that only that store knows.
 
     Parameters
     ----------
     sources
         All that were ingested by default.
-    withdrawn
-        Ids of items and entities that are not in the graph.
+    opted_out
+        Ids of items and entities that are not in the graph, beside the items that the datasets mark as opted out.
     """
 
-    def __init__(self, data: DataRoot, sources: Collection[str] | None = None, withdrawn: Collection[str] = ()) -> None:
+    def __init__(self, data: DataRoot, sources: Collection[str] | None = None, opted_out: Collection[str] = ()) -> None:
         self._data = data
         self._sources = sorted(sources or (name.partition("/")[2] for name in data.names("items")))
-        self._withdrawn = pa.array(sorted(withdrawn), pa.string())
+        self._opted_out = pa.array(sorted(opted_out), pa.string())
 
     def version(self) -> str:
         names = [f"{kind}/{source}" for kind in ("items", "entities", "relations") for source in self._sources]
@@ -106,7 +106,7 @@ class DatasetTables(GraphTables):
         for name, found in snapshots:
             if found is None and name.startswith("items/"):
                 raise Graph2ImageError(f"there is no dataset {name!r} under {self._data.url}")
-        return digest(snapshots, self._withdrawn.to_pylist())
+        return digest(snapshots, self._opted_out.to_pylist())
 
     def items(self) -> pa.Table:
         parts = [ITEM_COLUMNS.empty_table()]
@@ -133,9 +133,9 @@ class DatasetTables(GraphTables):
             yield from (pa.Table.from_batches([batch]) for batch in batches)
 
     def _remaining(self, rows: pa.Table, key: str) -> pa.Table:
-        if len(self._withdrawn) == 0:
+        if len(self._opted_out) == 0:
             return rows
-        return rows.filter(pc.invert(pc.is_in(rows[key], value_set=self._withdrawn)))
+        return rows.filter(pc.invert(pc.is_in(rows[key], value_set=self._opted_out)))
 
 
 def _present(rows: pa.Table) -> pa.Table:
@@ -144,5 +144,5 @@ def _present(rows: pa.Table) -> pa.Table:
 
 
 def _with_constant(rows: pa.Table, name: str, value: str) -> pa.Table:
-    numbers = pa.repeat(pa.scalar(0, pa.int8()), rows.num_rows)
-    return rows.append_column(name, pa.DictionaryArray.from_arrays(numbers, pa.array([value], pa.string())))
+    indices = pa.repeat(pa.scalar(0, pa.int8()), rows.num_rows)
+    return rows.append_column(name, pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.string())))

@@ -65,28 +65,56 @@ def test_a_held_out_item_is_compared_by_its_text(demo: DemoReport, graph2image: 
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "says"),
+    ("options", "says"),
     [
-        (["--via", "PAINTED"], 1, "there is no relation type 'PAINTED'"),
-        (["--weight", "PAINTED=2"], 1, "Its types are CREATED_BY"),
-        (["--weight", "CREATED_BY"], 1, "TYPE=W"),
-        (["--weight", "CREATED_BY=nan"], 2, "--weight CREATED_BY must be 0, or a number from"),
-        (["--weight", "CREATED_BY=-1"], 2, "not -1"),
-        (["--direction", "CREATED_BY=sideways"], 2, "--direction CREATED_BY must be 'both', 'forward'"),
-        (["--direction", "CREATED_BY"], 1, "TYPE=DIRECTION"),
-        (["--pool", "3"], 2, "pool (3) must be at least k (5)"),
-        (["--query", "sound"], 2, "image"),
-        (["--mode", "best"], 2, "semantic"),
-        (["--epsilon", "0"], 2, "--epsilon must be greater than or equal to 1e-12"),
-        (["--encoder", "nothing"], 1, "graph2image embed"),
+        (["--via", "PAINTED"], "there is no relation type 'PAINTED'"),
+        (["--weight", "PAINTED=2"], "Its types are CREATED_BY"),
+        (["--encoder", "nothing"], "graph2image embed"),
     ],
 )
-def test_what_it_refuses(
-    demo: DemoReport, graph2image: Command, held_out: str, options: list[str], code: int, says: str
+def test_what_the_graph_does_not_have(
+    demo: DemoReport, graph2image: Command, held_out: str, options: list[str], says: str
 ) -> None:
     result = graph2image("neighbors", held_out, *options, data=demo.data)
-    assert result.exit_code == code, result.output
-    assert says in " ".join(result.output.replace("│", " ").split())
+    assert result.exit_code == 1, result.output
+    assert says in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--k", "0"], "--k must be greater than or equal to 1"),
+        (["--k", "-3"], "--k must be greater than or equal to 1"),
+        (["--k", "100000000000000000000000"], "--k must be less than or equal to 1000"),
+        (["--k", "nan"], "'nan' is not a valid integer"),
+        (["--pool", "3"], "pool (3) must be at least k (5)"),
+        (["--pool", "1000000000"], "--pool must be less than or equal to 2000"),
+        (["--epsilon", "0"], "--epsilon must be greater than or equal to 1e-12"),
+        (["--epsilon", "-1"], "--epsilon must be greater than or equal to 1e-12"),
+        (["--epsilon", "nan"], "--epsilon must be a finite number"),
+        (["--epsilon", "inf"], "--epsilon must be a finite number"),
+        (["--epsilon", "1e300"], "--epsilon must be less than or equal to 1"),
+        (["--weight", "CREATED_BY=nan"], "--weight CREATED_BY must be 0, or a number from 0.000001 to 1,000,000"),
+        (["--weight", "CREATED_BY=inf"], "to 1,000,000, not inf"),
+        (["--weight", "CREATED_BY=-1"], "to 1,000,000, not -1"),
+        (["--weight", "CREATED_BY=1e30"], "to 1,000,000, not 1e+30"),
+        (["--weight", "CREATED_BY"], "TYPE=W"),
+        (["--direction", "CREATED_BY=sideways"], "--direction CREATED_BY must be 'both', 'forward' or 'backward'"),
+        (["--direction", "CREATED_BY"], "TYPE=DIRECTION"),
+        (["--query", "sound"], "image"),
+        (["--mode", "best"], "semantic"),
+        (["--any"], "mode semantic-ppr compares images, so neighbors need one: choose mode ppr or random"),
+        (["--any", "--mode", "semantic"], "choose mode ppr or random"),
+    ],
+)
+def test_options_are_checked_before_anything_is_looked_at(
+    tmp_path: Path, graph2image: Command, options: list[str], says: str
+) -> None:
+    for what in ("art500k:1", "--all"):
+        result = graph2image("neighbors", what, *options, data=tmp_path / "data")
+        assert result.exit_code in (1, 2), result.output
+        assert says in " ".join(result.output.replace("│", " ").split())
+        assert not (tmp_path / "data").exists()
 
 
 def test_an_unknown_item(demo: DemoReport, graph2image: Command) -> None:

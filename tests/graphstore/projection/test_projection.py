@@ -176,8 +176,8 @@ def test_store_and_datasets_give_the_same_arrays(store: GraphStore, data: DataRo
 
     opt_out(store, data, "shop:0")
     opt_out(store, data, MONET)
-    withdrawn = DatasetTables(data, withdrawn=["shop:0", MONET, "art:1", "art:2"])
-    assert same(project(store), project(withdrawn))
+    remaining = DatasetTables(data, opted_out=["shop:0", MONET, "art:1", "art:2"])
+    assert same(project(store), project(remaining))
     assert not {"shop:0", MONET, "art:1", "art:2"} & set(project(store).ids.to_pylist())
 
 
@@ -237,7 +237,7 @@ def test_a_new_graph_version_replaces_what_was_kept(store: GraphStore, data: Dat
 
 
 @pytest.mark.parametrize("damage", ["cut off", "missing", "elsewhere", "no array", "no table"])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     graph = Rows(
         [item(f"art:{n}") for n in range(4)], [MONET], [relation("CREATED_BY", f"art:{n}", MONET) for n in (0, 1)]
     )
@@ -325,7 +325,7 @@ def test_a_store_read_twice_has_one_version(embedded: GraphStore, data: DataRoot
     load_source(embedded, data, "art")
     assert StoreTables(embedded).version() == embedded.version()
     before = DatasetTables(data).version()
-    assert before == DatasetTables(data).version() != DatasetTables(data, withdrawn=["art:1"]).version()
+    assert before == DatasetTables(data).version() != DatasetTables(data, opted_out=["art:1"]).version()
 
 
 @given(st.lists(st.text(), unique=True), st.lists(st.text()), st.integers(0, 3))

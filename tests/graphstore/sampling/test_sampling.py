@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pydantic import ValidationError
 from sources import Row, entity, item, publish, publish_embeddings, relation, vector
 
 from graphstore.connect import open_store
@@ -361,41 +360,12 @@ def test_an_item_whose_image_cannot_be_read_is_nobodys_neighbor(
     assert all(neighbor["item_id"] != "art:012" for row in table["neighbors"].to_pylist() for neighbor in row)
 
 
-def test_unknown_items_types_and_settings(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
+def test_unknown_items_and_types(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
     for item_id in ("art:nothing", "art/Artist/a1"):
         with pytest.raises(Graph2ImageError, match="there is no item"):
             explain_neighbors(embedded, data, item_id, SamplerSettings(encoder="test"))
     with pytest.raises(Graph2ImageError, match="no relation type 'NOTHING'"):
         sample_all(embedded, data, SamplerSettings(encoder="test", relation_weights={"NOTHING": 1.0}))
-    for wrong in (
-        {"k": 0},
-        {"k": 10**9, "pool": 10**9},
-        {"k": float("nan")},
-        {"pool": 3},
-        {"seed": 2**64},
-        {"seed": -1},
-        {"image_required": False},
-        {"mode": "best"},
-        {"damping_factor": 1.0},
-        {"damping_factor": float("nan")},
-        {"entity_exponent": float("nan")},
-        {"epsilon": 0.0},
-        {"epsilon": 1e9},
-        {"neighbor_splits": ()},
-        {"relation_weights": {"CREATED_BY": float("nan")}},
-        {"relation_weights": {"CREATED_BY": -1.0}},
-        {"relation_weights": {"CREATED_BY": float("inf")}},
-        {"relation_weights": {"CREATED_BY": 1e300}},
-        {"relation_weights": {"CREATED_BY": 1e-300}},
-        {"neighbor_splits": ("training",)},
-        {"query": "sound"},
-        {"via": ()},
-        {"directions": {"CREATED_BY": "sideways"}},
-        {"epsilon": float("nan")},
-        {"unknown": 1},
-    ):
-        with pytest.raises(ValidationError):
-            SamplerSettings(encoder="test", **wrong)
 
 
 def test_walks_use_the_types_and_directions_that_are_asked_for(
@@ -448,8 +418,6 @@ def test_without_embeddings_there_are_walks_and_chance(embedded: GraphStore, dat
     alone = explain_neighbors(embedded, data, "art:3", SamplerSettings(mode="ppr"))
     assert (alone.neighbors, alone.notes) == ((), ("no walk from art:3 reaches a neighbor",))
     for mode in ("semantic", "semantic-ppr"):
-        with pytest.raises(ValidationError, match="needs an encoder"):
-            SamplerSettings(mode=mode)
         with pytest.raises(Graph2ImageError, match="graph2image embed"):
             explain_neighbors(embedded, data, "art:0", SamplerSettings(encoder="nothing", mode=mode))
 
