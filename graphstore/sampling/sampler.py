@@ -174,7 +174,8 @@ def sample_rows(sampler: Sampler, targets: _Indices) -> pa.Table:
     items = sampler.projection.items
     found = sample.nodes >= 0
     flat = sample.nodes[found]
-    images = items["image_hash"].combine_chunks().take(flat)
+    # Taken first, made one chunk then: the other way round, every batch would copy the whole column.
+    ids, images = (items[name].take(pa.array(flat)).combine_chunks() for name in ("item_id", "image_hash"))
     similarity = pa.nulls(len(flat), pa.float32())
     if sampler.embedded is not None:
         queries = _queries(sampler, sampler.embedded, targets)
@@ -183,7 +184,7 @@ def sample_rows(sampler: Sampler, targets: _Indices) -> pa.Table:
     ppr = sample.ppr[found].astype(np.float32)
     struct = pa.StructArray.from_arrays(
         [
-            items["item_id"].combine_chunks().take(flat),
+            ids,
             images,
             pa.array(ppr, mask=np.isnan(ppr)),
             similarity,
