@@ -244,7 +244,7 @@ def _largest_lack_of_untouched(graph: Graph, state: _Floats, bounds: Bounds, is_
     if is_reversible:
         for v in graph.by_degree:
             if state[v, RESIDUAL] == 0.0:
-                return min(bounds.uniform, bounds.per_degree * graph.degrees[v])
+                return float(min(bounds.uniform, bounds.per_degree * graph.degrees[v]))
     return bounds.uniform
 
 

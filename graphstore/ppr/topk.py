@@ -118,7 +118,7 @@ def top_k_ppr(
         for first in chunks:
             part = slice(first, first + _CHUNK)
             own = offsets[first : first + _CHUNK + 1]
-            results = TopK(*(array[part] for array in top))
+            results = TopK(top.nodes[part], top.scores[part], top.errors[part], top.proven[part], top.work[part])
             top_k(
                 graph, arrays, buffers, seeds, weights, own, step_factor, level, max_work or 0, tie_tolerance, results
             )
