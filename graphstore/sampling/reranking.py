@@ -20,7 +20,7 @@ from numba import njit
 from ingest.datasets.matrices import zero_matrix
 from ingest.datasets.node_ids import NodeIndex
 from ingest.datasets.root import DataRoot
-from ingest.datasets.rows import Rows
+from ingest.datasets.vectors import decode, vector_dataset
 from ingest.errors import Graph2ImageError
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -35,7 +35,7 @@ _QUERIES, _CANDIDATES = 512, 8_192
 _MARGIN = 8
 
 
-class Vectors:
+class ItemVectors:
     """The vector of each item, from an embeddings dataset.
 
     Parameters
@@ -78,15 +78,14 @@ class Vectors:
     def load(self) -> _Vectors:
         """Decode all vectors of the items, once; returns the matrix `(n_distinct_hashes, dim)`."""
         if self._matrix is None:
-            dataset = self._dataset()
-            dim = dataset.schema.field("embedding").type.list_size
+            dataset, dim = vector_dataset(self._data, self._name)
             matrix = zero_matrix(self._data, len(self._hashes), dim)
             index = NodeIndex(self._hashes)
             found = np.zeros(len(self._hashes), dtype=bool)
             for batch in dataset.to_batches(columns=[self._key, "embedding"], batch_readahead=4, fragment_readahead=2):
                 rows = index.find(batch[self._key])
                 wanted = np.flatnonzero(rows >= 0)
-                matrix[rows[wanted]] = _matrix(batch["embedding"], dim)[wanted]
+                matrix[rows[wanted]] = decode(batch["embedding"], dim)[wanted]
                 found[rows[wanted]] = True
             self._check_missing(int((~found).sum()))
             self._matrix = matrix
@@ -94,8 +93,7 @@ class Vectors:
 
     def _look_up(self, rows: _Indices) -> _Vectors:
         """`(n, dim)` these rows of the matrix, from the files that hold them."""
-        dataset = self._dataset()
-        dim = dataset.schema.field("embedding").type.list_size
+        dataset, dim = vector_dataset(self._data, self._name)
         hashes = self._hashes.take(pa.array(rows))
         wanted = pc.field(self._key).isin(hashes)
         files = set(dataset.to_table(["__filename"], filter=wanted)["__filename"].to_pylist())
@@ -104,16 +102,10 @@ class Vectors:
             if file.files[0] in files:
                 table = file.to_table([self._key, "embedding"], filter=wanted)
                 taken = pc.index_in(table[self._key], value_set=hashes).to_numpy()
-                matrix[taken] = _matrix(table["embedding"].combine_chunks(), dim)
+                matrix[taken] = decode(table["embedding"].combine_chunks(), dim)
                 found[taken] = True
         self._check_missing(int((~found).sum()))
         return matrix
-
-    def _dataset(self) -> Rows:
-        try:
-            return self._data.dataset(self._name)
-        except Graph2ImageError as error:
-            raise Graph2ImageError(error.message, "Run `graph2image embed` first.") from error
 
     def _check_missing(self, count: int) -> None:
         if count:
@@ -122,12 +114,7 @@ class Vectors:
             )
 
 
-def _matrix(vectors: pa.FixedSizeListArray, dim: int) -> _Vectors:
-    matrix: _Vectors = vectors.flatten().to_numpy().reshape(len(vectors), dim)
-    return matrix
-
-
-def similarities(queries: _Vectors, images: Vectors, nodes: _Indices) -> _Vectors:
+def similarities(queries: _Vectors, images: ItemVectors, nodes: _Indices) -> _Vectors:
     """`(n, k)` float32, the cosine of each of the `queries` `(n, dim)` with the images of its `nodes` `(n, k)`.
 
     Each is summed in the same order whatever else is asked for, so equal pairs give equal bits.
@@ -141,7 +128,7 @@ def similarities(queries: _Vectors, images: Vectors, nodes: _Indices) -> _Vector
 
 
 def most_similar(
-    queries: _Vectors, query_groups: _Indices, images: Vectors, candidates: _Indices, groups: _Indices, k: int
+    queries: _Vectors, query_groups: _Indices, images: ItemVectors, candidates: _Indices, groups: _Indices, k: int
 ) -> _Indices:
     """The candidates whose images are most similar to each query, exactly.
 

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from graphstore.ppr import best_paths, top_k_ppr
 from graphstore.ppr.hubs import HubVectors
 from graphstore.projection.projection import Projection, project, without_images
-from graphstore.sampling.reranking import Vectors, most_similar, similarities
+from graphstore.sampling.reranking import ItemVectors, most_similar, similarities
 from graphstore.sampling.settings import Engine, SamplerSettings
 from graphstore.store import GraphStore
 from ingest.datasets.node_ids import NodeIndex
@@ -45,8 +45,8 @@ _Vectors: TypeAlias = npt.NDArray[np.float32]
 class Embedded:
     """The vectors of the items' images and texts."""
 
-    images: Vectors
-    texts: Vectors
+    images: ItemVectors
+    texts: ItemVectors
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def walks_on_server(
 def open_embeddings(data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array) -> Embedded:
     """The vectors of the items' images, and of the texts with these hashes, of which nothing is read yet."""
     return Embedded(
-        Vectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "images"),
-        Vectors(data, f"text-embeddings/{encoder}", "text_hash", text_hashes, "texts"),
+        ItemVectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "images"),
+        ItemVectors(data, f"text-embeddings/{encoder}", "text_hash", text_hashes, "texts"),
     )
 
 

@@ -106,7 +106,7 @@ def _most_similar(
     store: GraphStore, data: DataRoot, item: Item, encoder: str, labels: Sequence[str], k: int
 ) -> list[SimilarItem]:
     """The most similar items, from the vectors in Parquet; exact."""
-    from graphstore.sampling.reranking import Vectors
+    from graphstore.sampling.reranking import ItemVectors
     from ingest.datasets.node_ids import NodeIndex
 
     if not data.names(f"embeddings/{encoder}"):
@@ -117,7 +117,9 @@ def _most_similar(
         )
     name = f"embeddings/{encoder}"
     try:
-        query = Vectors(data, name, "image_hash", pa.array([item.image_hash]), "images").of(np.zeros(1, np.int32))[0]
+        query = ItemVectors(data, name, "image_hash", pa.array([item.image_hash]), "images").of(np.zeros(1, np.int32))[
+            0
+        ]
     except Graph2ImageError as error:
         raise Graph2ImageError(
             f"the image of {item.item_id} has no embedding of {encoder}",

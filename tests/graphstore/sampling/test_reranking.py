@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sources import vector
 
 from graphstore.sampling import reranking
-from graphstore.sampling.reranking import Vectors, most_similar, similarities
+from graphstore.sampling.reranking import ItemVectors, most_similar, similarities
 from ingest.datasets import matrices
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import embedding_schema
@@ -39,7 +39,7 @@ def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch:
     _publish(root, names)
     # Two items share an image, one has none, and three images are nobody's.
     hashes = pa.array(["h3", "h1", None, "h9", "h3", "h0", "h7", "h2"])
-    vectors = Vectors(root, "embeddings/test", "image_hash", hashes, "images")
+    vectors = ItemVectors(root, "embeddings/test", "image_hash", hashes, "images")
     if way == "in a file":
         monkeypatch.setattr(matrices, "IN_MEMORY", 0)
     if way != "looked up":
@@ -56,8 +56,8 @@ def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch:
 @pytest.mark.parametrize("few", [True, False])
 def test_missing_vectors_are_counted(data: DataRoot, few: bool) -> None:
     hashes = pa.array(["h0", "h1", "gone", "h2", "lost", "lost"])
-    vectors = Vectors(data, "embeddings/test", "image_hash", hashes, "images")
-    with pytest.raises(Graph2ImageError, match="no dataset 'embeddings/test'") as raised:
+    vectors = ItemVectors(data, "embeddings/test", "image_hash", hashes, "images")
+    with pytest.raises(Graph2ImageError, match="no image embeddings of encoder 'test'") as raised:
         vectors.of(np.array([0])) if few else vectors.load()
     assert "graph2image embed" in str(raised.value)
     _publish(data, ["h0", "h1", "h2"])
@@ -65,8 +65,8 @@ def test_missing_vectors_are_counted(data: DataRoot, few: bool) -> None:
         vectors.of(np.arange(6)) if few else vectors.load()
 
 
-class _Matrix(Vectors):
-    """Vectors that are there already."""
+class _Matrix(ItemVectors):
+    """Vectors that are in memory already."""
 
     def __init__(self, matrix: npt.NDArray[np.float32]) -> None:
         self.matrix = matrix
