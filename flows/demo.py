@@ -15,7 +15,6 @@ from flows.timing import StopWatch
 from graphstore.sampling.settings import SamplerSettings
 from ingest.ingestion import Art500k
 from ingest.sampledata import paint_art500k
-from model.training.config import load_train_config
 
 #: Held-out works that are generated and compared.
 HELD_OUT = 64
@@ -57,6 +56,6 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
     with watch.stage("sample"):
         neighbors = watch.keep(stages.sample(settings, SamplerSettings(encoder=encoder))).digest
     with watch.stage("train"):
-        model_id = watch.keep(stages.train(settings, load_train_config(config), neighbors)).model_id
+        model_id = watch.keep(stages.train(settings, config, neighbors)).model_id
     outcome = compare(settings, model_id, out / "report.html", HELD_OUT, "Artist", "A painted gallery", watch)
     return DemoReport(outcome.report, model_id, outcome.headline, settings.data, round(watch.seconds, 1), watch.changed)

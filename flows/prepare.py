@@ -5,14 +5,19 @@ Run it with `python -m flows.prepare SOURCE FILES… --images DIR`, with the opt
 """
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from prefect import flow
+from prefect.schedules import Cron, Schedule
+from tzlocal import get_localzone_name
 
 from flows import tasks
 from flows.cli.console import Call
+from flows.cli.failures import run
 from flows.cli.ingestions import ingestion_commands
 from flows.settings import load_settings
+from ingest.errors import Graph2ImageError, first_line
 from ingest.ingestion import AnyIngestion
 
 
@@ -29,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -39,23 +45,51 @@ def _prepare(
         str, typer.Option(help="Encoder of images and texts, as `graph2image embed` takes it.")
     ] = "mini",
     cron: Annotated[str | None, typer.Option(help='Stay, and run at these times, such as "0 3 * * *".')] = None,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Zone of --cron, such as Asia/Tokyo; by default the machine's.")
+    ] = None,
 ) -> None:
     settings = call.settings
-    if cron is None:
+    if timezone is not None and cron is None:
+        raise typer.BadParameter("--timezone goes with --cron")
+    schedule = None if cron is None else _schedule(cron, timezone)
+    tasks.check_server(needed=schedule is not None)
+    if schedule is None:
         digest = prepare(ingestion, encoder, settings.data, settings.store)
-        call.show({"neighbors": digest}, digest)
+        call.show({"neighbors": digest}, f"neighbors/{digest}")
         return
-    parameters = {
-        "ingestion": ingestion.model_dump(mode="json"),
-        "encoder": encoder,
-        "data": settings.data,
-        "store": settings.store,
-    }
-    prepare.serve(name=f"prepare-{ingestion.source}", cron=cron, parameters=parameters)
+    name = f"prepare-{ingestion.source}"
+    typer.echo(f'{name} runs at "{schedule.cron}" in the time zone {schedule.timezone}, as long as this process does.')
+    prepare.serve(
+        name=name,
+        schedule=schedule,
+        parameters={
+            "ingestion": ingestion.model_dump(mode="json"),
+            "encoder": encoder,
+            "data": settings.data,
+            "store": settings.store,
+        },
+        print_starting_message=False,
+    )
+
+
+def _schedule(cron: str, timezone: str | None) -> Schedule:
+    zone = timezone or get_localzone_name()
+    try:
+        ZoneInfo(zone)
+    except (ValueError, KeyError, OSError) as error:
+        raise Graph2ImageError(f"there is no time zone {zone!r}", "Zones are called as Europe/Paris or UTC.") from error
+    try:
+        return Cron(cron, timezone=zone)
+    except ValueError as error:
+        raise Graph2ImageError(
+            f"{cron!r} is no cron text: {first_line(error)}",
+            'Give minute, hour, day, month and day of the week, such as "0 3 * * *".',
+        ) from error
 
 
 ingestion_commands(app, _prepare)
 
 
 if __name__ == "__main__":
-    app()
+    run("__main__", "python -m flows.prepare")

@@ -4,11 +4,14 @@ Run it with `python -m flows.produce CONFIG.toml`; with `PREFECT_API_URL` set, t
 """
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from prefect import flow
 
 from flows import tasks
+from flows.cli.console import Call, command
+from flows.cli.failures import run
 from flows.settings import load_settings
 
 
@@ -16,7 +19,7 @@ from flows.settings import load_settings
 def produce(
     config: Path,
     neighbors: str | None = None,
-    split: str = "test",
+    split: Literal["train", "val", "test"] = "test",
     limit: int = 64,
     data: str | None = None,
     store: str | None = None,
@@ -28,17 +31,24 @@ def produce(
     return model_id
 
 
-def main(
-    config: Path,
-    neighbors: str | None = None,
-    split: str = "test",
-    limit: int = 64,
-    data: str | None = None,
-    store: str | None = None,
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@command(app, "produce")
+def _produce(
+    call: Call,
+    config: Annotated[Path, typer.Argument(help="Configuration file, or a preset: mini, sd15, sdxl.")],
+    neighbors: Annotated[
+        str | None, typer.Option(metavar="DIGEST", help="Neighbor samples, by default the newest.")
+    ] = None,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split whose items get an image.")] = "test",
+    limit: Annotated[int, typer.Option(min=1, help="Items to make an image for, at most.")] = 64,
 ) -> None:
     """Train a model, then generate images for items of one split."""
-    print(produce(config, neighbors, split, limit, data, store))
+    tasks.check_server(needed=False)
+    model_id = produce(config, neighbors, split, limit, call.settings.data, call.settings.store)
+    call.show({"model": model_id}, model_id)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run("__main__", "python -m flows.produce")

@@ -11,6 +11,7 @@ from ingest.errors import Graph2ImageError, explain_validation, first_line
 
 if TYPE_CHECKING:
     from graphstore.store import GraphStore
+    from ingest.datasets.root import DataRoot
 
 CONFIG_FILE = "graph2image.toml"
 
@@ -51,6 +52,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def data_root(self) -> "DataRoot":
+        """The root of the datasets, images and models."""
+        from ingest.datasets.root import DataRoot  # heavy: `--help` needs none of it
+
+        return DataRoot(self.data)
 
     @property
     def store_url(self) -> str:

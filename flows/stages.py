@@ -2,7 +2,7 @@
 
 Each opens what it needs, calls one library function, and closes it again. The command line, the demo and the Prefect
 flows call these, so all three do the same thing. Every stage can be called again: what is done already is found and
-reported as unchanged.
+reported as unchanged. Each imports what it needs, so that this module takes no time to import.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from flows.settings import Settings
-from graphstore.loading.load import LoadReport, load_source
-from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError, explain_validation
-from ingest.ingestion import Ingestion
 
 if TYPE_CHECKING:
-    from graphstore.lineage import LineageReport, OptOutReport, TrainedModel
+    from flows.settings import Settings
+    from graphstore.lineage import LineageReport, TrainedModel
+    from graphstore.loading.load import LoadReport
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
     from graphstore.sampling.settings import Engine, SamplerSettings
     from graphstore.search.images import SimilarItems
     from graphstore.search.titles import FoundItems
     from graphstore.store import IndexReport
+    from ingest.datasets.root import DataRoot
     from ingest.encoders.embed import EmbedReport
+    from ingest.ingestion import Ingestion
     from ingest.pipeline import IngestReport
     from ingest.writers.instructg2i import ExportReport
     from model.evaluation.evaluate import EvaluationReport
     from model.generation.generate import GenerateReport
     from model.generation.requests import GenerationRequest, GenerationSettings
-    from model.training.config import TrainConfig
     from model.training.train import TrainReport
 
 log = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
 
     with explain_validation("setting fetch"):
         fetch = FetchSettings(**settings.fetch)
-    report = ingest_source(DataRoot(settings.data), ingestion, fetch)
+    report = ingest_source(settings.data_root, ingestion, fetch)
     return IngestOutcome(report, load(settings, report.source, prune=ingestion.prune))
 
 
@@ -107,8 +106,10 @@ def withdrawn_items(settings: Settings) -> set[str]:
 
 def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
+    from graphstore.loading.load import load_source
+
     with settings.open_store() as store:
-        report = load_source(store, DataRoot(settings.data), source, prune=prune)
+        report = load_source(store, settings.data_root, source, prune=prune)
         if store.indexes is not None:
             store.indexes.update_titles()
         return report
@@ -125,7 +126,7 @@ def embed(
     """Embed the images and texts that have no vector yet; bring the images' vectors to the store's index."""
     from ingest.encoders.embed import embed as embed_dataset
 
-    data = DataRoot(settings.data)
+    data = settings.data_root
     report = embed_dataset(
         data,
         encoder=encoder,
@@ -148,9 +149,9 @@ def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label
     """
     from graphstore.search import images
 
-    data = DataRoot(settings.data)
+    data = settings.data_root
     with settings.open_store(read_only=True) as store:
-        encoder = encoder or (store.indexes and store.indexes.encoder()) or newest(data, "encoders")
+        encoder = encoder or (store.indexes and store.indexes.encoder()) or newest(settings, "encoders")
         return images.similar(store, data, item_id, encoder=encoder, k=k, label=label)
 
 
@@ -167,7 +168,7 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
     from graphstore.sampling.dataset import sample_all
 
     with settings.open_store(read_only=True) as store:
-        return sample_all(store, DataRoot(settings.data), sampler)
+        return sample_all(store, settings.data_root, sampler)
 
 
 def explain(settings: Settings, item_id: str, sampler: SamplerSettings, engine: Engine = "push") -> NeighborExplanation:
@@ -175,30 +176,32 @@ def explain(settings: Settings, item_id: str, sampler: SamplerSettings, engine: 
     from graphstore.sampling.explanation import explain_neighbors
 
     with settings.open_store(read_only=True) as store:
-        return explain_neighbors(store, DataRoot(settings.data), item_id, sampler, engine=engine)
+        return explain_neighbors(store, settings.data_root, item_id, sampler, engine=engine)
 
 
 def export_instructg2i(settings: Settings, folder: Path, neighbors: str | None = None) -> ExportReport:
     """Write the neighbor samples `neighbors` (by default the newest) in InstructG2I's layout."""
     from ingest.writers import instructg2i
 
-    data = DataRoot(settings.data)
-    samples = f"neighbors/{neighbors or newest(data, 'neighbors')}"
+    data = settings.data_root
+    samples = f"neighbors/{neighbors or newest(settings, 'neighbors')}"
     return instructg2i.export_instructg2i(data, folder, samples, withdrawn=withdrawn_items(settings))
 
 
 def train(
-    settings: Settings, config: TrainConfig, neighbors: str | None = None, encoder: str | None = None
+    settings: Settings, config: str | Path, neighbors: str | None = None, encoder: str | None = None
 ) -> TrainReport:
     """Train the model that `config` describes on the neighbor samples `neighbors` (by default the newest).
 
-    `encoder` is that of the neighbors' images, by default the one that the samples were ranked with.
+    `config` is a preset or a configuration file; `encoder` is that of the neighbors' images, by default the one that
+    the samples were ranked with.
     """
+    from model.training.config import load_train_config
     from model.training.train import train as train_model
 
-    data = DataRoot(settings.data)
-    neighbors = neighbors or newest(data, "neighbors")
-    return train_model(data, config, neighbors, encoder, withdrawn_items(settings))
+    checked = load_train_config(config)
+    neighbors = neighbors or newest(settings, "neighbors")
+    return train_model(settings.data_root, checked, neighbors, encoder, withdrawn_items(settings))
 
 
 def generate(
@@ -215,7 +218,7 @@ def generate(
     from graphstore.lineage import record_lineage
     from model.generation.generate import generate as generate_images
 
-    data = DataRoot(settings.data)
+    data = settings.data_root
     report = generate_images(data, model_id, requests, generation)
     with settings.open_store() as store:
         return GenerateOutcome(report, record_lineage(store, data, trained_models(data, [model_id])), notes)
@@ -225,7 +228,7 @@ def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
     """Compare the generated images with the true ones."""
     from model.evaluation.evaluate import evaluate as evaluate_model
 
-    return evaluate_model(DataRoot(settings.data), model_id, withdrawn=withdrawn_items(settings))
+    return evaluate_model(settings.data_root, model_id, withdrawn=withdrawn_items(settings))
 
 
 def trained_models(data: DataRoot, model_ids: Sequence[str] | None = None) -> list[TrainedModel]:
@@ -247,16 +250,63 @@ def trained_models(data: DataRoot, model_ids: Sequence[str] | None = None) -> li
     return found
 
 
-def opt_out(settings: Settings, item_or_entity: str) -> OptOutReport:
-    """Withdraw an item, or all items of an entity, and tell what they touched."""
-    from graphstore.lineage import opt_out as withdraw
+def sampler_settings(settings: Settings, *, encoder: str | None = None, **options: Any) -> SamplerSettings:
+    """Settings of the sampler; `encoder` is by default the newest one.
 
-    data = DataRoot(settings.data)
-    with settings.open_store() as store:
-        return withdraw(store, data, item_or_entity, trained_models(data))
+    Raises
+    ------
+    pydantic.ValidationError
+        If an option is out of its range.
+    Graph2ImageError
+        If the mode needs an encoder and there is none.
+    """
+    from graphstore.sampling.settings import SamplerSettings
+
+    checked = SamplerSettings(encoder=encoder or "the newest", **options)
+    if encoder is None:
+        newest_encoder = _newest_encoder(settings, needed=checked.compares_images)
+        return checked.model_copy(update={"encoder": newest_encoder})
+    return checked
 
 
-def newest(data: DataRoot, kind: str) -> str:
+def _newest_encoder(settings: Settings, *, needed: bool) -> str | None:
+    """Id of the newest encoder; None if there is none and it is not `needed`."""
+    try:
+        return newest(settings, "encoders")
+    except Graph2ImageError:
+        if needed:
+            raise
+        return None
+
+
+def generation_settings(
+    *,
+    fast: bool = False,
+    copy_check: bool = True,
+    copy_similarity: float | None = None,
+    copy_bits: int | None = None,
+    **options: Any,
+) -> GenerationSettings:
+    """Settings of the generation: `options` that are not None, else those of `fast`, else the defaults.
+
+    Raises
+    ------
+    Graph2ImageError
+        If an option is out of its range.
+    """
+    from model.generation.requests import COPY_THRESHOLDS, FAST, CopyThresholds, GenerationSettings
+
+    thresholds = CopyThresholds(
+        COPY_THRESHOLDS.similarity if copy_similarity is None else copy_similarity,
+        COPY_THRESHOLDS.bits if copy_bits is None else copy_bits,
+    )
+    given = {key: value for key, value in options.items() if value is not None}
+    chosen = GenerationSettings(copy_check=thresholds if copy_check else None, **{**(FAST if fast else {}), **given})
+    chosen.check()
+    return chosen
+
+
+def newest(settings: Settings, kind: Literal["neighbors", "models", "encoders"]) -> str:
     """Name of the newest complete `neighbors` dataset, `models` or `encoders` folder.
 
     Raises
@@ -269,17 +319,8 @@ def newest(data: DataRoot, kind: str) -> str:
         "models": ("model.json", "train CONFIG"),
         "encoders": ("encoder.json", "embed"),
     }[kind]
+    data = settings.data_root
     found = data.fs.glob(data.path(kind, "*", marker))
     if not found:
         raise Graph2ImageError(f"there are no {kind} under {data.url} yet", f"Run `graph2image {makes}` first.")
     return str(max(found, key=data.fs.modified).split("/")[-2])
-
-
-def newest_encoder(data: DataRoot, *, needed: bool) -> str | None:
-    """Id of the newest encoder; None if there is none and it is not `needed`."""
-    try:
-        return newest(data, "encoders")
-    except Graph2ImageError:
-        if needed:
-            raise
-        return None

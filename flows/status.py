@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from flows.environment import FOLDERS, folder_of, is_writable
 from flows.settings import Settings
 from graphstore.store import NoGraphError
 from ingest.datasets.root import DataRoot
@@ -72,7 +74,7 @@ def _reasons(data: DataRoot, name: str) -> dict[str, int]:
 def examine(settings: Settings) -> list[dict[str, Any]]:
     """Checks of the installation and the places; each says what it found, and whether that is fine."""
     findings = []
-    for check in (_python, _packages, _device, _data_root, _space, _store, _prefect):
+    for check in (_python, _packages, _device, _caches, _data_root, _space, _store, _prefect):
         try:
             findings += [{"ok": True, "what": what} for what in check(settings)]
         except Graph2ImageError as error:
@@ -105,6 +107,23 @@ def _device(_: Settings) -> Iterator[str]:
         yield f"GPU: {torch.cuda.get_device_name()}"
     else:
         yield f"no GPU: the CPU is used, with {torch.get_num_threads()} threads"
+
+
+def _caches(_: Settings) -> Iterator[str]:
+    for variable in FOLDERS:
+        folder = folder_of(variable)
+        if not is_writable(folder):
+            raise Graph2ImageError(
+                f"{folder} cannot be written, and libraries need it", f"Let {variable} name a folder that can be."
+            )
+    temporary = [variable for variable in FOLDERS if str(folder_of(variable)).startswith(tempfile.gettempdir())]
+    if temporary:
+        yield (
+            f"the home cannot be written: what libraries keep is in {folder_of(temporary[0])} and the like, "
+            f"and made again when it is gone ({', '.join(temporary)} can name other folders)"
+        )
+    else:
+        yield f"caches can be written: {', '.join(str(folder_of(variable)) for variable in FOLDERS)}"
 
 
 def _data_root(settings: Settings) -> Iterator[str]:

@@ -42,11 +42,13 @@ from graphstore.schema import (
     new_properties,
 )
 from graphstore.store import GraphStore, NoGraphError, mark_truncated
-from ingest.errors import Graph2ImageError, first_line
+from ingest.errors import Graph2ImageError, TransientError, first_line
 
 log = logging.getLogger(__name__)
 
 _CHECKPOINT_WAIT_S = 10.0
+#: So says Ladybug of a file to whose log another process is just writing.
+_CHECKPOINTING = "checkpoint recovery is pending"
 
 #: Procedures that only look at the database; others read files, or change settings that all connections share.
 _PROCEDURES = frozenset(
@@ -91,7 +93,7 @@ def _acquire(path: str, read_only: bool) -> ladybug.Database:
     with _open_lock:
         shared = _open.get(path)
         if shared is not None and not read_only and (shared.writing or shared.read_only):
-            raise Graph2ImageError(
+            raise TransientError(
                 f"{path} is already open in this process for {'writing' if shared.writing else 'reading'}",
                 "Close that store first, or pass it on.",
             )
@@ -123,9 +125,14 @@ def _open_database(path: str, read_only: bool) -> ladybug.Database:
         message = str(error)
         if "Could not set lock" in message:
             holder = re.search(r"PID (\d+)", message)
-            raise Graph2ImageError(
+            raise TransientError(
                 f"{path} is open for writing in another process" + (f" (PID {holder[1]})" if holder else ""),
                 "One process may write at a time: wait until it has ended, then run the same command again.",
+            ) from error
+        if _CHECKPOINTING in message:
+            raise TransientError(
+                f"{path} is being written by another process, which has not ended in {_CHECKPOINT_WAIT_S:.0f} s",
+                "Run the same command again.",
             ) from error
         raise Graph2ImageError(f"cannot open the graph store {path}: {first_line(message)}") from error
 
@@ -148,7 +155,7 @@ def _open_for_reading(path: str) -> ladybug.Database:
         try:
             return _open_after_kill(path, read_only=True)
         except RuntimeError as error:
-            if "checkpoint recovery is pending" not in str(error) or time.monotonic() > deadline:
+            if _CHECKPOINTING not in str(error) or time.monotonic() > deadline:
                 raise
         try:
             _open_after_kill(path).close()

@@ -8,10 +8,9 @@ A `TransientError` is one that may be gone at the next try, with nothing changed
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from pydantic import ValidationError
 
 #: Plainer words than pydantic's, by the type of its error.
 _PLAINER = {"extra_forbidden": "unknown key", "missing": "is missing"}
@@ -41,6 +40,37 @@ class TransientError(Graph2ImageError):
     """Something that may work at the next try with nothing changed: a server that is busy, a lock that is held."""
 
 
+#: Answers by which a host says that it may do better later.
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+
+
+def caused_error(message: str, error: BaseException, hint: str | None = None) -> Graph2ImageError:
+    """The error about what failed because of `error`.
+
+    It is a `TransientError` if `error`, or one that it came from, says that a host was not reached or was busy.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ == "OfflineModeIsEnabled":  # asked for by the user
+            break
+        status = getattr(getattr(cause, "response", None), "status_code", getattr(cause, "code", None))
+        if (
+            status in _BUSY
+            or isinstance(cause, ConnectionError | TimeoutError | socket.gaierror)
+            or _is_transport(cause)
+        ):
+            return TransientError(message, hint)
+        cause = cause.__cause__ or cause.__context__
+    return Graph2ImageError(message, hint)
+
+
+def _is_transport(error: BaseException) -> bool:
+    """Whether it is one of httpx's errors of connections, which derive from nothing of Python's."""
+    return any(
+        kind.__module__.startswith("httpx") and kind.__name__ == "TransportError" for kind in type(error).__mro__
+    )
+
+
 @contextmanager
 def explain_validation(what: str, hint: str | None = None) -> Iterator[None]:
     """Turn pydantic's error into a `Graph2ImageError` of one line, which names every wrong key and says why.
@@ -52,7 +82,11 @@ def explain_validation(what: str, hint: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except ValidationError as error:
+    except ValueError as error:
+        from pydantic import ValidationError  # not needed to tell errors, and slow to import
+
+        if not isinstance(error, ValidationError):
+            raise
         problems = [
             f"{_key(problem['loc'])}{_PLAINER.get(problem['type'], problem['msg'].removeprefix('Value error, '))}"
             for problem in error.errors(include_url=False, include_input=False)

@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its import takes as long as all else
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ingest_app, name="ingest")
@@ -33,17 +34,15 @@ app.add_typer(generate_app)
 app.add_typer(copy_app)
 
 
-def main() -> None:
-    """Entry point of the `graph2image` command."""
-    app()
-
-
 @command(app, "demo")
 def demo(
     call: Call,
     out: Annotated[Path, typer.Option(help="Folder for the gallery, the data and report.html.")] = Path("demo"),
 ) -> None:
-    """The main job end to end on a painted gallery; ends with report.html."""
+    """Run the main job on a synthetic gallery.
+
+    From the files of the gallery to report.html.
+    """
     from flows.cli import messages as words
     from flows.demo import run_demo
 
@@ -79,24 +78,26 @@ def query(
     limit: Annotated[int, typer.Option(min=1, help="Most rows to return.")] = 1000,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before the query is stopped.")] = 30.0,
 ) -> None:
-    """Ask the graph, in Cypher; read-only."""
-    from graphstore.store import is_truncated
+    """Ask the graph in Cypher, read-only."""
+    from flows import upkeep
 
-    with call.settings.open_store(read_only=True) as store:
-        rows = store.query(cypher, row_limit=limit, timeout_s=timeout)
-    write_table(rows, TableFormat.JSON if call.as_json else output)
-    if is_truncated(rows):
+    answer = upkeep.query(call.settings, cypher, row_limit=limit, timeout_s=timeout)
+    write_table(answer.rows, TableFormat.JSON if call.as_json else output)
+    if answer.truncated:
         typer.echo(f"only the first {limit:,} rows; more with --limit", err=True)
 
 
 @command(app, "optout")
 def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="ITEM|ENTITY")]) -> None:
-    """Withdraw a work, or all works of an entity, and list what they touched."""
+    """Withdraw a work, or all works of an entity.
+
+    Lists the images and models that they touched.
+    """
     from dataclasses import asdict
 
-    from flows import stages
+    from flows import upkeep
 
-    call.show_tree(asdict(stages.opt_out(call.settings, item_or_entity)))
+    call.show_tree(asdict(upkeep.opt_out(call.settings, item_or_entity)))
 
 
 # -- model -------------------------------------------------------------------------------------------------------------
@@ -113,12 +114,14 @@ def train(
         str | None, typer.Option("--encoder", help="Encoder of the neighbors' images, by default the samples' own.")
     ] = None,
 ) -> None:
-    """Train a graph-conditioned diffusion model; continues a run that was stopped."""
+    """Train a graph-conditioned diffusion model.
+
+    Continues a run that was stopped.
+    """
     from flows import stages
     from flows.cli import messages as words
-    from model.training.config import load_train_config
 
-    report = stages.train(call.settings, load_train_config(config), samples, encoder)
+    report = stages.train(call.settings, config, samples, encoder)
     if os.environ.get("RANK", "0") == "0":  # the first of the processes that `accelerate launch` starts
         call.show(report, words.trained(report))
 
@@ -128,7 +131,10 @@ def train(
 
 @command(app, "status")
 def status(call: Call) -> None:
-    """What there is: sources, images, vectors, samples, models, graph."""
+    """Count what there is.
+
+    Sources, images, vectors, neighbor samples, models, and what is in the graph.
+    """
     from flows.status import read_state
 
     call.show_tree(read_state(call.settings))
@@ -136,7 +142,7 @@ def status(call: Call) -> None:
 
 @command(app, "doctor")
 def doctor(call: Call) -> None:
-    """What is wrong with this installation, if anything."""
+    """Check this installation, and say what is wrong."""
     from flows.status import examine
 
     findings = examine(call.settings)

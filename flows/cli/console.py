@@ -1,21 +1,26 @@
-"""What every command shares: the common options, logging that a person wants to read, and how errors end."""
+"""What every command shares: the common options, how results are printed, and logging that a person wants to read."""
+
+from __future__ import annotations
 
 import functools
 import inspect
+import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from flows.settings import Settings, load_settings
-from ingest.datasets.root import DataRoot
+from flows.cli.failures import failures_told
 from ingest.errors import Graph2ImageError
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
 
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="URL", help="Graph store, ladybug:///path or neo4j://host:7687.")
@@ -32,16 +37,11 @@ class Call:
     settings: Settings
     as_json: bool
 
-    @property
-    def data(self) -> DataRoot:
-        """The data root of the settings."""
-        return DataRoot(self.settings.data)
-
     def show(self, result: object, text: str) -> None:
         """Print `result` as one JSON object under `--json`, `text` otherwise."""
         if self.as_json:
             value = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
-            sys.stdout.buffer.write(orjson.dumps(value, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.buffer.write(as_line(value))
             sys.stdout.flush()
         else:
             typer.echo(text)
@@ -49,6 +49,19 @@ class Call:
     def show_tree(self, value: dict[str, Any]) -> None:
         """Print nested `value` as JSON under `--json`, as an indented outline otherwise."""
         self.show(value, "\n".join(map(_printable, _outline(value))))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what Prefect says of a failed run: the command itself ends with it."""
+    return not (record.name in ("prefect.flow_runs", "prefect.task_runs") and record.levelno >= logging.ERROR)
+
+
+def as_line(value: object) -> bytes:
+    """`value` as JSON on one line; what is no JSON of its own, as its text."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # integers beyond 64 bits, names of files that are not UTF-8
+        return json.dumps(value, default=str).encode() + b"\n"
 
 
 def _printable(line: str) -> str:
@@ -89,6 +102,8 @@ def configure_logging(*, debug: bool) -> None:
         stream=sys.stderr,
         force=True,
     )
+    if not debug:
+        logging.getLogger().handlers[0].addFilter(_is_news)
     for package in ("ingest", "graphstore", "model", "flows"):
         logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
@@ -99,13 +114,12 @@ def configure_logging(*, debug: bool) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def fail(error: Exception, *, debug: bool) -> None:
-    """Print `error` in one or two lines and leave with exit code 1."""
-    if debug:
-        logging.getLogger(__name__).error("failed", exc_info=error)
-    for line in str(error).splitlines() or [type(error).__name__]:
-        typer.echo(line, err=True)
-    raise typer.Exit(1)
+def _check_text(arguments: dict[str, object]) -> None:
+    """Refuse text that is no text: bytes in the terminal's encoding that are not valid there."""
+    for name, value in arguments.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+                raise Graph2ImageError(f"{name} is no valid text: {text.encode('utf-8', 'replace').decode()}")
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -115,15 +129,11 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         @functools.wraps(function)
         def run(*, store: str | None, data: str | None, as_json: bool, debug: bool, **arguments: Any) -> None:
             configure_logging(debug=debug)
-            try:
+            with failures_told(debug=debug):
+                from flows.settings import load_settings
+
+                _check_text({"--store": store, "--data": data, **arguments})
                 function(Call(load_settings(store=store, data=data), as_json), **arguments)
-            except Graph2ImageError as error:
-                fail(error, debug=debug)
-            except OSError as error:
-                fail(error, debug=debug)
-            except KeyboardInterrupt:
-                typer.echo("interrupted; the same command continues where this one stopped", err=True)
-                raise typer.Exit(130) from None
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         common = [

@@ -1,17 +1,50 @@
 """The commands that bring data in, and out to other tools; see `flows.cli.app`."""
 
+from __future__ import annotations
+
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.console import Call, command
-from flows.cli.ingestions import ingestion_commands
-from ingest.ingestion import Ingestion
 
-ingest_app = typer.Typer(help="Source files to Parquet, images and the graph store.", no_args_is_help=True)
-sample_data_app = typer.Typer(help="Painted sample data in an upstream's own file format.", no_args_is_help=True)
-export_app = typer.Typer(help="Samples in the layouts of other tools.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from ingest.ingestion import Ingestion
+
+
+class _SourceCommands(TyperGroup):
+    """The commands of the sources, made when they are asked for: their classes take a while to import."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(self._commands)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        return self._commands.get(cmd_name)
+
+    @cached_property
+    def _commands(self) -> dict[str, Any]:
+        from flows.cli.ingestions import ingestion_commands
+
+        sources = typer.Typer(rich_markup_mode=None)
+        ingestion_commands(sources, _ingest)
+        group: Any = typer.main.get_command(sources)
+        return dict(group.commands)
+
+
+def _ingest(call: Call, ingestion: Ingestion) -> None:
+    from flows import stages
+    from flows.cli import messages as words
+
+    outcome = stages.ingest(call.settings, ingestion)
+    call.show(outcome, words.ingested(outcome))
+
+
+ingest_app = typer.Typer(cls=_SourceCommands, help="Bring source files into the graph.", no_args_is_help=True)
+sample_data_app = typer.Typer(help="Make synthetic data in a source's format.", no_args_is_help=True)
+export_app = typer.Typer(help="Write samples in another tool's layout.", no_args_is_help=True)
 
 ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="Without, the metadata alone, at any size.")]
 ItemsOption = Annotated[int, typer.Option("--items", min=1, help="How many items to paint.")]
@@ -57,17 +90,6 @@ def sample_goodreads(
     from ingest.sampledata import paint_goodreads
 
     call.show(report := paint_goodreads(folder, items=items, seed=seed, images=images), words.painted(report))
-
-
-def _ingest(call: Call, ingestion: Ingestion) -> None:
-    from flows import stages
-    from flows.cli import messages as words
-
-    outcome = stages.ingest(call.settings, ingestion)
-    call.show(outcome, words.ingested(outcome))
-
-
-ingestion_commands(ingest_app, _ingest)
 
 
 @command(export_app, "instructg2i")

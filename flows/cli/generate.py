@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -101,37 +101,29 @@ def generate(
     """Generate images for items, with lineage."""
     from flows import requests, stages
     from flows.cli import messages as words
-    from model.generation.requests import (
-        COPY_THRESHOLDS,
-        FAST,
-        CopyThresholds,
-        GenerationSettings,
-    )
 
     if bool(items) == (split is not None):
         raise typer.BadParameter("give items, or --split")
-    thresholds = CopyThresholds(
-        COPY_THRESHOLDS.similarity if copy_similarity is None else copy_similarity,
-        COPY_THRESHOLDS.bits if copy_bits is None else copy_bits,
-    )
-    asked = {"num_inference_steps": steps, "guidance_interval": interval, "scheduler": scheduler}
-    chosen: dict[str, Any] = (dict(FAST) if fast else {}) | {k: v for k, v in asked.items() if v is not None}
-    settings = GenerationSettings(
+    settings = stages.generation_settings(
+        fast=fast,
         seed=seed,
         guidance_scale=scale,
+        num_inference_steps=steps,
         negative_prompt=negative_prompt,
+        guidance_interval=interval,
         guidance_rescale=rescale,
+        scheduler=scheduler,
         width=width,
         height=height,
         batch_size=batch_size,
         device=device,
         precision=precision,
         watermark=watermark,
-        copy_check=thresholds if copy_check else None,
-        **chosen,
+        copy_check=copy_check,
+        copy_similarity=copy_similarity,
+        copy_bits=copy_bits,
     )
-    settings.check()
-    model_id = model or stages.newest(call.data, "models")
+    model_id = model or stages.newest(call.settings, "models")
     if mix:
         if not items or neighbors is not None:
             raise typer.BadParameter("--mix goes with items, and without --neighbors")
@@ -160,13 +152,16 @@ def evaluate(
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "Graph2Image",
     report: Annotated[Path, typer.Option(help="File that the report is written to.")] = Path("report.html"),
 ) -> None:
-    """Compare a model with its own controls on held-out items; writes report.html."""
+    """Compare a model with its own controls.
+
+    On held-out items; writes report.html.
+    """
     from flows import stages
     from flows.cli import messages as words
     from flows.comparison import compare
     from flows.timing import StopWatch
 
-    model_id = model or stages.newest(call.data, "models")
+    model_id = model or stages.newest(call.settings, "models")
     watch = StopWatch(report.with_suffix(".timings.json"))
     call.show(
         out := compare(call.settings, model_id, report, items, mix_label, title, watch),
@@ -179,7 +174,10 @@ def lineage(
     call: Call,
     image: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of a generated image, or its file.")],
 ) -> None:
-    """What a generated image was made from: as the graph has it, or as its file says."""
+    """Tell what a generated image was made from.
+
+    As the graph has it, or as the image's file says.
+    """
     from flows.lineage import trace
 
     call.show_tree(trace(call.settings, image))

@@ -11,12 +11,15 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from flows.cli.console import Call, command
-from ingest.errors import explain_validation
+from flows.cli.options import options_checked
 from ingest.ingestion import INGESTIONS, Ingestion
 
 
 def ingestion_commands(app: typer.Typer, run: Callable[..., None]) -> None:
-    """Register a command per source, which calls `run(call, ingestion, …)`; what else `run` takes are options too."""
+    """Register a command per source, which calls `run(call, ingestion, …)`.
+
+    What else `run` takes are options too; their annotations are objects, not text.
+    """
     for source, kind in INGESTIONS.items():
         command(app, source)(_for_source(kind, run))
 
@@ -26,11 +29,11 @@ def _for_source(kind: type[Ingestion], run: Callable[..., None]) -> Callable[...
 
     def call_with_ingestion(call: Call, **arguments: Any) -> None:
         given = {name: arguments.pop(name) for name in options}
-        with explain_validation(f"ingest {kind.model_fields['source'].default}"):
+        with options_checked():
             ingestion = kind.model_validate({name: value for name, value in given.items() if value is not None})
         run(call, ingestion, **arguments)
 
-    call, _, *others = inspect.signature(run, eval_str=True).parameters.values()
+    call, _, *others = inspect.signature(run).parameters.values()
     parameters = [call, *(_parameter(name, field) for name, field in options.items()), *others]
     call_with_ingestion.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]

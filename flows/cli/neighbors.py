@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from flows.cli.console import Call, command
-from flows.cli.options import pair, shares
+from flows.cli.options import options_checked, pair, shares
 from flows.cli.tables import print_rows
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
-    from graphstore.sampling.settings import SamplerSettings
 
 neighbors_app = typer.Typer()
 
-#: Stands for the encoder until it is looked for.
-_NEWEST = "newest"
 #: Options whose names are not those of the settings.
 _OPTIONS = {"relation_weights": "--weight", "directions": "--direction"}
 
@@ -65,7 +58,10 @@ def neighbors(
     ] = "push",
     encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder id, by default the newest.")] = None,
 ) -> None:
-    """Sample the neighbors of one item, explained; or of all items, to Parquet."""
+    """Sample the neighbors of an item, or of all.
+
+    Those of one item are explained; those of all items are written to Parquet.
+    """
     from dataclasses import asdict
 
     from flows import stages
@@ -75,21 +71,20 @@ def neighbors(
         raise typer.BadParameter("give one item, or --all")
     if all_items and engine != "push":
         raise typer.BadParameter("--engine goes with one item: GDS takes seconds for each")
-    settings = _settings(
-        encoder=encoder or _NEWEST,
-        mode=mode,
-        query=query,
-        k=k,
-        pool=2 * k if pool is None else pool,
-        image_required=not any_item,
-        via=tuple(via) if via else None,
-        relation_weights=shares(weight or [], "TYPE=W"),
-        directions=dict(pair(text, "TYPE=DIRECTION") for text in direction or []),
-        epsilon=epsilon,
-    )
-    if encoder is None:  # only now: what is wrong with the options is said before the data root is looked at
-        newest = stages.newest_encoder(call.data, needed=settings.compares_images)
-        settings = settings.model_copy(update={"encoder": newest})
+    with options_checked(_OPTIONS):
+        settings = stages.sampler_settings(
+            call.settings,
+            encoder=encoder,
+            mode=mode,
+            query=query,
+            k=k,
+            pool=2 * k if pool is None else pool,
+            image_required=not any_item,
+            via=tuple(via) if via else None,
+            relation_weights=shares(weight or [], "TYPE=W"),
+            directions=dict(pair(text, "TYPE=DIRECTION") for text in direction or []),
+            epsilon=epsilon,
+        )
     if item is None:
         call.show(report := stages.sample(call.settings, settings), words.sampled(report))
         return
@@ -98,24 +93,3 @@ def neighbors(
     if not call.as_json:
         rows = [asdict(neighbor) for neighbor in explained.neighbors]
         print_rows([{key: row[key] for key in ("item_id", "title", "ppr", "similarity", "via")} for row in rows])
-
-
-def _settings(**values: Any) -> SamplerSettings:
-    """The settings of the sampler; what is wrong with them is said of the option that has it."""
-    from pydantic import ValidationError
-
-    from graphstore.sampling.settings import SamplerSettings
-
-    try:
-        return SamplerSettings(**values)
-    except ValidationError as error:
-        raise typer.BadParameter(_explain(error)) from error
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    if not first["loc"]:
-        return message
-    name, *key = map(str, first["loc"])
-    return " ".join([_OPTIONS.get(name, f"--{name}"), *key, message])

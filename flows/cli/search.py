@@ -26,7 +26,7 @@ def similar(
         typer.Option("--encoder", help="Encoder id, by default that of the store's index, else the newest."),
     ] = None,
 ) -> None:
-    """Find the items whose images are most similar to an item's."""
+    """Find the items with the most similar images."""
     from flows import stages
     from flows.cli import messages as words
 

@@ -1,16 +1,18 @@
 """Query results for people and for programs."""
 
+from __future__ import annotations
+
 import sys
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: More characters than a line of any table has.
+_ENDLESS = 1_000_000
 
 
 class TableFormat(StrEnum):
@@ -30,13 +32,22 @@ def write_table(rows: pa.Table, output: TableFormat) -> None:
     elif output is TableFormat.JSON:
         stream.write(orjson.dumps(rows.to_pylist(), default=str, option=orjson.OPT_APPEND_NEWLINE))
     elif output is TableFormat.CSV:
+        import pyarrow.csv as pacsv
+
         pacsv.write_csv(_flat(rows), stream)
     else:
+        import pyarrow.parquet as pq
+
         pq.write_table(rows, stream)
+    sys.stdout.flush()
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """Print `rows`, which have the same keys, as a table for people."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(header_style="bold")
     for name, value in (rows[0] if rows else {}).items():
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
@@ -44,8 +55,13 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         # Text, not markup: a title such as "[red]" is printed as it is.
         table.add_row(*(Text("" if value is None else _cell(value)) for value in row.values()))
     console = Console()
-    console.print(table)
-    console.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", highlight=False)
+    if not console.is_terminal:  # a file or a program has no width: each column is as wide as what is in it
+        console = Console(width=_ENDLESS)
+    with console.capture() as printed:  # rich would end the process if it cannot write
+        console.print(table)
+        console.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", highlight=False)
+    sys.stdout.write(printed.get())
+    sys.stdout.flush()
 
 
 def _cell(value: object) -> str:
@@ -54,6 +70,8 @@ def _cell(value: object) -> str:
 
 def _flat(rows: pa.Table) -> pa.Table:
     """CSV has no nested values: they become JSON text."""
+    import pyarrow as pa
+
     for index, field in enumerate(rows.schema):
         if pa.types.is_nested(field.type):
             texts = [None if v is None else orjson.dumps(v, default=str).decode() for v in rows[index].to_pylist()]

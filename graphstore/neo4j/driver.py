@@ -28,7 +28,7 @@ from neo4j.exceptions import (
 )
 
 from graphstore.store import Access
-from ingest.errors import Graph2ImageError, first_line
+from ingest.errors import Graph2ImageError, TransientError, first_line
 
 log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -45,7 +45,7 @@ _PASSWORD_VARIABLE = "GRAPH2IMAGE_NEO4J_PASSWORD"  # noqa: S105
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class ServerUnreachableError(Graph2ImageError):
+class ServerUnreachableError(TransientError):
     """Nothing answers at the URL, or the connection was lost."""
 
 
@@ -314,6 +314,8 @@ def _explained(error: Neo4jError, address: Address) -> Graph2ImageError:
             f"{address.uri} failed: {message}",
             "Its logs say why: a full disk, for one. It may have to be started again.",
         )
+    if error.is_retryable():
+        return TransientError(f"{address.uri} cannot do that now: {message}", "Run the same command again.")
     return Graph2ImageError(f"the graph store says: {message}")
 
 

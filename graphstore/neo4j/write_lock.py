@@ -19,7 +19,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from graphstore.neo4j.driver import Address, TimeLimitError, explain_errors
 from graphstore.schema import WRITE_LOCK
-from ingest.errors import Graph2ImageError
+from ingest.errors import TransientError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ LOCK_WAIT_S = 10.0
 _TAKE = f"MATCH (l:{WRITE_LOCK} {{id: 'lock'}}) SET l.taken = true "
 
 
-class WriteLockError(Graph2ImageError):
+class WriteLockError(TransientError):
     """Another process is writing, or has written since the lock was lost."""
 
 

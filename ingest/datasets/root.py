@@ -34,7 +34,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ingest.datasets.integrity import FOLDER_LIST, NAME_DIGITS, DamagedError, file_sha256, sealed, sha256, unsealed
 from ingest.datasets.rows import Rows, read_file
-from ingest.errors import Graph2ImageError
+from ingest.errors import Graph2ImageError, caused_error
 
 #: Lists the files of a dataset that is replaced as a whole.
 _SNAPSHOT = "_snapshot.json"
@@ -77,7 +77,7 @@ def explain_os_errors(path: str) -> Iterator[None]:
                 f"no space left while writing {path}",
                 "What was published before is intact: free some space and run the same command again.",
             ) from error
-        raise Graph2ImageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise caused_error(f"cannot write {path}: {error.strerror or error}", error) from error
 
 
 class DataRoot:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.pixels import PixelGeometry
-from ingest.errors import Graph2ImageError, first_line
+from ingest.errors import Graph2ImageError, caused_error, first_line
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +156,9 @@ def import_encoder(data: DataRoot, name: str) -> str:
     try:
         model = open_clip.create_model(model_name, pretrained=tag)
     except Exception as error:  # whatever a hub client raises without a network
-        raise Graph2ImageError(
+        raise caused_error(
             f"cannot fetch the encoder {name}: {first_line(error)}",
+            error,
             "It comes from a model hub; without one, use the encoder `mini` or a local checkpoint folder.",
         ) from error
     _publish_copy(data, encoder, model, open_clip.get_model_config(model_name), name)

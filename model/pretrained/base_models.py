@@ -21,7 +21,7 @@ from huggingface_hub import hf_hub_download
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ingest.datasets.root import digest
-from ingest.errors import Graph2ImageError, first_line
+from ingest.errors import Graph2ImageError, caused_error, first_line
 from model.networks.autoencoder import AUTOENCODERS
 from model.networks.backbones import Backbone, cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
@@ -140,8 +140,8 @@ def _find(source: str) -> Checkpoint:
     try:
         index = hf_hub_download(name[1], _INDEX, revision=name[2])
     except Exception as error:  # whatever a hub client raises without a network
-        raise Graph2ImageError(
-            f"there is no folder {source}, and no such model comes from the hub: {first_line(error)}", hint
+        raise caused_error(
+            f"there is no folder {source}, and no such model comes from the hub: {first_line(error)}", error, hint
         ) from error
     return Checkpoint(name[1], revision=Path(index).parent.name)  # the cache has a folder per commit
 

@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import hf_hub_download
 from transformers import CLIPTokenizer
 
-from ingest.errors import Graph2ImageError, first_line
+from ingest.errors import Graph2ImageError, caused_error, first_line
 from model.storage import quiet_libraries
 
 
@@ -53,7 +53,7 @@ class Checkpoint:
             content = orjson.loads(Path(path).read_bytes())
         except Exception as error:  # the hub's client raises many kinds
             reason = "there is no such file" if isinstance(error, FileNotFoundError) else first_line(error)
-            raise Graph2ImageError(f"cannot read {self._path(file)}: {reason}") from error
+            raise caused_error(f"cannot read {self._path(file)}: {reason}", error) from error
         if not isinstance(content, dict):
             raise Graph2ImageError(f"cannot read {self._path(file)}: it is no JSON object")
         return content
@@ -128,7 +128,7 @@ class Checkpoint:
             with quiet_libraries():
                 return cls.from_pretrained(where, **options)
         except Exception as error:  # missing files, wrong shapes, unsafe pickles, no network: one kind each
-            raise Graph2ImageError(f"cannot load {self._path(part)}: {first_line(error)}") from error
+            raise caused_error(f"cannot load {self._path(part)}: {first_line(error)}", error) from error
 
     def _variant(self, part: str) -> str | None:
         """`"fp16"` where a folder's weights are there in that variant alone."""

@@ -50,7 +50,7 @@ def test_options_become_an_ingestion(
 
 @pytest.mark.parametrize("source", INGESTIONS)
 def test_every_field_is_in_the_help(app: typer.Typer, source: str) -> None:
-    text = CliRunner().invoke(app, [source, "--help"], env={"COLUMNS": "200"}).output
+    text = " ".join(CliRunner().invoke(app, [source, "--help"]).output.split())
     for name, field in INGESTIONS[source].model_fields.items():
         if name != "source":
             assert field.description
@@ -59,20 +59,19 @@ def test_every_field_is_in_the_help(app: typer.Typer, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    "arguments",
     [
-        ("amazon", 2),
-        ("amazon a.gz --workers 0", 2),
-        ("amazon a.gz --workers x", 2),
-        ("goodreads a.gz --min-shelf-count 0", 2),
-        ("art500k a.csv --fetch", 2),
-        ("table a.toml b.toml", 2),
-        ("amazon a.gz --images x --fetch", 1),
-        ("instructg2i x --text-key=", 1),
+        "amazon",
+        "amazon a.gz --workers 0",
+        "amazon a.gz --workers x",
+        "goodreads a.gz --min-shelf-count 0",
+        "art500k a.csv --fetch",
+        "table a.toml b.toml",
+        "amazon a.gz --images x --fetch",
+        "instructg2i x --text-key=",
     ],
 )
-def test_what_is_refused(app: typer.Typer, given: list[Ingestion], arguments: str, code: int) -> None:
+def test_what_is_refused(app: typer.Typer, given: list[Ingestion], arguments: str) -> None:
     result = CliRunner().invoke(app, arguments.split())
-    assert result.exit_code == code
+    assert result.exit_code == 2
     assert given == []
-    assert code == 2 or len(result.stderr.splitlines()) == 1
