@@ -34,6 +34,7 @@ class RejectReason(StrEnum):
     IMAGE_UNSAFE_PATH = "image_unsafe_path"
     IMAGE_EMPTY = "image_empty"
     IMAGE_TOO_LARGE = "image_too_large"
+    IMAGE_TOO_SMALL = "image_too_small"
     IMAGE_NOT_AN_IMAGE = "image_not_an_image"
     IMAGE_TRUNCATED = "image_truncated"
     IMAGE_CORRUPT = "image_corrupt"
@@ -41,6 +42,7 @@ class RejectReason(StrEnum):
     IMAGE_OPTED_OUT = "image_opted_out"
     IMAGE_UNSAFE_ADDRESS = "image_unsafe_address"
     IMAGE_UNREACHABLE = "image_unreachable"
+    IMAGE_NOT_REQUESTED = "image_not_requested"
 
 
 @dataclass(frozen=True, slots=True)

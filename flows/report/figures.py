@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
-from PIL import Image, ImageOps
+
+from ingest.images.loading import decode_image, square
 
 #: Side of the largest image on the page, in pixels; smaller ones keep their own.
 IMAGE_SIZE = 192
@@ -19,11 +20,10 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 16, 42
 
 def image_url(content: bytes) -> str:
     """An image file as a data URL: the square about its center, as the model sees it, in WebP."""
-    with Image.open(io.BytesIO(content)) as image:
-        side = min(*image.size, IMAGE_SIZE)
-        square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    image = decode_image(content)
+    image = square(image, min(*image.size, IMAGE_SIZE))
     buffer = io.BytesIO()
-    square.save(buffer, "webp", quality=90, method=4)
+    image.save(buffer, "webp", quality=90, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.datasets.root import DataRoot
 from ingest.images.addresses import UnsafeAddressError, connect
+from ingest.images.decoding import FORMATS
 from ingest.images.fetch_log import (
     Fetched,
     FetchLog,
@@ -33,7 +34,7 @@ from ingest.images.fetch_log import (
 )
 from ingest.images.http import Connection, Response
 from ingest.images.sources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource
-from ingest.images.store import FORMATS, content_hash, image_path
+from ingest.images.store import content_hash, image_path
 from ingest.records import RejectReason
 
 #: Seconds until the second attempt, doubled for each further one; half of it is left to chance.

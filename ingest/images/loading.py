@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import IMAGE_SCHEMA
 from ingest.errors import Graph2ImageError
+from ingest.images.decoding import with_pixels
 
 Prepared = TypeVar("Prepared")
 
@@ -33,7 +33,24 @@ def image_paths(data: DataRoot) -> dict[str, str]:
 
 
 def open_image(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | None = None) -> Image.Image:
-    """Decode a stored image to upright RGB, 8 bits a channel, transparency over white; of an animation, the start.
+    """Decode a stored image; see `decode_image`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the file is gone or can no longer be decoded; it could be when it was ingested.
+    """
+    try:
+        return decode_image(data.read_bytes(path), smallest_size=smallest_size)
+    except Exception as error:  # decoders raise anything on damaged bytes
+        raise Graph2ImageError(
+            f"cannot read the image {data.path(path)}: {error}",
+            "It was whole when it was ingested: restore the file, or delete it and ingest its source again.",
+        ) from error
+
+
+def decode_image(content: bytes, *, smallest_size: tuple[int, int] | None = None) -> Image.Image:
+    """Decode an image to upright RGB, 8 bits a channel, transparency over white; of an animation, the start.
 
     Parameters
     ----------
@@ -43,11 +60,11 @@ def open_image(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | No
 
     Raises
     ------
-    Graph2ImageError
-        If the file is gone or can no longer be decoded; it could be when it was ingested.
+    Exception
+        What Pillow raises: anything on hostile bytes.
     """
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data.read_bytes(path)))
+
+    def upright(image: Image.Image) -> Image.Image:
         if smallest_size:
             image.draft(None, smallest_size)
         image.load()
@@ -58,12 +75,9 @@ def open_image(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | No
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except Exception as error:  # decoders raise anything on damaged bytes
-        raise Graph2ImageError(
-            f"cannot read the image {data.path(path)}: {error}",
-            "It was whole when it was ingested: restore the file, or delete it and ingest its source again.",
-        ) from error
+        return image.convert("RGB")
+
+    return with_pixels(content, upright)
 
 
 def _from_deep_gray(image: Image.Image) -> Image.Image:

@@ -10,11 +10,9 @@ image, each against their median) differ in few bits; see `ingest.splits`.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import struct
 import threading
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,10 +21,11 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import IMAGE_SCHEMA
+from ingest.images.decoding import FORMATS, with_pixels
 from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.records import RejectReason
 
@@ -37,19 +36,14 @@ MAX_IMAGE_PIXELS = 100_000_000
 LARGE_PIXELS = 1 << 20
 _LARGE = threading.Semaphore(os.cpu_count() or 1)
 
-#: Only these decoders are tried (others start programs, or fetch), with the suffix that their files are stored under.
-FORMATS = {
-    "JPEG": "jpg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tif",
-    "AVIF": "avif",
-}
+#: Images with a shorter side stand for no image (a host's 1 x 1 GIF): no encoder could see anything in them.
+MIN_IMAGE_SIDE = 8
 
 #: What files of these formats start with.
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+#: There is nothing, or what stands for no image.
+NO_IMAGE = (RejectReason.IMAGE_MISSING, RejectReason.IMAGE_TOO_SMALL)
 
 #: New images per file of the `images` dataset: what a killed run has to decode again at most.
 IMAGE_BATCH = 2048
@@ -74,9 +68,6 @@ _TURNS = {
 }
 _SIDEWAYS = {_TURNS[value] for value in (5, 6, 7, 8)}
 
-# Pillow warns of oddities (broken EXIF data, large images); what matters of them, `inspect_image` refuses.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
@@ -99,37 +90,42 @@ def inspect_image(content: bytes) -> ImageInfo:
     Raises
     ------
     ImageProblemError
-        If it is empty, no image of a known format, too large, cut short, or cannot be decoded.
+        If it is empty, no image of a known format, too large, too small, cut short, or cannot be decoded.
     """
     if not content:
         raise ImageProblemError(RejectReason.IMAGE_EMPTY, "the file has no bytes")
     try:
-        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        return with_pixels(content, _inspected)
+    except ImageProblemError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, str(error)) from error
-    except Exception as error:  # decoders raise anything on hostile bytes
+    except UnidentifiedImageError as error:
         if content.startswith(MAGIC):
             raise ImageProblemError(RejectReason.IMAGE_CORRUPT, "the header is damaged or cut short") from error
         raise ImageProblemError(
             RejectReason.IMAGE_NOT_AN_IMAGE, f"not an image: it starts with {content[:16]!r}"
         ) from error
-    with image:
-        width, height = image.size
-        if width * height > MAX_IMAGE_PIXELS:
-            raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"{width} x {height} pixels")
-        # MPO: a JPEG with more images behind the first.
-        name = "JPEG" if image.format == "MPO" else str(image.format)
-        try:
-            with _LARGE if width * height > LARGE_PIXELS else nullcontext():
-                # JPEG decodes to gray and at a smaller scale (still reading every byte), which is enough for the hash.
-                image.draft("L", (2 * _HASHED_SIZE, 2 * _HASHED_SIZE))
-                image.load()
-                gray = _small(image)
-        except Exception as error:
-            cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error)
-            reason = RejectReason.IMAGE_TRUNCATED if cut else RejectReason.IMAGE_CORRUPT
-            raise ImageProblemError(reason, f"{name}: {error}") from error
-        turn = _turn(image)
+    except Exception as error:  # decoders raise anything on hostile bytes
+        cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error)
+        reason = RejectReason.IMAGE_TRUNCATED if cut else RejectReason.IMAGE_CORRUPT
+        raise ImageProblemError(reason, f"it cannot be decoded: {error}") from error
+
+
+def _inspected(image: Image.Image) -> ImageInfo:
+    width, height = image.size
+    if width * height > MAX_IMAGE_PIXELS:
+        raise ImageProblemError(RejectReason.IMAGE_TOO_LARGE, f"{width} x {height} pixels")
+    if min(width, height) < MIN_IMAGE_SIDE:
+        raise ImageProblemError(RejectReason.IMAGE_TOO_SMALL, f"{width} x {height} pixels stand for no image")
+    # MPO: a JPEG with more images behind the first.
+    name = "JPEG" if image.format == "MPO" else str(image.format)
+    with _LARGE if width * height > LARGE_PIXELS else nullcontext():
+        # JPEG decodes to gray and at a smaller scale (still reading every byte), which is enough for the hash.
+        image.draft("L", (2 * _HASHED_SIZE, 2 * _HASHED_SIZE))
+        image.load()
+        gray = _small(image)
+    turn = _turn(image)
     if turn is not None:
         gray = gray.transpose(turn)
         if turn in _SIDEWAYS:
@@ -236,7 +232,8 @@ class ImageStore:
         Parameters
         ----------
         refs
-            Where it may be, most likely place first; the next one counts only when there is nothing at those before.
+            Where it may be, most likely place first; the next one counts only when there is nothing at those before, or
+            what stands for no image.
 
         Returns
         -------
@@ -249,7 +246,7 @@ class ImageStore:
             try:
                 return self._acquire(self._source, ref)
             except ImageProblemError as problem:
-                if problem.reason != RejectReason.IMAGE_MISSING:
+                if problem.reason not in NO_IMAGE:
                     return problem
                 missing = missing or problem
         return missing

@@ -31,7 +31,7 @@ from ingest.datasets.root import DataRoot, explain_os_errors
 from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, SPLITS
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
-from ingest.images.store import FORMATS
+from ingest.images.decoding import FORMATS
 
 log = logging.getLogger(__name__)
 

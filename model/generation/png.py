@@ -18,7 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.errors import Graph2ImageError, explain_validation
-from ingest.images.store import FORMATS, MAGIC, MAX_IMAGE_PIXELS
+from ingest.images.decoding import FORMATS
+from ingest.images.store import MAGIC, MAX_IMAGE_PIXELS
 from model.generation.variants import Kind
 
 #: Name of the PNG text chunk that holds an image's record, as JSON.

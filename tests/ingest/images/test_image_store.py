@@ -22,6 +22,7 @@ from PIL import Image
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import decode_image
 from ingest.images.sources import (
     MAX_IMAGE_BYTES,
     ImageProblemError,
@@ -285,11 +286,18 @@ def test_decompression_bombs() -> None:
             with pytest.raises(ImageProblemError) as caught:
                 inspect_image(_png(side, b"\0" * 1000))
         assert caught.value.reason == "image_too_large"
-    # A small file of many pixels, but not too many; and one whose text would be large.
+    # A small file of many pixels, but not too many; and one whose text would be large, which is not unpacked.
     assert inspect_image(_png(8000, (b"\0" * 1001) * 8000)).width == 8000
     text = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * (80 << 20)))
-    with pytest.raises(ImageProblemError):
-        inspect_image(_png(8, b"\0\0" * 8, text))
+    assert inspect_image(_png(8, b"\0\0" * 8, text)).width == 8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 200), (200, 7)])
+@pytest.mark.parametrize("name", ["GIF", "PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_sizes_that_stand_for_no_image(name: str, size: tuple[int, int]) -> None:
+    with pytest.raises(ImageProblemError) as caught:
+        inspect_image(_encoded(Image.new("RGB", size), name))
+    assert caught.value.reason == "image_too_small"
 
 
 # -- images that are odd, but images -------------------------------------------------------------------------------
@@ -406,6 +414,58 @@ def test_broken_metadata_does_not_matter(picture: Picture, wide: Image.Image) ->
         _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<broken"),
     ):
         assert inspect_image(png[:33] + chunk + png[33:]) == inspect_image(png), chunk
+
+
+def _iccp(profile: bytes) -> bytes:
+    return _chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
+
+
+def test_large_metadata_does_not_matter(picture: Picture, wide: Image.Image) -> None:
+    """More than Pillow reads of texts and profiles; also behind the pixels, and with a checksum that is wrong."""
+    large = b"x" * (3 << 20)
+    xmp = b"XML:com.adobe.xmp\0"
+    png = _encoded(wide, "PNG")
+    end = png.rindex(b"IEND") - 4
+    for chunk in (
+        _chunk(b"tEXt", b"Comment\0" + large),
+        _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(large)),
+        _chunk(b"iTXt", xmp + b"\0\0\0\0" + large),
+        _chunk(b"iTXt", xmp + b"\1\0\0\0" + zlib.compress(large)),
+        _iccp(large),
+        _chunk(b"eXIf", b"MM\0*" + large),
+        _chunk(b"caBX", large),
+        _chunk(b"zTXt", b"A\0\0" + zlib.compress(b"x" * 900_000)) * 100,
+        _chunk(b"tEXt", b"Comment\0text")[:-1] + b"!",
+        _chunk(b"zTXt", b"Comment\0\7unknown"),
+    ):
+        for content in (png[:33] + chunk + png[33:], png[:end] + chunk + png[end:]):
+            assert inspect_image(content) == inspect_image(png), chunk[:40]
+            assert decode_image(content).tobytes() == wide.tobytes()
+    jpeg = picture(1)
+    profile = b"".join(
+        b"\xff\xe2" + struct.pack(">H", 65_533) + b"ICC_PROFILE\0" + bytes([i, 80]) + b"x" * 65_517
+        for i in range(1, 81)
+    )
+    comments = (b"\xff\xfe" + struct.pack(">H", 65_533) + b"x" * 65_531) * 50
+    for segments in (profile, comments, profile + comments, b"\xff\xe2\x00\x08MPF\0II"):
+        assert inspect_image(jpeg[:2] + segments + jpeg[2:]) == inspect_image(jpeg), segments[:40]
+    for name, options in (
+        ("WEBP", {"quality": 90}),
+        ("AVIF", {"quality": 90}),
+        ("TIFF", {}),
+        ("JPEG", {"quality": 90}),
+    ):
+        plain = inspect_image(_encoded(wide, name, **options))
+        assert inspect_image(_encoded(wide, name, xmp=large[:65_000], **options)) == plain
+        assert inspect_image(_encoded(wide, name, icc_profile=large, **options)) == plain
+
+
+def test_the_orientation_of_a_file_with_large_metadata_is_kept(wide: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    png = _encoded(wide, "PNG", exif=exif)
+    content = png[:33] + _chunk(b"tEXt", b"Comment\0" + b"x" * (3 << 20)) + png[33:]
+    assert (inspect_image(content).width, inspect_image(content).height) == (64, 96)
 
 
 def test_jpegs_of_all_kinds(picture: Picture, wide: Image.Image) -> None:

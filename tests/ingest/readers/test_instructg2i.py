@@ -19,7 +19,8 @@ from PIL import Image
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
-from ingest.images.store import FORMATS, content_hash, image_path
+from ingest.images.decoding import FORMATS
+from ingest.images.store import content_hash, image_path
 from ingest.readers.instructg2i import read_instructg2i
 from ingest.records import RejectReason
 from ingest.writers.instructg2i import MARKER, ExportReport, export_instructg2i, file_stem
