@@ -15,6 +15,7 @@ from filelock import FileLock
 from fsspec.implementations.local import LocalFileSystem
 from transformers.utils import logging as transformers_logging
 
+from ingest.datasets.integrity import file_sha256
 from ingest.datasets.root import DataRoot, digest, explain_os_errors
 
 
@@ -26,8 +27,15 @@ def publish_folder(data: DataRoot, name: str, write: Callable[[Path], object], m
     with temporary_folder(data, name) as folder:
         write(folder)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        for file in sorted(files, key=lambda file: file == marker):
-            publish_file(data, f"{name}/{file}", folder / file)
+        digests = {}
+        for file in files:
+            with (folder / file).open("rb") as stream:
+                digests[file] = file_sha256(stream)
+        for file in files:
+            if file != marker:
+                publish_file(data, f"{name}/{file}", folder / file)
+        data.write_folder_list(name, digests)
+        publish_file(data, f"{name}/{marker}", folder / marker)
 
 
 def publish_file(data: DataRoot, name: str, path: Path) -> None:
@@ -87,7 +95,14 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def local_folder(data: DataRoot, name: str) -> Iterator[Path]:
-    """The folder `name` of the data root as a local path; a remote one is fetched for the time of the context."""
+    """The folder `name` of the data root as a local path; a remote one is fetched for the time of the context.
+
+    Raises
+    ------
+    DamagedError
+        If a file in it is missing or has changed since it was published.
+    """
+    data.check_folder(name)
     if isinstance(data.fs, LocalFileSystem):
         yield Path(data.path(name))
         return

@@ -19,7 +19,7 @@ import hashlib
 import io
 import posixpath
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,13 +138,12 @@ class DataRoot:
         """
         return unsealed(self.path(name), self.read_bytes(name))
 
-    def write_folder_list(self, name: str, files: Sequence[str]) -> None:
-        """List `files` of a folder with their digests, for `check_folder`.
+    def write_folder_list(self, name: str, digests: Mapping[str, str]) -> None:
+        """List the files of a folder with their SHA-256, for `check_folder`.
 
-        Only the file that says that the folder is complete is written after the list.
+        Of the folder, only the file that says that it is complete is written after the list.
         """
-        listed = {file: self._digest(f"{name}/{file}") for file in sorted(files)}
-        self.write_json(f"{name}/{FOLDER_LIST}", {"files": listed})
+        self.write_json(f"{name}/{FOLDER_LIST}", {"files": dict(digests)})
 
     def check_folder(self, name: str) -> None:
         """Check every file of a folder against its list; a folder without one is as it is.
@@ -160,12 +159,9 @@ class DataRoot:
             path = self.path(name, file)
             if not self.fs.exists(path):
                 raise DamagedError(path, "is missing")
-            if self._digest(f"{name}/{file}") != digest_then:
-                raise DamagedError(path, "has changed since it was written")
-
-    def _digest(self, name: str) -> str:
-        with self.fs.open(self.path(name), "rb") as stream:
-            return file_sha256(stream)
+            with self.fs.open(path, "rb") as stream:
+                if file_sha256(stream) != digest_then:
+                    raise DamagedError(path, "has changed since it was written")
 
     # -- datasets ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import open_clip
+import orjson
 import torch
 import torch.nn.functional as F
 from fsspec.implementations.local import LocalFileSystem
@@ -25,6 +26,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ingest.datasets.integrity import sha256
 from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.pixels import PixelGeometry
@@ -97,8 +99,10 @@ def publish_encoder(
         What `encoder.json` says about the weights' origin.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    data.write_json(f"encoders/{encoder}/{CONFIG_FILE}", config)
-    data.write_bytes(f"encoders/{encoder}/{WEIGHTS_FILE}", save(weights))
+    files = {CONFIG_FILE: orjson.dumps(config, option=orjson.OPT_INDENT_2), WEIGHTS_FILE: save(weights)}
+    for file, content in files.items():
+        data.write_bytes(f"encoders/{encoder}/{file}", content)
+    data.write_folder_list(f"encoders/{encoder}", {file: sha256(content) for file, content in files.items()})
     data.write_json(f"encoders/{encoder}/{RECORD_FILE}", {"encoder": encoder, **record})
 
 
@@ -110,10 +114,11 @@ def load_encoder(
     Raises
     ------
     Graph2ImageError
-        If there is none, or its files do not fit each other.
+        If there is none, a file of it is damaged, or its files do not fit each other.
     """
     if not is_published(data, encoder):
         raise Graph2ImageError(f"there is no encoder {encoder!r} under {data.url}", "Run `graph2image embed` first.")
+    data.check_folder(f"encoders/{encoder}")
     folder = data.path("encoders", encoder)
     if isinstance(data.fs, LocalFileSystem):
         return _load_folder(Path(folder), device, precision)

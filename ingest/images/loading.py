@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ingest.datasets.integrity import DamagedError
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import IMAGE_SCHEMA
 from ingest.errors import Graph2ImageError
@@ -38,10 +40,13 @@ def open_image(data: DataRoot, path: str, *, smallest_size: tuple[int, int] | No
     Raises
     ------
     Graph2ImageError
-        If the file is gone or can no longer be decoded; it could be when it was ingested.
+        If the file is gone, has changed since it was stored, or can no longer be decoded; it could be then.
     """
+    image_hash = posixpath.basename(path).partition(".")[0]
     try:
-        return decode_image(data.read_bytes(path), smallest_size=smallest_size)
+        return decode_image(data.read_bytes(path, image_hash), smallest_size=smallest_size)
+    except DamagedError as error:
+        raise Graph2ImageError(f"cannot read the image {error.message}", error.hint) from error
     except Exception as error:  # decoders raise anything on damaged bytes
         raise Graph2ImageError(
             f"cannot read the image {data.path(path)}: {error}",

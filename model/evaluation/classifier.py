@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ingest.datasets.integrity import sha256
 from ingest.datasets.items import item_entities, read_entities, read_items
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
@@ -154,7 +155,9 @@ def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) 
     folder = f"classifiers/{judge_id}"
     if not data.exists(f"{folder}/judge.json"):
         model, record = _train(load_squares(data, hashes, IMAGE_SIZE), targets, heads, seed)
-        data.write_bytes(f"{folder}/model.safetensors", save(model))
+        weights = save(model)
+        data.write_bytes(f"{folder}/model.safetensors", weights)
+        data.write_folder_list(folder, {"model.safetensors": sha256(weights)})
         data.write_json(f"{folder}/judge.json", record)
     return _load(data, judge_id, heads)
 
@@ -232,6 +235,7 @@ def _train(
 
 def _load(data: DataRoot, judge_id: str, heads: Sequence[Head]) -> Judge:
     folder = f"classifiers/{judge_id}"
+    data.check_folder(folder)
     model = Classifier(heads)
     try:
         weights = load(data.read_bytes(f"{folder}/model.safetensors"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import orjson
+import torch
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -50,7 +52,7 @@ class Checkpoints:
         """Write the state after `step` steps, whole or not at all."""
         name = f"{self.folder}/checkpoint-{step:08}.safetensors"
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.tensors.items()}
-        metadata = {"numbers": orjson.dumps(dict(state.numbers)).decode()}
+        metadata = {"numbers": orjson.dumps(dict(state.numbers)).decode(), "sha256": _digest(tensors)}
         with temporary_folder(self.data, name) as folder:
             path = folder / "checkpoint.safetensors"
             try:
@@ -100,5 +102,16 @@ class Checkpoints:
 
 def _read(path: Path) -> State:
     with safe_open(path, "pt") as file:
-        numbers = orjson.loads(file.metadata()["numbers"])
-        return State({name: file.get_tensor(name) for name in file.keys()}, numbers)  # noqa: SIM118
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("sha256") != _digest(tensors):
+            raise ValueError("it has changed since it was written")
+        return State(tensors, orjson.loads(metadata["numbers"]))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the bytes of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

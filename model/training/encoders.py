@@ -44,5 +44,6 @@ def _read_checkpoint(data: DataRoot, encoder: str) -> tuple[dict[str, Any], dict
     folder = f"encoders/{encoder}"
     if not data.exists(f"{folder}/model.safetensors"):
         raise Graph2ImageError(f"there is no encoder {encoder!r} under {data.url}", "Run `graph2image embed` first.")
+    data.check_folder(folder)
     weights = load_safetensors(data.read_bytes(f"{folder}/model.safetensors"))
     return data.read_json(f"{folder}/open_clip_config.json"), weights

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ingest.datasets.integrity import DamagedError
+from ingest.datasets.integrity import DamagedError, sha256
 from ingest.datasets.root import DataRoot
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("value", pa.list_(pa.float32(), 4))])
@@ -63,7 +63,8 @@ def data(tmp_path: Path) -> DataRoot:
     data.publish("items/shop", [TABLE.slice(0, 150), TABLE.slice(150)], SCHEMA, {"made by": "a test"})
     data.write_bytes("models/m/weights", bytes(range(256)) * 20)
     data.write_bytes("models/m/part/config.json", b'{"sizes": [1, 2, 3]}')
-    data.write_folder_list("models/m", ["weights", "part/config.json"])
+    listed = {name: sha256(data.read_bytes(f"models/m/{name}")) for name in ("weights", "part/config.json")}
+    data.write_folder_list("models/m", listed)
     data.write_json("models/m/model.json", {"model_id": "m", "loss": 0.25})
     return data
 
