@@ -8,6 +8,7 @@ killed before starts from the older list, and comes to the same.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.datasets.integrity import DamagedError
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import (
     ENTITY_NAME_SCHEMA,
@@ -24,6 +26,8 @@ from ingest.datasets.schemas import (
     RELATION_SCHEMA,
 )
 from ingest.ids import IdIndex
+
+log = logging.getLogger(__name__)
 
 #: Parquet files of a dataset with their numbers of rows.
 Shards = list[tuple[str, int]]
@@ -84,9 +88,17 @@ class SourceFile:
 
 
 def read_parts(data: DataRoot, source: str) -> dict[str, SourceFile]:
-    """The published parts of a source, by file, in the order in which the files came."""
+    """The published parts of a source, by file, in the order in which the files came.
+
+    Raises
+    ------
+    DamagedError
+        If the list is damaged; or missing, of a source that is published.
+    """
     name = f"parts/{source}.json"
     if not data.exists(name):
+        if data.is_published(f"items/{source}"):
+            raise DamagedError(data.path(name), "is missing")
         return {}
     return {
         file: SourceFile(_part(value["current"]), tuple(_part(part) for part in value["gone"]))
@@ -102,6 +114,11 @@ def _part(value: dict[str, object]) -> Part:
 def write_parts(data: DataRoot, source: str, files: Mapping[str, SourceFile]) -> None:
     """Make `files` what `read_parts` finds."""
     data.write_json(f"parts/{source}.json", {file: asdict(parts) for file, parts in files.items()})
+
+
+def is_whole(data: DataRoot, source: str, part: Part) -> bool:
+    """Whether all Parquet files of a part are there."""
+    return all(data.exists(f"{dataset}/{source}/{file}") for dataset in part.shards for file in part.files(dataset))
 
 
 def item_ids(data: DataRoot, source: str, part: Part) -> Iterator[pa.Array]:
@@ -169,7 +186,18 @@ def without(data: DataRoot, source: str, part: Part, ids: IdIndex) -> Part:
 
 
 def gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | None:
-    """Of an older version of a file, the items that are not in `ids` and the relations from them; None if all are."""
+    """Of an older version of a file, the items that are not in `ids` and the relations from them; None if all are.
+
+    Also None, with a warning, if the older version's rows are damaged: then nobody knows them any more.
+    """
+    try:
+        return _gone_rows(data, source, old, ids)
+    except DamagedError as error:
+        log.warning("%s: what only an older version of %s had is lost: %s", source, old.file, error.message)
+        return None
+
+
+def _gone_rows(data: DataRoot, source: str, old: Part, ids: IdIndex) -> Part | None:
     items = _filtered(data, f"items/{source}", old.shards["items"], "item_id", ids)
     if not items:
         return None

@@ -35,7 +35,7 @@ from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.images.store import ImageStore, StoredImage
-from ingest.parts import ItemImages, Part, SourceFile, gone_rows, item_ids, read_parts, without
+from ingest.parts import ItemImages, Part, SourceFile, gone_rows, is_whole, item_ids, read_parts, without
 from ingest.publish import publish_source
 from ingest.readers.files import explain_read_errors
 from ingest.records import RejectReason
@@ -267,6 +267,10 @@ class _Run:
         self._names.append(file.name)
         before = self.parts.get(file.name)
         same = before is not None and before.current.fingerprint == fingerprint
+        damaged = before is not None and same and not is_whole(self._data, self._source, before.current)
+        if damaged:
+            logger.warning("%s: published rows of %s are missing", self._source, file.name)
+            same = False
         # Images may have changed when the file has not, and `strict` is about its rows.
         if before and same and self._image_source is None and not self._strict and self._keep(before.current):
             logger.info("%s: %s is unchanged", self._source, file.name)
@@ -297,7 +301,9 @@ class _Run:
                 rows.update(batch.items.num_rows + len(batch.rejects))
             part = collector.finish(file.name, fingerprint)
             self.images_kept += collector.images_kept
-        self.parts[file.name] = SourceFile(part, before.parts() if before else ())
+        # What the same file had before is what it has now: damage to it loses nothing.
+        older = () if before is None else before.gone if damaged else before.parts()
+        self.parts[file.name] = SourceFile(part, older)
         return False
 
     def _keep(self, part: Part) -> bool:

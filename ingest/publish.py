@@ -42,6 +42,8 @@ def publish_source(
     item_schema
         Schema of `items/<source>`, for a source without any items.
     """
+    if not data.exists(f"parts/{source}.json"):  # from now on, one that is missing is lost
+        write_parts(data, source, {})
     files = _settled(data, source, files, fractions)
     parts = [part for file in files.values() for part in file.parts()]
     entities, changed = data.publish(f"entities/{source}", _entity_tables(data, source, parts), ENTITY_SCHEMA)

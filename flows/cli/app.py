@@ -140,6 +140,23 @@ def status(call: Call) -> None:
     call.show_tree(read_state(call.settings))
 
 
+@command(app, "verify")
+def verify(
+    call: Call,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make damaged files again, where what they are made from is there.")
+    ] = False,
+) -> None:
+    """Compare all published files with their digests; name what is damaged, and what makes it again."""
+    from flows.cli import messages
+    from flows.verify import verify as verify_root
+
+    report = verify_root(call.settings, repair=repair)
+    call.show(report, messages.verified(report))
+    if not report.sound:
+        raise typer.Exit(1)
+
+
 @command(app, "doctor")
 def doctor(call: Call) -> None:
     """Check this installation, and say what is wrong."""

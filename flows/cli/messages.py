@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
+    from flows.verify import VerifyReport
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
     from graphstore.search.images import SimilarItems
@@ -187,3 +188,13 @@ def demonstrated(report: DemoReport) -> str:
         f'Ask:     graph2image query "MATCH (g:GeneratedImage)-[:CONDITIONED_ON]->(n) RETURN g.id, n.title LIMIT 5" '
         f"--data {report.data}"
     )
+
+
+def verified(report: VerifyReport) -> str:
+    lines = [f"Compared {count(report.files, 'file')} ({report.bytes / 2**20:,.0f} MiB) with their digests."]
+    for finding in report.findings:
+        lines += [f"  {file}" for file in finding.files]
+        lines.append("    made again." if finding.repaired else f"    Made again by: {finding.remedy}.")
+    if not report.findings:
+        lines.append("All are as they were published.")
+    return "\n".join(lines)

@@ -174,12 +174,15 @@ class Content:
 
     def _made(self, rows: Mapping[Variant, dict[str, Any]], wanted: Callable[[Variant], bool]) -> tuple[Made, ...]:
         ordered = sorted((variant for variant in rows if wanted(variant)), key=lambda variant: variant.sort_key)
-        return tuple(Made(variant, rows[variant], self._image(rows[variant]["image_path"])) for variant in ordered)
+        return tuple(Made(variant, rows[variant], self._generated_image(rows[variant])) for variant in ordered)
 
-    def _image(self, path: str) -> str | None:
+    def _generated_image(self, row: Mapping[str, Any]) -> str | None:
+        return self._image(row["image_path"], row["image_sha256"])
+
+    def _image(self, path: str, digest_then: str | None) -> str | None:
         """An image file as a data URL; None, and a warning, if it is missing or damaged."""
         try:
-            return image_url(self._data.read_bytes(path))
+            return image_url(self._data.read_bytes(path, digest_then))
         except Exception as error:  # decoders raise anything on damaged bytes
             logger.warning("Not shown: cannot read the image %s: %s", self._data.path(path), error)
             return None
@@ -206,7 +209,7 @@ class Content:
                 row["label"],
                 row["title"] or row["item_id"],
                 row["text"] or "",
-                self._image(paths[row["image_hash"]]) if row["image_hash"] in paths else None,
+                self._image(paths[row["image_hash"]], row["image_hash"]) if row["image_hash"] in paths else None,
             )
             for row in rows
         }

@@ -45,7 +45,7 @@ class DamagedError(Graph2ImageError):
             f"{path} {problem}",
             "`graph2image verify` lists all damage and what each file can be made from again; --repair does it.",
         )
-        self.path = path
+        self.path, self.problem = path, problem
 
 
 def sha256(content: bytes) -> str:

@@ -105,8 +105,30 @@ class DataRoot:
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
 
-    def read_bytes(self, name: str) -> bytes:
-        return bytes(self.fs.cat_file(self.path(name)))
+    def read_bytes(self, name: str, digest_then: str | None = None) -> bytes:
+        """A whole file.
+
+        Parameters
+        ----------
+        digest_then
+            SHA-256 that it had when it was published, if that is known.
+
+        Raises
+        ------
+        DamagedError
+            If it has another one now, or is missing.
+        FileNotFoundError
+            If it is missing, and `digest_then` is not given.
+        """
+        try:
+            content = bytes(self.fs.cat_file(self.path(name)))
+        except FileNotFoundError as error:
+            if digest_then is None:
+                raise
+            raise DamagedError(self.path(name), "is missing") from error
+        if digest_then is not None and sha256(content) != digest_then:
+            raise DamagedError(self.path(name), "has changed since it was written")
+        return content
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file under a temporary name, then rename it: it is there whole, or not at all."""
@@ -179,11 +201,15 @@ class DataRoot:
                 subfolders.clear()  # they hold the images, of which there may be millions
         return sorted(found)
 
+    def is_published(self, name: str) -> bool:
+        """Whether a dataset was ever written by `publish`."""
+        return self.exists(f"{name}/{_PUBLISHED}")
+
     def snapshot(self, name: str) -> Snapshot | None:
         """The published state of a dataset written by `publish`; None if there is none."""
         pointer = f"{name}/{_SNAPSHOT}"
         if not self.exists(pointer):
-            if self.exists(f"{name}/{_PUBLISHED}"):
+            if self.is_published(name):
                 raise DamagedError(self.path(pointer), "is missing")
             return None
         value = self.read_json(pointer)
@@ -217,7 +243,7 @@ class DataRoot:
         snapshot = Snapshot(tuple(files), rows, digest(list(files), metadata or {}), metadata or {})
         if before == snapshot:
             return snapshot, False
-        if not self.exists(f"{name}/{_PUBLISHED}"):
+        if not self.is_published(name):
             self.write_bytes(f"{name}/{_PUBLISHED}", b"")
         self.write_json(
             f"{name}/{_SNAPSHOT}",

@@ -147,6 +147,8 @@ GENERATED_SCHEMA = pa.schema(
             nullable=False,
         ),
         pa.field("image_path", pa.string(), nullable=False),
+        # SHA-256 of the file; null in rows of versions that did not record it.
+        pa.field("image_sha256", pa.string()),
         # What the copy check found; null if there was none.
         pa.field(
             "scores",

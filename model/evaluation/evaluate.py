@@ -170,7 +170,7 @@ def _candidates(
         variant = Variant.of_row(row)
         if variant is None or any(neighbor["item_id"] in withdrawn for neighbor in row["neighbors"]):
             continue
-        pixels = _read_generated(data, row["image_path"])
+        pixels = _read_generated(data, row)
         if pixels is None:
             unreadable += 1
         else:
@@ -178,13 +178,13 @@ def _candidates(
     return found, unreadable
 
 
-def _read_generated(data: DataRoot, path: str) -> Pixels | None:
+def _read_generated(data: DataRoot, row: Mapping[str, Any]) -> Pixels | None:
     """A generated image as the classifier takes it; None, and a warning, if it is missing or damaged."""
     try:
-        with Image.open(io.BytesIO(data.read_bytes(path))) as image:
+        with Image.open(io.BytesIO(data.read_bytes(row["image_path"], row["image_sha256"]))) as image:
             return np.asarray(square(image.convert("RGB"), IMAGE_SIZE))
     except Exception as error:  # decoders raise anything on damaged bytes
-        log.warning("Left out: cannot read the generated image %s: %s", data.path(path), error)
+        log.warning("Left out: cannot read the generated image %s: %s", data.path(row["image_path"]), error)
         return None
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ingest.datasets.integrity import sha256
 from ingest.datasets.items import among
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA
@@ -209,10 +210,12 @@ class _Run:
             scores = self._check.score(images, sources)
         rows = pa.Table.from_pylist(
             [self._row(job, score) for job, score in zip(batch, scores, strict=True)], GENERATED_SCHEMA
-        )
-        for row, image in zip(rows.to_pylist(), images, strict=True):
-            self._data.write_bytes(row["image_path"], encode_image(image, row))
-        self._data.append("generated", rows, GENERATED_SCHEMA)
+        ).to_pylist()
+        for row, image in zip(rows, images, strict=True):
+            content = encode_image(image, row)
+            self._data.write_bytes(row["image_path"], content)
+            row["image_sha256"] = sha256(content)
+        self._data.append("generated", pa.Table.from_pylist(rows, GENERATED_SCHEMA), GENERATED_SCHEMA)
 
     def _row(self, job: Job, scores: CopyScores | None) -> dict[str, Any]:
         settings = {

@@ -19,13 +19,17 @@ from ingest.images.loading import (
     square,
     try_images,
 )
+from ingest.images.store import content_hash, image_path
 
 
 def save(data: DataRoot, image: Image.Image, name: str, **options: object) -> str:
+    """Store an image in the format of `name`'s suffix, as an ingestion does; returns its path."""
     stream = io.BytesIO()
-    image.save(stream, name.split(".")[1].upper().replace("JPG", "JPEG"), **options)
-    data.write_bytes(name, stream.getvalue())
-    return name
+    suffix = name.split(".")[1]
+    image.save(stream, suffix.upper().replace("JPG", "JPEG"), **options)
+    path = image_path(content_hash(stream.getvalue()), suffix)
+    data.write_bytes(path, stream.getvalue())
+    return path
 
 
 def test_pictures_come_in_the_order_asked_for(data: DataRoot) -> None:
@@ -46,7 +50,7 @@ def test_error_in_place_of_a_picture(data: DataRoot) -> None:
     items = shape_items(3)
     write_items(data, items)
     paths = image_paths(data)
-    data.write_bytes(paths[items[1].image_hash], b"not a picture")
+    data.write_bytes(paths[items[1].image_hash], items[0].content)  # an image, but another one
     asked = [items[0].image_hash, items[1].image_hash, "unknown", items[2].image_hash]
     first, broken, unknown, last = try_images(data, paths, asked, lambda picture: picture.size, ahead=1)
     assert (first, last) == ((64, 64), (64, 64))
