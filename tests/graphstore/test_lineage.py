@@ -32,14 +32,14 @@ def publish_model(data: DataRoot, model_id: str, version: str, neighbors: dict[s
     ]
     dataset = f"for-{model_id}"
     data.publish(f"neighbors/{dataset}", [pa.Table.from_pylist(rows, NEIGHBOR_SCHEMA)], NEIGHBOR_SCHEMA)
-    known = data.read_json(TRAINED) if data.exists(TRAINED) else []
-    data.write_json(TRAINED, [*known, [model_id, version, dataset]])
+    known = data.read_json(TRAINED) if data.exists(TRAINED) else {}
+    data.write_json(TRAINED, known | {model_id: [version, dataset]})
 
 
 def trained(data: DataRoot) -> list[TrainedModel]:
     """The models that `publish_model` has published."""
-    known = data.read_json(TRAINED) if data.exists(TRAINED) else []
-    return [TrainedModel(model_id, "mini", CREATED_AT, version, dataset) for model_id, version, dataset in known]
+    known = data.read_json(TRAINED) if data.exists(TRAINED) else {}
+    return [TrainedModel(name, "mini", CREATED_AT, version, dataset) for name, (version, dataset) in known.items()]
 
 
 def generated(generated_id: str, item_id: str, neighbors: list[tuple[str, float]], model_id: str = "mini-1") -> Any:
