@@ -57,7 +57,7 @@ def embed(
     ] = "mini",
     device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images or texts at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, max=65_536, help="Images or texts at a time.")] = 256,
 ) -> None:
     """Embed the images and texts that have no vector yet."""
     from flows import stages
@@ -75,8 +75,8 @@ def query(
     call: Call,
     cypher: Annotated[str, typer.Argument(metavar="CYPHER")],
     output: Annotated[TableFormat, typer.Option("--format", help="To standard output.")] = TableFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows to return.")] = 1000,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before the query is stopped.")] = 30.0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000_000, help="Most rows to return.")] = 1000,
+    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds before the query is stopped.")] = 30.0,
 ) -> None:
     """Ask the graph in Cypher, read-only."""
     from flows import upkeep

@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import logging
+import math
 import os
 import sys
 import warnings
@@ -17,7 +18,6 @@ import orjson
 import typer
 
 from flows.cli.failures import failures_told
-from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -114,12 +114,18 @@ def configure_logging(*, debug: bool) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _check_text(arguments: dict[str, object]) -> None:
-    """Refuse text that is no text: bytes in the terminal's encoding that are not valid there."""
+def _check(arguments: dict[str, object]) -> None:
+    """Refuse what no command takes: numbers that are none, or beyond 64 bits, and bytes that are no text."""
     for name, value in arguments.items():
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
-                raise Graph2ImageError(f"{name} is no valid text: {text.encode('utf-8', 'replace').decode()}")
+        option = f"--{name.replace('_', '-')}"
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, float) and not math.isfinite(part):
+                raise typer.BadParameter(f"{option} must be a finite number, not {part}")
+            if isinstance(part, int) and not -(2**63) <= part < 2**63:
+                raise typer.BadParameter(f"{option} must be a number of 64 bits, not {part}")
+            if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
+                shown = part.encode("utf-8", "replace").decode()
+                raise typer.BadParameter(f"{option} is no valid text: {shown}")
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -132,7 +138,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             with failures_told(debug=debug):
                 from flows.settings import load_settings
 
-                _check_text({"--store": store, "--data": data, **arguments})
+                _check({"store": store, "data": data, **arguments})
                 function(Call(load_settings(store=store, data=data), as_json), **arguments)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]

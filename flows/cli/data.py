@@ -47,8 +47,8 @@ sample_data_app = typer.Typer(help="Make synthetic data in a source's format.", 
 export_app = typer.Typer(help="Write samples in another tool's layout.", no_args_is_help=True)
 
 ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="Without, the metadata alone, at any size.")]
-ItemsOption = Annotated[int, typer.Option("--items", min=1, help="How many items to paint.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Equal seeds paint equal data.")]
+ItemsOption = Annotated[int, typer.Option("--items", min=1, max=1_000_000_000, help="How many items to paint.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds paint equal data.")]
 
 
 @command(sample_data_app, "art500k")
@@ -68,7 +68,7 @@ def sample_amazon(
     folder: Path,
     items: ItemsOption = 1200,
     seed: SeedOption = 0,
-    release: Annotated[int, typer.Option(help="2014, 2018 or 2023.")] = 2018,
+    release: Annotated[Literal["2014", "2018", "2023"], typer.Option(help="Release whose format it has.")] = "2018",
     images: ImagesFlag = True,
 ) -> None:
     """Product photos of invented brands, in the format of one of Amazon's releases."""
@@ -76,7 +76,7 @@ def sample_amazon(
     from ingest.sampledata import paint_amazon
 
     report = paint_amazon(
-        folder, items=items, seed=seed, release=cast(Literal[2014, 2018, 2023], release), images=images
+        folder, items=items, seed=seed, release=cast(Literal[2014, 2018, 2023], int(release)), images=images
     )
     call.show(report, words.painted(report))
 

@@ -20,9 +20,9 @@ def generate(
     call: Call,
     items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to take items from, instead of naming them: train, val or test.")
+        Literal["train", "val", "test"] | None, typer.Option(help="Split to take items from, instead of naming them.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --split: how many items.")] = 64,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="With --split: how many items.")] = 64,
     mix: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,11 +44,12 @@ def generate(
             "--graph-scale",
             "--graph-guidance-scale",
             min=0,
+            max=1_000,
             help="Guidance scale of the neighbors; 0 makes images from the text only.",
         ),
     ] = 1.5,
     scale: Annotated[
-        float, typer.Option("--scale", "--guidance-scale", min=0, help="Guidance scale of the text.")
+        float, typer.Option("--scale", "--guidance-scale", min=0, max=1_000, help="Guidance scale of the text.")
     ] = 2.0,
     steps: Annotated[int | None, typer.Option(help="Number of denoising steps, by default 20.")] = None,
     seed: Annotated[
@@ -140,7 +141,7 @@ def generate(
 def evaluate(
     call: Call,
     model: ModelOption = None,
-    items: Annotated[int, typer.Option(min=2, help="Number of held-out items to compare on.")] = 64,
+    items: Annotated[int, typer.Option(min=2, max=1_000_000, help="Number of held-out items to compare on.")] = 64,
     mix_label: Annotated[
         str | None,
         typer.Option(

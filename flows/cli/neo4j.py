@@ -39,7 +39,7 @@ def start_server(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of neo4j.conf; repeat it.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=1, help="Seconds that the start may take.")] = 180.0,
+    wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that the start may take.")] = 180.0,
 ) -> None:
     """Start the server, made at the first call, and wait until it answers."""
     from flows import upkeep
@@ -59,7 +59,7 @@ def start_server(
 def stop_server(
     call: Call,
     home: HomeOption = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds until the server is killed.")] = 60.0,
+    wait: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds until the server is killed.")] = 60.0,
 ) -> None:
     """Stop the server; its data stays."""
     from flows import upkeep

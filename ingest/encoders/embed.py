@@ -113,6 +113,10 @@ def embed(
     images = sorted(set(items["image_hash"].drop_null().to_pylist()))
     texts = {text_hash(text): text for text in (text or "" for text in items["text"].unique().to_pylist())}
 
+    if device is not None:  # before an encoder is trained, which takes a while
+        from ingest.encoders.vectors import choose_device
+
+        choose_device(device)
     encoder, trained = _obtain_encoder(data, encoder, items, mini or MiniClipConfig())
     recorded = _recorded_precision(data, encoder)
     if recorded is not None and precision not in ("auto", recorded):

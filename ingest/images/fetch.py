@@ -77,15 +77,15 @@ class FetchSettings(BaseModel):
         Ask again for what earlier runs settled: images only if they have changed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    concurrency: int = Field(64, ge=1)
-    per_host: int = Field(16, ge=1)
-    per_host_rate: float | None = Field(None, gt=0)
-    timeout_s: float = Field(30.0, gt=0)
-    max_redirects: int = Field(5, ge=0)
-    max_bytes: int = Field(MAX_IMAGE_BYTES, ge=1)
-    attempts: int = Field(4, ge=1)
+    concurrency: int = Field(64, ge=1, le=1_024)
+    per_host: int = Field(16, ge=1, le=1_024)
+    per_host_rate: float | None = Field(None, ge=0.001, le=10_000)
+    timeout_s: float = Field(30.0, gt=0, le=3_600)
+    max_redirects: int = Field(5, ge=0, le=100)
+    max_bytes: int = Field(MAX_IMAGE_BYTES, ge=1, le=1 << 32)
+    attempts: int = Field(4, ge=1, le=100)
     allowed_private_hosts: tuple[str, ...] = ()
     user_agent: str = f"graph2image/{version('graph2image')}"
     refresh: bool = False

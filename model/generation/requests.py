@@ -74,6 +74,15 @@ class CopyThresholds:
 COPY_THRESHOLDS = CopyThresholds(similarity=0.99, bits=16)
 
 
+#: Largest seed: a store keeps it in 64 bits, with a sign.
+MAX_SEED = 2**63 - 1
+#: Steps of the noise schedule that models are trained with.
+MAX_STEPS = 1_000
+MAX_GUIDANCE_SCALE = 1_000.0
+MAX_SIDE = 8_192
+MAX_BATCH = 4_096
+
+
 @dataclass(frozen=True)
 class GenerationSettings:
     """What all images of a call share.
@@ -118,15 +127,28 @@ class GenerationSettings:
 
     def check(self) -> None:
         """Raise a `Graph2ImageError` if a number is out of its range, or there is no such scheduler."""
-        if self.num_inference_steps < 1 or self.batch_size < 1:
-            raise Graph2ImageError("the number of inference steps and the batch size must be at least 1")
+        checked: list[tuple[str, float | None, float, float]] = [
+            ("the seed", self.seed, 0, MAX_SEED),
+            ("the guidance scale", self.guidance_scale, 0, MAX_GUIDANCE_SCALE),
+            ("the number of inference steps", self.num_inference_steps, 1, MAX_STEPS),
+            ("the guidance rescale", self.guidance_rescale, 0, 1),
+            ("the height", self.height, 8, MAX_SIDE),
+            ("the width", self.width, 8, MAX_SIDE),
+            ("the batch size", self.batch_size, 1, MAX_BATCH),
+        ]
+        if self.copy_check is not None:
+            checked += [
+                ("the copy similarity", self.copy_check.similarity, -1, 1),
+                ("the number of copy bits", self.copy_check.bits, 0, 256),
+            ]
+        for what, value, least, most in checked:
+            if value is not None and not least <= value <= most:
+                raise Graph2ImageError(f"{what} is {value}, it must be from {least:,} to {most:,}")
         first, last = self.guidance_interval
         if not 0.0 <= first <= last <= 1.0:
             raise Graph2ImageError(
                 f"the guidance interval {first:g} to {last:g} is not two shares of the steps, in order"
             )
-        if not 0.0 <= self.guidance_rescale <= 1.0:
-            raise Graph2ImageError(f"the guidance rescale is {self.guidance_rescale:g}, it must be between 0 and 1")
         if self.scheduler is not None and self.scheduler not in SCHEDULERS:
             raise Graph2ImageError(
                 f"there is no scheduler {self.scheduler!r}", f"Schedulers are: {', '.join(SCHEDULERS)}."

@@ -23,7 +23,7 @@ _SCRATCH = ("autoencoder", "unet", "transformer", "diffusion")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AutoencoderConfig(_Section):
@@ -41,11 +41,11 @@ class AutoencoderConfig(_Section):
     """
 
     path: str | None = None
-    channels: int = Field(ge=8, multiple_of=16)
-    latent_channels: int = Field(ge=1)
-    blocks: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    channels: int = Field(ge=8, multiple_of=16, le=65_536)
+    latent_channels: int = Field(ge=1, le=1_024)
+    blocks: int = Field(ge=1, le=1_024)
+    steps: int = Field(ge=1, le=1_000_000_000)
+    batch_size: int = Field(ge=1, le=65_536)
     learning_rate: float = Field(gt=0)
 
 
@@ -58,8 +58,8 @@ class UNetConfig(_Section):
     block_out_channels: tuple[int, ...]
     down_block_types: tuple[str, ...]
     up_block_types: tuple[str, ...]
-    layers_per_block: int = Field(ge=1)
-    attention_heads: int = Field(ge=1)
+    layers_per_block: int = Field(ge=1, le=1_024)
+    attention_heads: int = Field(ge=1, le=1_024)
 
 
 class TransformerConfig(_Section):
@@ -69,10 +69,10 @@ class TransformerConfig(_Section):
     numbers.
     """
 
-    patch_size: int = Field(ge=1)
-    num_layers: int = Field(ge=1)
-    num_attention_heads: int = Field(ge=1)
-    attention_head_dim: int = Field(ge=4, multiple_of=4)
+    patch_size: int = Field(ge=1, le=1_024)
+    num_layers: int = Field(ge=1, le=1_024)
+    num_attention_heads: int = Field(ge=1, le=1_024)
+    attention_head_dim: int = Field(ge=4, multiple_of=4, le=65_536)
 
 
 class GraphEncoderConfig(_Section):
@@ -94,13 +94,13 @@ class GraphEncoderConfig(_Section):
         Its layers start as the text encoder's first so many.
     """
 
-    max_neighbors: int = Field(ge=1)
+    max_neighbors: int = Field(ge=1, le=1_000)
     neighbor_content: Literal["images", "texts", "both"] = "images"
     neighbor_weights: bool = False
     relation_types: bool = False
-    tokens_per_neighbor: int = Field(ge=1)
-    cross_attention_freq: int = Field(ge=1)
-    num_hidden_layers: int = Field(ge=1)
+    tokens_per_neighbor: int = Field(ge=1, le=1_000)
+    cross_attention_freq: int = Field(ge=1, le=1_024)
+    num_hidden_layers: int = Field(ge=1, le=1_024)
 
     @property
     def images(self) -> bool:
@@ -171,15 +171,15 @@ class OptimizationConfig(_Section):
     """
 
     trainable: Literal["full", "lora", "graph"] = "full"
-    lora_rank: int = Field(default=16, ge=1)
+    lora_rank: int = Field(default=16, ge=1, le=65_536)
     lora_alpha: float = Field(default=16.0, gt=0)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    gradient_accumulation: int = Field(default=1, ge=1)
+    steps: int = Field(ge=1, le=1_000_000_000)
+    batch_size: int = Field(ge=1, le=65_536)
+    gradient_accumulation: int = Field(default=1, ge=1, le=65_536)
     optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
     learning_rate: float = Field(gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0, le=1_000_000_000)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
     ema_decay: float = Field(ge=0, lt=1)
@@ -189,9 +189,9 @@ class OptimizationConfig(_Section):
     joint_dropout: Fraction
     precision: Literal["bf16", "fp32"]
     gradient_checkpointing: bool = False
-    checkpoint_every: int = Field(ge=1)
-    checkpoints_kept: int = Field(default=2, ge=1)
-    sample_every: int = Field(default=0, ge=0)
+    checkpoint_every: int = Field(ge=1, le=1_000_000_000)
+    checkpoints_kept: int = Field(default=2, ge=1, le=1_000_000_000)
+    sample_every: int = Field(default=0, ge=0, le=1_000_000_000)
     trackers: tuple[str, ...] = ("tensorboard",)
 
     @model_validator(mode="after")
@@ -219,8 +219,8 @@ class TrainConfig(_Section):
     """
 
     preset: str
-    image_size: int = Field(ge=8, multiple_of=8)
-    seed: int = Field(ge=0)
+    image_size: int = Field(ge=8, multiple_of=8, le=8_192)
+    seed: int = Field(ge=0, le=2**63 - 1)
     foundation: str | None = None
     autoencoder: AutoencoderConfig | None = None
     unet: UNetConfig | None = None

@@ -186,7 +186,7 @@ def test_bytes_that_are_no_text_are_refused(text: str) -> None:
     def take(call: Call, words: list[str]) -> None:
         given.append(words)
 
-    assert CliRunner().invoke(app, [text]).exit_code == 1
+    assert CliRunner().invoke(app, [text]).exit_code == 2
     assert CliRunner().invoke(app, ["good"]).exit_code == 0
     assert given == [["good"]]
 
