@@ -103,6 +103,8 @@ class Batch:
         `ITEM_EDGE_SCHEMA`: what this file says of items that are in another one.
     auxiliary_rows
         Rows that are no items and mean to be none: what they describe is in `entities` and `item_edges`.
+    header_lines
+        Lines that name the columns and are no rows.
     """
 
     file: str
@@ -114,6 +116,7 @@ class Batch:
     item_edges: pa.Table = field(default_factory=ITEM_EDGE_SCHEMA.empty_table)
     rejects: Sequence[RejectRecord] = ()
     auxiliary_rows: int = 0
+    header_lines: int = 0
 
 
 class EdgeLists:
@@ -176,6 +179,8 @@ class BatchBuilder:
         self.rejects: list[RejectRecord] = []
         #: Rows that are no items and mean to be none.
         self.auxiliary_rows = 0
+        #: Lines that name the columns.
+        self.header_lines = 0
         self._source = source
         self._label = label
         self._schema = columns
@@ -218,6 +223,7 @@ class BatchBuilder:
             item_edges=_rows_table([(t, prefix + i, *rest) for t, i, *rest in self.item_edges], ITEM_EDGE_SCHEMA),
             rejects=self.rejects,
             auxiliary_rows=self.auxiliary_rows,
+            header_lines=self.header_lines,
         )
 
 

@@ -431,9 +431,13 @@ def _is_opted_out(outcome: Acquired) -> bool:
     return isinstance(outcome, ImageProblemError) and outcome.reason == RejectReason.IMAGE_OPTED_OUT
 
 
+def _as_json(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def raw_text(raw: Raw) -> str:
     """A row as text for the rejects, cut; bytes that were no text show as U+FFFD."""
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
-    content = raw if isinstance(raw, bytes) else orjson.dumps(raw, default=str)
+    content = raw if isinstance(raw, bytes) else orjson.dumps(raw, default=_as_json)
     return content[:RAW_BYTES].decode("utf-8", "replace")

@@ -28,6 +28,7 @@ class RejectReason(StrEnum):
     BAD_VALUE = "bad_value"
     MISSING_ID = "missing_id"
     DUPLICATE_ID = "duplicate_id"
+    WRONG_KIND = "wrong_kind"
     LINE_TOO_LONG = "line_too_long"
     FILE_DAMAGED = "file_damaged"
     IMAGE_MISSING = "image_missing"

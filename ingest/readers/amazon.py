@@ -5,11 +5,14 @@ rows; a row that has keys of another release is read all the same, since no two 
 
 What becomes of the oddities of the real files:
 
-- A title that is page source (it starts with `<` or contains `aPageStart`) is null, and so is a blank one. The item
-  is kept, and its text is the first feature or description that reads as text, or else its brand and category.
+- Titles, brands and categories are what a browser would show of them (`ingest.readers.markup`). A title of which
+  nothing is left, such as one that is page source, is null. The item is kept, and its text is the first feature or
+  description that reads as text, or else its brand and category.
 - `price` is a number where it is one price: "$1,299.00" is 1299.0. A range ("$5.00 - $9.99") and scraped style sheets
   are null.
-- HTML entities in titles, brands and categories are resolved; a main category given as an `<img>` tag is its alt text.
+- A main category given as an `<img>` tag is its alt text.
+- An id that is a number is the text of that number.
+- Rows of the data set's other files (reviews, questions) are rejects; a file of them is refused.
 - The 2014 placeholder image is no image. The thumbnails of 2018 (`41abc._SS40_.jpg`) lead to the large image of
   the same name without that part.
 - A category is known by its path, "Home & Kitchen > Bedding > Sheets": "Sheets" may occur in several places. A path
@@ -21,7 +24,6 @@ Arrow, and in Python only once for each distinct value, or for the few rows that
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -36,12 +38,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.batches import BATCH_SCHEMA, DECLARED_NAME_SCHEMA, ENTITY_RELATION_SCHEMA, Batch
-from ingest.errors import Graph2ImageError
-from ingest.readers.amazonrows import BLURBS, LINKS, MAX_COUNT, SIZES, Row, as_upstream, row_columns, upstream_columns
+from ingest.readers.amazonrows import (
+    BLURBS,
+    FOREIGN_KEYS,
+    LINKS,
+    MAX_COUNT,
+    SIZES,
+    Row,
+    as_upstream,
+    row_columns,
+    upstream_columns,
+)
 from ingest.readers.columns import edges, flat, has_any, links, mapped, prefixed, squeezed, stripped, where
-from ingest.readers.jsonrows import json_rows
-from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.readers.jsonrows import decode_json, json_rows
+from ingest.readers.lines import Block, read_batches
 from ingest.readers.literals import parse_literal
+from ingest.readers.markup import visible_text, visible_texts
+from ingest.readers.recognize import Kind, first_recognized, kind_of_line, kind_of_row, refusal
 from ingest.records import RejectReason, RejectRecord
 
 #: `price` is in US dollars, as listed when the release was collected; ratings are of 2023 only.
@@ -95,33 +108,46 @@ def read_amazon(path: Path, workers: int = 1) -> Iterator[Batch]:
     """
     release, decode = _detect(path)
     parse = partial(_parse, release=release, decode=decode)
-    yield from read_batches(path, parse, workers, in_threads=decode is orjson.loads)
+    yield from read_batches(path, parse, workers, in_threads=decode is decode_json)
 
 
 def _detect(path: Path) -> tuple[int, Decode]:
-    """The release a file is from, by most of its first rows, and how its lines are to be decoded."""
-    lines = first_lines(path, _ROWS_LOOKED_AT)
-    if not lines:
-        raise Graph2ImageError(f"{path} has no row that can be read", "It is blank, or cut off at its start.")
-    found: Counter[tuple[int, Decode]] = Counter()
-    for line in lines:
-        for decode in (orjson.loads, parse_literal):
-            try:
-                row = decode(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and ("asin" in row or "parent_asin" in row):
-                # The 2014 release is also passed around as JSON.
-                old = decode is parse_literal or "related" in row or "imUrl" in row
-                found[2014 if old else 2023 if "parent_asin" in row else 2018, decode] += 1
-            break
-    if not found:
-        start = lines[0][:60].decode("utf-8", "backslashreplace")
-        raise Graph2ImageError(
-            f"{path} is no Amazon product metadata: it starts with {start!r}",
-            "Each line has to be a JSON object (2018, 2023) or a Python dict (2014) with an asin or parent_asin.",
+    """The release a file is from, by most of its first products, and how its lines are to be decoded."""
+    found = Counter(first_recognized(path, _recognized, _ROWS_LOOKED_AT))
+    kinds = Counter[Kind]()
+    for (kind, _, _), rows in found.items():
+        kinds[kind] += rows
+    most = kinds.most_common(1)[0][0] if kinds else None
+    if most != Kind.AMAZON_PRODUCTS:
+        raise refusal(
+            path,
+            most,
+            Kind.AMAZON_PRODUCTS,
+            "Give meta_<Category>.json.gz (2014, 2018) or .jsonl.gz (2023): each line is an object with an asin or a "
+            "parent_asin.",
         )
-    return found.most_common(1)[0][0]
+    products = (
+        (release, decode, rows) for (kind, release, decode), rows in found.items() if kind == Kind.AMAZON_PRODUCTS
+    )
+    release, decode, _ = max(products, key=lambda product: product[-1])
+    return release, decode
+
+
+def _recognized(line: bytes) -> tuple[Kind, int, Decode] | None:
+    """What a line is, with the release if it is a product, and how it was decoded."""
+    for decode in (decode_json, parse_literal):
+        try:
+            row = decode(line)
+        except ValueError:
+            continue
+        if not isinstance(row, dict):
+            break
+        # The 2014 release is also passed around as JSON.
+        old = decode is parse_literal or "related" in row or "imUrl" in row
+        kind = kind_of_row(row)
+        return None if kind is None else (kind, 2014 if old else 2023 if "parent_asin" in row else 2018, decode)
+    kind = kind_of_line(line)
+    return None if kind is None else (kind, 0, decode_json)
 
 
 def _parse(block: Block, release: int, decode: Decode) -> Batch:
@@ -130,18 +156,22 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     numbers = np.arange(block.first_row, block.first_row + len(block.lines))
     raw_rows: Sequence[bytes] = block.lines
     rows = raw_rows
-    columns = upstream_columns(block.lines, release) if decode is orjson.loads else None
+    columns = upstream_columns(block.lines, release) if decode is decode_json else None
     if columns is None:
         found = [(number, line, as_upstream(row)) for number, line, row in json_rows(block, rejects, decode)]
         numbers = np.array([number for number, _, _ in found], np.int64)
         raw_rows, rows = [line for _, line, _ in found], [row for _, _, row in found]
         columns = row_columns(rows)
     ids = pc.coalesce(stripped(columns["asin"]), stripped(columns["parent_asin"]))
-    if ids.null_count:
-        detail = "there is neither an asin nor a parent_asin"
-        for at in pc.indices_nonzero(ids.is_null()).to_pylist():
-            rejects.append(RejectRecord(block.file, int(numbers[at]), RejectReason.MISSING_ID, detail, raw_rows[at]))
-        kept = pc.indices_nonzero(ids.is_valid())
+    is_foreign = pc.coalesce(*(columns[key] for key in FOREIGN_KEYS)).is_valid()
+    if ids.null_count or is_foreign.true_count:
+        for at in pc.indices_nonzero(pc.or_(ids.is_null(), is_foreign)).to_pylist():
+            reason, detail = RejectReason.MISSING_ID, "there is neither an asin nor a parent_asin"
+            if is_foreign[at].as_py():
+                key = next(key for key in FOREIGN_KEYS if columns[key][at].is_valid)
+                reason, detail = RejectReason.WRONG_KIND, f"the row is none of a product: it has a {key}"
+            rejects.append(RejectRecord(block.file, int(numbers[at]), reason, detail, raw_rows[at]))
+        kept = pc.indices_nonzero(pc.and_(ids.is_valid(), pc.invert(is_foreign)))
         numbers = numbers[kept.to_numpy()]
         raw_rows, rows = ([values[at] for at in kept.to_pylist()] for values in (raw_rows, rows))
         columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
@@ -150,7 +180,7 @@ def _parse(block: Block, release: int, decode: Decode) -> Batch:
     brands = pc.coalesce(*(mapped(_brand_name, columns[key]) for key in ("brand", "store")))
     tree = _CategoryTree()
     placed, leaves = _leaves(tree, columns["paths"], main_categories)
-    titles = _titles(columns["title"])
+    titles = visible_texts(squeezed(columns["title"]))
     first_leaves = leaves.take(_first_of_each(placed.to_numpy(), np.arange(len(placed)), count))
     price, rating, rating_count = (columns[key] for key in ("price", "average_rating", "rating_number"))
     items = [
@@ -195,16 +225,6 @@ def _first_of_each(items: npt.NDArray[np.int32], places: npt.NDArray[np.int64], 
     found = np.full(count, -1)
     found[items[first]] = places[first]
     return pa.array(found, mask=found < 0)
-
-
-def _titles(texts: pa.StringArray) -> pa.StringArray:
-    """`_clean` of each; only few need more than to be squeezed."""
-    titles = squeezed(texts)
-    odd = pc.or_(
-        pc.match_substring(titles, "&"),
-        pc.or_(pc.starts_with(titles, "<"), pc.match_substring(titles, "aPageStart")),
-    ).fill_null(False)
-    return pc.replace_with_mask(titles, odd, pa.array(map(_clean, titles.filter(odd).to_pylist()), pa.string()))
 
 
 def _texts(
@@ -316,22 +336,12 @@ def _rows_of(columns: list[pa.StringArray]) -> pa.ListArray:
 # -- values ----------------------------------------------------------------------------------------------------------
 
 
-def _clean(text: str) -> str | None:
-    """`text` as people read it; None if it is blank, or page source."""
-    # Page source is as it was; a "<" that is escaped belongs to the text ("<3").
-    if text.lstrip()[:1] == "<" or "aPageStart" in text:
-        return None
-    if "&" in text:
-        text = html.unescape(text)
-    return " ".join(text.split()) or None  # `squeeze`, without the call
-
-
 def _fallback_text(row: Row, brand: str | None, leaf: str | None) -> str | None:
     """What else an item without a title says of itself."""
     for key in BLURBS:
         value = row.get(key)
         for sentence in value if isinstance(value, list) else [value]:
-            if isinstance(sentence, str) and (text := _clean(sentence)):
+            if isinstance(sentence, str) and (text := visible_text(sentence)):
                 return text[:MAX_FALLBACK_TEXT].rstrip()
     return " ".join([*([brand] if brand else []), *([leaf.rsplit(" > ", 1)[-1]] if leaf else [])]) or None
 
@@ -339,7 +349,7 @@ def _fallback_text(row: Row, brand: str | None, leaf: str | None) -> str | None:
 @lru_cache(1 << 16)
 def _brand_name(text: str) -> str | None:
     """2018 has the byline of the page in some rows: "by", many blanks, the brand."""
-    name = _clean(text)
+    name = visible_text(text)
     return name.removeprefix("by ") if name else None
 
 
@@ -349,7 +359,7 @@ def _category_name(text: str) -> str | None:
     if text.startswith("<img"):
         alt = _ALT_TEXT.search(text)
         text = (alt[1] or alt[2] or "") if alt else ""
-    return _clean(text)
+    return visible_text(text)
 
 
 class _CategoryTree:
@@ -364,7 +374,7 @@ class _CategoryTree:
         key = None
         depth = 0
         for part in path.split(_PART_END):
-            name = _clean(part)
+            name = visible_text(part)
             if name is None:
                 continue
             if len(name) > MAX_CATEGORY_NAME or depth == MAX_CATEGORY_DEPTH:

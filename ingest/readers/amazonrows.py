@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from ingest.readers.columns import columns_of, has_any, json_table, mapped, parsed_rows, where
 from ingest.readers.lines import Lines
+from ingest.readers.values import json_text
 
 #: Types of the links, with their keys in the `related` of 2014 and in the rows of the later releases.
 LINKS = (
@@ -38,6 +39,8 @@ _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3}){1,3}(?:\.\d+)?|\d{1,12}(?:\.\d+)?
 _BARE_PRICE = re.compile(rb'("price": ?)((?:0|[1-9]\d{0,11})(?:\.\d+)?)(?=[,}])')
 
 _STRINGS = ("asin", "parent_asin", "title", "brand", "store", "main_category", "main_cat", "imUrl")
+#: What only rows of other files have: reviews, questions, and the books of Goodreads, which may have an asin, too.
+FOREIGN_KEYS = ("reviewerID", "user_id", "question", "book_id")
 _ADDRESSES = ("image", "imageURL", "imageURLHighRes")
 _LINK_KEYS = tuple(key for _, _, key in LINKS if key)
 _LINK_KEYS_2014 = tuple(key for _, key, _ in LINKS)
@@ -50,7 +53,7 @@ def _schema(price: pa.DataType, path: pa.DataType) -> pa.Schema:
     texts = pa.list_(pa.string())
     return pa.schema(
         [
-            *((key, pa.string()) for key in _STRINGS),
+            *((key, pa.string()) for key in (*_STRINGS, *FOREIGN_KEYS)),
             ("price", price),
             ("average_rating", pa.float64()),
             ("rating_number", pa.int64()),
@@ -121,7 +124,9 @@ def _string(value: object) -> str | None:
 
 
 def _strings(values: object) -> list[str] | None:
-    return [value for value in values if type(value) is str] if type(values) is list else None
+    if type(values) is not list:
+        return None
+    return [text for value in values if (text := value if type(value) is str else json_text(value)) is not None]
 
 
 def _one_or_more(value: object) -> list[str] | None:
@@ -171,7 +176,7 @@ def _price_of_text(text: str) -> float | None:
 
 
 _COERCED: dict[str, Callable[[object], object]] = {
-    **dict.fromkeys(_STRINGS, _string),
+    **dict.fromkeys((*_STRINGS, *FOREIGN_KEYS), json_text),
     **dict.fromkeys((*_ADDRESSES, *BLURBS), _one_or_more),
     **dict.fromkeys(_LINK_KEYS, _strings),
     "price": _price,

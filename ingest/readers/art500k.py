@@ -16,6 +16,7 @@ Rows are split one by one. The rest is done column by column, and each distinct 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import re
 from collections import Counter
@@ -32,7 +33,10 @@ from ingest.readers.artist_relations import listed_names, relate_artist, relate_
 from ingest.readers.artists import listed_artists, parse_artists, usual_names
 from ingest.readers.dates import year_interval
 from ingest.readers.files import explain_read_errors
-from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.readers.jsonrows import decode_json
+from ingest.readers.lines import Block, read_batches
+from ingest.readers.markup import SUSPECT, visible_text
+from ingest.readers.recognize import Kind, first_recognized, kind_of_line, kind_of_row, refusal
 from ingest.records import RejectReason, squeeze
 
 COLUMNS = (
@@ -110,11 +114,11 @@ _ARTIST_COLUMNS = (
 )
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_art500k(path: Path, workers: int = 1) -> Iterator[Batch]:
-    """Yield the rows of a label file in batches; whether it is the full one or the toy set shows in its first line.
+    """Yield the rows of a label file in batches; which one it is shows in the first line that can be recognized.
 
     Parameters
     ----------
@@ -126,9 +130,13 @@ def read_art500k(path: Path, workers: int = 1) -> Iterator[Batch]:
     Raises
     ------
     Graph2ImageError
-        If the file, or the `head_info.csv` beside it, cannot be read.
+        If the file, or the `head_info.csv` beside it, cannot be read, or the file is no label list.
     """
-    header = _toy_header(first_lines(path, 1))
+    found = first_recognized(path, _recognized, 1)
+    kind, line = found[0] if found else (None, b"")
+    if kind not in (Kind.ART500K_LABELS, Kind.ART500K_TOY_LABELS):
+        raise refusal(path, kind, Kind.ART500K_LABELS, "Give label_list.csv, or the toy set's toy_dataset_label.csv.")
+    header = _toy_header(line)
     if header is not None:
         yield from read_batches(path, partial(_parse_toy_block, header=header), workers)
     else:
@@ -136,9 +144,17 @@ def read_art500k(path: Path, workers: int = 1) -> Iterator[Batch]:
         yield from read_batches(path, partial(_parse_block, columns=columns), workers)
 
 
-def _toy_header(lines: Sequence[bytes]) -> tuple[str, ...] | None:
+def _recognized(line: bytes) -> tuple[Kind, bytes] | None:
+    kind = Kind.ART500K_TOY_LABELS if _toy_header(line) else kind_of_line(line)
+    if kind is None and line.lstrip().startswith(b"{"):
+        with contextlib.suppress(ValueError):
+            kind = kind_of_row(decode_json(line))
+    return None if kind is None else (kind, line)
+
+
+def _toy_header(line: bytes) -> tuple[str, ...] | None:
     """The column names in the first line of a toy set."""
-    names = tuple(name.strip() for line in lines[:1] for name in line.decode("latin-1").split("\t"))
+    names = tuple(name.strip() for name in line.decode("latin-1").split("\t"))
     return names if set(TOY_COLUMNS) <= set(names) else None
 
 
@@ -190,7 +206,7 @@ def _split_rows(
     """Add the items of some rows, with what is each one's own; returns all values by column."""
     width = len(columns)
     field_column = columns.index("Field")
-    is_id, other_folders = _ID.fullmatch, _other_folders
+    is_id, is_suspect, other_folders = _ID.fullmatch, re.compile(SUSPECT).search, _other_folders
     add_row, add_id, add_raw = batch.rows.append, batch.ids.append, batch.raw_rows.append
     add_title, add_refs = batch.titles.append, batch.image_refs.append
     # One list: the garbage collector would have much to look after with one per row.
@@ -222,6 +238,8 @@ def _split_rows(
         add_row(row)
         add_id(identifier)
         add_raw(line)
+        if is_suspect(title):
+            title = visible_text(title) or ""
         add_title(" ".join(title.split()) or squeeze(name) or None)
         add_refs((path, *[folder + rest for folder in other_folders(top)]))
         table += fields
@@ -248,15 +266,15 @@ def _mended(fields: list[str], path: str, width: int, field_column: int) -> tupl
     surplus = len(fields) - width
     if surplus > 0:
         fields = ["|".join(fields[: surplus + 1]), *fields[surplus + 1 :]]
-    elif surplus < 0 and len(fields) > 2 and _is_picture(path):
+    elif surplus < 0 and len(fields) > 2 and _is_image_path(path):
         # Which fields are lacking cannot be known.
         fields = [*fields[:2], *[""] * (width - 2)]
     elif surplus < 0:
         raise _BadRowError(RejectReason.MALFORMED_ROW, f"{len(fields)} fields instead of {width}")
-    if _is_picture(path):
+    if _is_image_path(path):
         return fields, path
     path, fields[field_column] = fields[field_column].strip(), path
-    if not _is_picture(path):
+    if not _is_image_path(path):
         raise _BadRowError(RejectReason.IMAGE_MISSING, "neither Path nor Field holds the path of an image")
     return fields, path
 
@@ -281,6 +299,7 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
             continue
         identifier = fields[id_column].strip()
         if identifier == "ID":
+            batch.header_lines += 1
             continue
         if not identifier:
             batch.reject(row, RejectReason.MISSING_ID, "the row has no ID", line)
@@ -288,7 +307,7 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
         batch.rows.append(row)
         batch.ids.append(identifier)
         batch.raw_rows.append(line)
-        batch.titles.append(_text(fields[title_column]))
+        batch.titles.append(visible_text(fields[title_column]))
         batch.image_refs.append([f"{identifier}.jpg"])
         table += fields
     values = {name: table[number :: len(header)] for number, name in enumerate(header)}
@@ -306,8 +325,8 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
     return batch.finish()
 
 
-def _is_picture(path: str) -> bool:
-    return "/" in path and path.lower().endswith(_PICTURE_ENDINGS)
+def _is_image_path(path: str) -> bool:
+    return "/" in path and path.lower().endswith(_IMAGE_SUFFIXES)
 
 
 @lru_cache

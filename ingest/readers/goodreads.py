@@ -12,17 +12,17 @@ instead of strings, anything else) goes through Python, row by row, and into the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.batches import BATCH_SCHEMA, Batch, BatchBuilder
-from ingest.errors import Graph2ImageError
 from ingest.readers.columns import (
     columns_of,
     edges,
@@ -33,8 +33,11 @@ from ingest.readers.columns import (
     squeezed,
     stripped,
 )
-from ingest.readers.jsonrows import json_rows
-from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.readers.jsonrows import decode_json, json_rows
+from ingest.readers.lines import Block, read_batches
+from ingest.readers.markup import visible_text, visible_texts
+from ingest.readers.recognize import Kind, first_recognized, kind_of_line, kind_of_row, refusal
+from ingest.readers.values import json_text
 from ingest.records import RejectReason, RejectRecord, squeeze
 
 #: Columns of a book beside the common ones, named as upstream.
@@ -69,16 +72,18 @@ BOOKKEEPING_SHELVES = pa.array(
 #: Part of the address of what upstream shows for a book without a cover.
 PLACEHOLDER_COVER = "/assets/nophoto/book/"
 
-#: Rows that are looked at to tell what a file is.
-_PEEKED_ROWS = 20
+#: Rows that show what a file is.
+_ROWS_LOOKED_AT = 20
 
 _INT64 = range(-(2**63), 2**63)
 
+#: What only rows of other files have: reviews and interactions.
+_FOREIGN_KEYS = ("user_id", "review_id")
 _SCALARS = (*ITEM_COLUMNS.names, "book_id", "title", "title_without_series", "image_url")
 #: What is read of a book's row.
 _ROW_SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in _SCALARS),
+        *((name, pa.string()) for name in (*_SCALARS, *_FOREIGN_KEYS)),
         ("similar_books", pa.list_(pa.string())),
         ("series", pa.list_(pa.string())),
         ("authors", pa.list_(pa.struct([("author_id", pa.string()), ("role", pa.string())]))),
@@ -103,33 +108,31 @@ def read_goodreads(path: Path, workers: int = 1, *, min_shelf_count: int = 5) ->
     Graph2ImageError
         If the file is none of these, cannot be read, or is empty.
     """
-    for line in first_lines(path, _PEEKED_ROWS):
-        parse = _parser(line, min_shelf_count)
-        if parse is not None:
-            return read_batches(path, parse, workers, in_threads=True)
-    raise Graph2ImageError(
-        f"{path} is none of the Goodreads files: its first rows describe no book, author, work, series or genres",
-        "Give goodreads_books*.json.gz, or goodreads_book_{authors,works,series,genres_initial}.json.gz.",
-    )
+    kinds = Counter(first_recognized(path, _recognized, _ROWS_LOOKED_AT))
+    kind = kinds.most_common(1)[0][0] if kinds else None
+    parsers: dict[Kind | None, Callable[[Block], Batch]] = {
+        Kind.GOODREADS_BOOKS: partial(_parse_books, min_shelf_count=min_shelf_count),
+        Kind.GOODREADS_GENRES: _parse_genres,
+        Kind.GOODREADS_AUTHORS: partial(_parse_names, label="Author", key="author_id", name="name"),
+        Kind.GOODREADS_WORKS: partial(_parse_names, label="Work", key="work_id", name="original_title"),
+        Kind.GOODREADS_SERIES: partial(_parse_names, label="Series", key="series_id", name="title"),
+    }
+    if kind not in parsers:
+        raise refusal(
+            path,
+            kind,
+            "Goodreads books, authors, works, series or genres",
+            "Give goodreads_books*.json.gz, or goodreads_book_{authors,works,series,genres_initial}.json.gz.",
+        )
+    return read_batches(path, parsers[kind], workers, in_threads=True)
 
 
-def _parser(line: bytes, min_shelf_count: int) -> Callable[[Block], Batch] | None:
+def _recognized(line: bytes) -> Kind | None:
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    keys = row.keys() if isinstance(row, dict) else set()
-    if keys >= {"book_id", "title"}:
-        return partial(_parse_books, min_shelf_count=min_shelf_count)
-    if keys >= {"book_id", "genres"}:
-        return _parse_genres
-    if keys >= {"author_id", "name"}:
-        return partial(_parse_names, label="Author", key="author_id", name="name")
-    if "work_id" in keys and keys & {"best_book_id", "original_title"}:
-        return partial(_parse_names, label="Work", key="work_id", name="original_title")
-    if keys >= {"series_id", "title"}:
-        return partial(_parse_names, label="Series", key="series_id", name="title")
-    return None
+        row = decode_json(line)
+    except ValueError:
+        return kind_of_line(line)
+    return kind_of_row(row) if isinstance(row, dict) else None
 
 
 # -- books -----------------------------------------------------------------------------------------------------------
@@ -141,26 +144,31 @@ def _parse_books(block: Block, min_shelf_count: int) -> Batch:
     raw_rows: Sequence[bytes] = block.lines
     table = parsed_rows(block.lines, _ROW_SCHEMA)
     if table is None:
-        rows = list(json_rows(block, rejects))
+        rows = list(json_rows(block, rejects, decode_json))
         numbers = [number for number, _, _ in rows]
         raw_rows = [line for _, line, _ in rows]
         table = pa.Table.from_pylist([_as_upstream(row) for _, _, row in rows], _ROW_SCHEMA)
     columns = columns_of(table)
     ids = stripped(columns["book_id"])
-    if ids.null_count:
-        for position in pc.indices_nonzero(ids.is_null()).to_pylist():
-            rejects.append(_missing_id(block.file, numbers[position], "book_id", raw_rows[position]))
-        kept = pc.indices_nonzero(ids.is_valid())
+    is_foreign = pc.coalesce(*(columns[key] for key in _FOREIGN_KEYS)).is_valid()
+    if ids.null_count or is_foreign.true_count:
+        for position in pc.indices_nonzero(pc.or_(ids.is_null(), is_foreign)).to_pylist():
+            reject = _missing_id(block.file, numbers[position], "book_id", raw_rows[position])
+            if is_foreign[position].as_py():
+                detail = "the row is a reader's, not a book's: it has a user_id or a review_id"
+                reject = replace(reject, reason=RejectReason.WRONG_KIND, detail=detail)
+            rejects.append(reject)
+        kept = pc.indices_nonzero(pc.and_(ids.is_valid(), pc.invert(is_foreign)))
         numbers, raw_rows = ([values[position] for position in kept.to_pylist()] for values in (numbers, raw_rows))
         columns, ids = {name: column.take(kept) for name, column in columns.items()}, ids.take(kept)
     works = stripped(columns["work_id"])
-    titles = squeezed(columns["title"])
+    titles = visible_texts(squeezed(columns["title"]))
     items = [
         pa.array(numbers, pa.int64()),
         prefixed("goodreads:", ids),
         pa.repeat(pa.scalar("Book"), len(ids)),
         titles,
-        pc.coalesce(squeezed(columns["title_without_series"]), titles),
+        pc.coalesce(visible_texts(squeezed(columns["title_without_series"])), titles),
         _image_refs(columns["image_url"]),
         works,
         pa.nulls(len(ids), pa.string()),
@@ -252,6 +260,7 @@ def _as_upstream(row: dict[str, Any]) -> dict[str, Any]:
     """A row of any values under any keys, as upstream would have written it."""
     return {
         **{name: _text(row.get(name)) for name in _SCALARS},
+        **{name: json_text(row.get(name)) for name in _FOREIGN_KEYS},
         "similar_books": [_text(value) for value in _list(row.get("similar_books"))],
         "series": [_text(value) for value in _list(row.get("series"))],
         "authors": [
@@ -269,13 +278,7 @@ def _as_upstream(row: dict[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     """A scalar as upstream writes it; an id that went through a float column (`123.0`) is whole again."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, int | float) else ""
+    return json_text(value) or ""
 
 
 def _list(value: Any) -> list[Any]:
@@ -292,13 +295,13 @@ def _missing_id(file: str, row: int, key: str, raw: bytes) -> RejectRecord:
 def _parse_names(block: Block, label: str, key: str, name: str) -> Batch:
     """Rows of entities; a work without an original title has no name."""
     batch = BatchBuilder("goodreads", block.file, "Book", ITEM_COLUMNS)
-    for number, line, row in json_rows(block, batch.rejects):
+    for number, line, row in json_rows(block, batch.rejects, decode_json):
         identifier = _text(row.get(key))
         if not identifier:
             batch.rejects.append(_missing_id(block.file, number, key, line))
             continue
         batch.auxiliary_rows += 1
-        if called := squeeze(_text(row.get(name))):
+        if called := visible_text(_text(row.get(name))):
             batch.entity_names[label, identifier] = called
     return batch.finish()
 
@@ -306,7 +309,7 @@ def _parse_names(block: Block, label: str, key: str, name: str) -> Batch:
 def _parse_genres(block: Block) -> Batch:
     """Rows of books with what readers' shelves make of their genres, weighted by how often."""
     batch = BatchBuilder("goodreads", block.file, "Book", ITEM_COLUMNS)
-    for number, line, row in json_rows(block, batch.rejects):
+    for number, line, row in json_rows(block, batch.rejects, decode_json):
         book_id = _text(row.get("book_id"))
         if not book_id:
             batch.rejects.append(_missing_id(block.file, number, "book_id", line))

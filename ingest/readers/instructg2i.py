@@ -2,7 +2,7 @@
 
 A row is `{"center": "1934325.jpg", "text": "…", "neighbors": ["26226.jpg", …]}` with the neighbors best first. There is
 no graph behind it: neighbors become relations whose weight is 1/rank, which keeps their order. The keys differ between
-its configurations, so they are told from the first row or given.
+its configurations, so they are inferred from the rows or given.
 
 The id of an item is the name of its image without the suffix. An image that is nobody's center is an item too, of
 the training split and without a text, if it is there: else the relations to it would be lost.
@@ -10,20 +10,23 @@ the training split and without a text, if it is there: else the relations to it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from ingest.batches import Batch, BatchBuilder
 from ingest.errors import Graph2ImageError
-from ingest.readers.jsonrows import json_rows
-from ingest.readers.lines import Block, first_lines, read_batches
+from ingest.readers.files import printable
+from ingest.readers.jsonrows import decode_json, json_rows
+from ingest.readers.lines import Block, read_batches
+from ingest.readers.markup import visible_text
+from ingest.readers.recognize import first_recognized
+from ingest.readers.values import json_text
 from ingest.records import RejectReason
 
 #: The layout has no columns beside the common ones.
@@ -37,7 +40,6 @@ _NEIGHBOR_KEYS = ("neighbors", "neighbor_image", "neighbor_images", "neighbor")
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
-_PEEKED_ROWS = 20
 _BATCH_ROWS = 20_000
 
 
@@ -80,7 +82,7 @@ def read_instructg2i(
     Parameters
     ----------
     center_key, neighbors_key, text_key
-        Keys of the rows; the first two are told from the first row of each file by default.
+        Keys of the rows; the first two are inferred from the rows of each file by default.
 
     Raises
     ------
@@ -107,35 +109,44 @@ def _has_rows(path: Path) -> bool:
 
 
 def _keys(path: Path, center_key: str | None, neighbors_key: str | None, text_key: str) -> _Keys:
-    row: dict[str, Any] = {}
-    for line in first_lines(path, _PEEKED_ROWS):
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(value, dict):
-            row = value
-            break
-    return _Keys(_key(path, row, center_key, _CENTER_KEYS), _key(path, row, neighbors_key, _NEIGHBOR_KEYS), text_key)
+    """The keys of the first row that has them."""
+    centers = (center_key,) if center_key is not None else _CENTER_KEYS
+    neighbors = (neighbors_key,) if neighbors_key is not None else _NEIGHBOR_KEYS
 
+    def recognize(line: bytes) -> _Keys | None:
+        row = _object(line)
+        center, neighbor = (next((key for key in usual if key in row), None) for usual in (centers, neighbors))
+        return None if center is None or neighbor is None else _Keys(center, neighbor, text_key)
 
-def _key(path: Path, row: dict[str, Any], given: str | None, usual: Sequence[str]) -> str:
-    for key in (given,) if given is not None else usual:
-        if key in row:
-            return key
+    if found := first_recognized(path, recognize, 1):
+        return found[0]
+    (row,) = first_recognized(path, lambda line: _object(line) or None, 1) or [{}]
+    missing = " or ".join(centers if not row.keys() & set(centers) else neighbors)
+    shown = printable(", ".join(row), 200)
     raise Graph2ImageError(
-        f"{path}: the first row has no key {given or ' or '.join(usual)}",
-        f"Its keys are {', '.join(row)}: say which of them names the image, and which the neighbors." if row else None,
+        f"{path}: no row has the key {missing}",
+        f"Keys of the first row are {shown}: say which of them names the image, and which the neighbors."
+        if row
+        else None,
     )
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """The object that a line holds, or none."""
+    try:
+        row = decode_json(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
     file = f"{folder}/{block.file}"
     batch = BatchBuilder("instructg2i", file, "Item", ITEM_COLUMNS)
     edges = batch.edges("NEIGHBOR")
-    for number, line, row in json_rows(block, batch.rejects):
-        center = row.get(keys.center)
-        if not isinstance(center, str) or not center.strip():
+    for number, line, row in json_rows(block, batch.rejects, decode_json):
+        center = json_text(row.get(keys.center))
+        if center is None:
             batch.reject(number, RejectReason.MISSING_ID, f"the row has no {keys.center}", line)
             continue
         names = _names(row.get(keys.neighbors))
@@ -145,8 +156,7 @@ def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
             batch.reject(number, RejectReason.IMAGE_UNSAFE_PATH, detail, line)
             continue
         identifier = _identifier(center)
-        text = row.get(keys.text)
-        text = text.strip() or None if isinstance(text, str) else None
+        text = visible_text(json_text(row.get(keys.text)) or "")
         position = len(batch.ids)
         batch.rows.append(number)
         batch.ids.append(identifier)
@@ -189,8 +199,7 @@ def _neighbors_only(layout: _Layout) -> Iterator[Batch]:
 
 def _names(value: Any) -> list[str]:
     """Names of images; whatever else is in the list, or instead of it, is none."""
-    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return [name for name in values if isinstance(name, str) and name.strip()]
+    return [name for each in (value if isinstance(value, list) else [value]) if (name := json_text(each)) is not None]
 
 
 def _is_safe(name: str) -> bool:

@@ -34,8 +34,6 @@ MAX_LINE_BYTES = 16 << 20
 #: Blocks that are read ahead of the parsing, per worker.
 BLOCKS_AHEAD = 2
 
-_BOM = b"\xef\xbb\xbf"
-
 
 class Lines(Sequence[bytes]):
     """The lines of a text, split when one is asked for."""
@@ -51,6 +49,15 @@ class Lines(Sequence[bytes]):
     def ends(self) -> npt.NDArray[np.int64]:
         """Positions of the newlines, which are between the lines."""
         return np.flatnonzero(np.frombuffer(self.content, np.uint8) == ord("\n"))
+
+    @property
+    def blank(self) -> int:
+        """How many of the lines are blank, which no row is."""
+        characters = np.frombuffer(self.content + b"\n", np.uint8)
+        firsts = characters[np.concatenate([[0], self.ends + 1])]
+        maybe = np.flatnonzero(firsts <= ord(" "))
+        bounds = np.concatenate([[-1], self.ends, [len(self.content)]])
+        return sum(not self.content[bounds[at] + 1 : bounds[at + 1]].strip() for at in maybe.tolist())
 
     def __len__(self) -> int:
         return len(self.ends) + 1
@@ -100,7 +107,7 @@ def read_batches(
     Raises
     ------
     Graph2ImageError
-        If the file cannot be opened, is empty or is not text of one byte per ASCII character.
+        If the file cannot be opened, is empty or holds no text.
     """
     blocks = read_blocks(path)
     if workers <= 1:
@@ -125,7 +132,11 @@ def read_batches(
 
 
 def _parsed(parse: Callable[[Block], Batch], block: Block) -> Batch:
+    """The batch of a block, in which every row has become something."""
     batch = parse(block)
+    rows = len(block.lines) - block.lines.blank - batch.header_lines
+    if rows != (found := batch.items.num_rows + batch.auxiliary_rows + len(batch.rejects)):
+        raise RuntimeError(f"{block.file}: {rows} rows from line {block.first_row} on, but {found} came out")
     return replace(batch, rejects=[*batch.rejects, *block.rejects]) if block.rejects else batch
 
 
@@ -151,10 +162,8 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
         start = content.read()
         if not start and content.damage is None:
             raise Graph2ImageError(f"{path} is empty")
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise Graph2ImageError(f"{path} is UTF-16 text", "Convert it to UTF-8 first, for instance with iconv.")
         row = 1
-        pieces, size = [start.removeprefix(_BOM)], len(start)
+        pieces, size = [start], len(start)
         while not content.at_end:
             piece = content.read()
             pieces.append(piece)
@@ -182,7 +191,7 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
             size = len(pieces[0])
         rest = b"".join(pieces)
         # The last line need not have an end; but one that the damage cut off is no line.
-        end = len(rest) if content.damage is None else rest.rfind(b"\n") + 1
+        end = rest.rfind(b"\n") + 1 if content.is_cut else len(rest)
         if end:
             lines = Lines(rest[:end].removesuffix(b"\n"))
             yield Block(path.name, row, lines)

@@ -7,7 +7,6 @@ between artists are taken only where the other one has a row, too.
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,8 @@ from ingest.batches import Batch, BatchBuilder
 from ingest.errors import Graph2ImageError
 from ingest.readers.artist_relations import relate_artist, relate_artist_to
 from ingest.readers.artists import Attributed, listed_artists, parse_artists
-from ingest.readers.files import explain_read_errors, is_text, open_text
+from ingest.readers.delimited import DelimitedRow, Format, find_header, read_delimited
+from ingest.readers.files import explain_read_errors
 from ingest.records import RejectReason
 
 logger = logging.getLogger(__name__)
@@ -61,41 +61,25 @@ def read_painterpalette(path: Path) -> Iterator[Batch]:
 
 def _artists(path: Path, batch: BatchBuilder) -> Iterator[tuple[Attributed, dict[str, str]]]:
     """The rows that name an artist, by column; the others become rejects of the batch."""
-    with explain_read_errors(path), open_text(path, newline="") as stream:
-        reader = csv.reader(stream)
-        header = next(reader, None)
+    needed = {"artist", *_ARTIST_COLUMNS, *(column for column, _, _ in _ENTITY_COLUMNS)}
+    format_ = Format(",")
+    with explain_read_errors(path):
+        header = find_header(path, format_, lambda cells: needed <= set(cells))
         if header is None:
             raise Graph2ImageError(f"{path} is empty")
-        needed = {"artist", *_ARTIST_COLUMNS, *(column for column, _, _ in _ENTITY_COLUMNS)}
-        if missing := needed - set(header):
+        if isinstance(header, DelimitedRow):
             raise Graph2ImageError(
-                f"{path} lacks the columns {', '.join(sorted(missing))}", "Is it the PainterPalette.csv of its project?"
+                f"{path} lacks the columns {', '.join(sorted(needed - set(header.cells or ())))}",
+                "Is it the PainterPalette.csv of its project?",
             )
-        while True:
-            number = reader.line_num + 1
-            try:
-                values = next(reader)
-            except StopIteration:
-                if stream.damage is not None:
-                    batch.reject(number, RejectReason.FILE_DAMAGED, stream.damage, "")
-                return
-            except csv.Error as error:
-                batch.reject(number, RejectReason.MALFORMED_ROW, str(error), "")
+        for found in read_delimited(path, format_, *header):
+            if found.cells is None:
+                batch.rejects.append(found.reject(path.name))
                 continue
-            raw = ",".join(values)
-            if not raw.strip(" ,"):
-                continue
-            if not is_text(raw):
-                batch.reject(number, RejectReason.BAD_ENCODING, "the row is not UTF-8 text", raw)
-                continue
-            if len(values) != len(header):
-                detail = f"{len(values)} fields instead of {len(header)}"
-                batch.reject(number, RejectReason.MALFORMED_ROW, detail, raw)
-                continue
-            row = dict(zip(header, values, strict=True))
+            row = dict(zip(header[1], found.cells, strict=True))
             artist = next(iter(parse_artists(row["artist"])), None)
             if artist is None:
-                batch.reject(number, RejectReason.MISSING_ID, "the row names no artist", raw)
+                batch.reject(found.line, RejectReason.MISSING_ID, "the row names no artist", found.raw)
             else:
                 batch.auxiliary_rows += 1
                 yield artist, row

@@ -1,36 +1,36 @@
-"""Reader of anybody's table, as a spec (`ingest.readers.tablespec`) describes it: CSV, TSV, JSON lines or Parquet.
+"""Reader of your table, as a spec (`ingest.readers.tablespec`) describes it: CSV, TSV, JSON lines or Parquet.
 
-Text cells are text. Nothing is guessed: no value is taken for a null, a number or a date unless the spec says so.
+Text cells are text: no value is taken for a null, a number or a date unless the spec says so. Only titles and texts,
+which people and the model read, are what a browser would show of them (`ingest.readers.markup`). Cells of other types
+are text as a person would write them (`ingest.readers.values`).
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.errors import Graph2ImageError
-from ingest.readers.files import TextFile, explain_read_errors, is_text, open_text
+from ingest.readers.delimited import DelimitedRow, Format, find_header, read_delimited
+from ingest.readers.files import TextFile, explain_read_errors, is_text, open_text, printable
+from ingest.readers.jsonrows import decode_json
+from ingest.readers.markup import visible_text
 from ingest.readers.tablespec import (
+    CellError,
     ColumnSpec,
     EntitySpec,
     TableSpec,
-    as_text,
+    text_of,
 )
+from ingest.readers.values import has_text
 from ingest.records import ColumnValue, EntityLink, ItemLink, ItemRecord, Record, RejectReason, RejectRecord, squeeze
-
-#: Rows of a JSON-lines file that are looked at to learn its columns, since any key may be absent from any row.
-HEAD_ROWS = 1000
-
-#: A longer field of a CSV is a missing quote, not a field.
-MAX_FIELD_CHARACTERS = 1 << 24
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -44,12 +44,13 @@ _SPLIT_NAMES = {name: name for name in ("train", "val", "test")} | dict.fromkeys
 _Row = Mapping[str, object]
 
 
-class _BadRowError(Exception):
-    def __init__(self, reason: RejectReason, detail: str, raw: str | _Row | None = None) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-        self.raw = raw
+@dataclass(frozen=True)
+class _BadRow:
+    """A line that is no row."""
+
+    reason: RejectReason
+    detail: str
+    raw: str
 
 
 def column_schema(spec: TableSpec) -> pa.Schema:
@@ -72,14 +73,13 @@ def read_table(spec: TableSpec, root: Path) -> Iterator[Record]:
     to_item = _item_maker(spec)
     with explain_read_errors(path):
         for number, row in rows(path, spec):
+            if isinstance(row, _BadRow):
+                yield RejectRecord(spec.table.file, number, row.reason, row.detail, row.raw)
+                continue
             try:
-                if isinstance(row, _BadRowError):
-                    raise row
                 yield to_item(number, row)
-            except _BadRowError as bad:
-                raw = bad.raw if bad.raw is not None else row
-                assert not isinstance(raw, _BadRowError)
-                yield RejectRecord(spec.table.file, number, bad.reason, bad.detail, raw)
+            except CellError as error:
+                yield RejectRecord(spec.table.file, number, error.reason, str(error), row)
 
 
 # -- rows of a file ----------------------------------------------------------------------------------------------------
@@ -95,100 +95,107 @@ def _check_columns(spec: TableSpec, columns: list[str], path: Path) -> None:
     if problems:
         raise Graph2ImageError(
             f"the spec does not fit {path.name}: {'; '.join(problems)}",
-            f"Columns of {path.name}: {', '.join(columns)}",
+            f"Columns of {path.name}: {printable(', '.join(columns), 500)}",
         )
 
 
-def _csv_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRowError]]:
-    with open_text(path, spec.table.encoding, newline="") as stream:
-        yield from _delimited_rows(stream, ",", path, spec)
+def _csv_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRow]]:
+    return _delimited_rows(path, spec, ",")
 
 
-def _tsv_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRowError]]:
-    with open_text(path, spec.table.encoding, newline="") as stream:
-        yield from _delimited_rows(stream, "\t", path, spec)
+def _tsv_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRow]]:
+    return _delimited_rows(path, spec, "\t")
 
 
-def _delimited_rows(
-    stream: TextFile, delimiter: str, path: Path, spec: TableSpec
-) -> Iterator[tuple[int, _Row | _BadRowError]]:
-    csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
-    try:
-        header = [squeeze(name) for name in next(reader)]
-    except StopIteration:
-        raise Graph2ImageError(f"{path} is empty: it has no line of column names") from None
-    except csv.Error as error:
-        raise Graph2ImageError(f"{path}: cannot parse the line of column names: {error}") from error
+def _delimited_rows(path: Path, spec: TableSpec, delimiter: str) -> Iterator[tuple[int, _Row | _BadRow]]:
+    format_ = Format(delimiter, spec.table.quoted, spec.table.encoding)
+    used = spec.columns_used().keys()
+    found = find_header(path, format_, lambda cells: used <= set(map(squeeze, cells)))
+    if found is None:
+        raise Graph2ImageError(f"{path} is empty: it has no line of column names")
+    if isinstance(found, DelimitedRow):
+        if found.cells is None:
+            raise Graph2ImageError(f"{path}: cannot parse the line of column names: {found.detail}")
+        _check_columns(spec, list(map(squeeze, found.cells)), path)
+        return
+    header = list(map(squeeze, found[1]))
     twice = {name for name in header if header.count(name) > 1}
-    if twice & set(spec.columns_used()):
-        raise Graph2ImageError(f"{path} has two columns named {sorted(twice)[0]!r}")
-    _check_columns(spec, header, path)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            if stream.damage is not None:
-                yield line, _BadRowError(RejectReason.FILE_DAMAGED, stream.damage, "")
-            return
-        except csv.Error as error:
-            yield line, _BadRowError(RejectReason.MALFORMED_ROW, str(error), "")
-            continue
-        if not cells:  # a blank line
-            continue
-        if len(cells) != len(header):
-            detail = f"{len(cells)} fields instead of {len(header)}"
-            yield line, _BadRowError(RejectReason.MALFORMED_ROW, detail, delimiter.join(cells))
-        elif not all(map(is_text, cells)):
-            detail = f"the row is not {spec.table.encoding} text"
-            yield line, _BadRowError(RejectReason.BAD_ENCODING, detail, delimiter.join(cells))
+    if twice & used:
+        raise Graph2ImageError(f"{path} has two columns named {sorted(twice & used)[0]!r}")
+    for row in read_delimited(path, format_, *found):
+        if row.cells is None:
+            yield row.line, _BadRow(row.reason, row.detail, row.raw)
         else:
-            yield line, dict(zip(header, cells, strict=True))
+            yield row.line, dict(zip(header, row.cells, strict=True))
 
 
-def _json_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRowError]]:
+def _json_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRow]]:
+    # Any key may be absent from any row: the file is read until each column that is used has been seen.
+    seen: dict[str, None] = {}
     with open_text(path, spec.table.encoding) as stream:
-        rows = _json_lines(stream)
-        head = list(itertools.islice(rows, HEAD_ROWS))
-        seen = {column: None for _, row in head if not isinstance(row, _BadRowError) for column in row}
-        if not seen:
-            raise Graph2ImageError(f"{path} has no JSON object in its first {HEAD_ROWS} lines")
-        _check_columns(spec, list(seen), path)
-        yield from itertools.chain(head, rows)
+        for _, row in _json_lines(stream):
+            if not isinstance(row, _BadRow):
+                seen |= dict.fromkeys(row)
+                if spec.columns_used().keys() <= seen.keys():
+                    break
+    if not seen:
+        raise Graph2ImageError(f"{path} has no JSON object in any line")
+    _check_columns(spec, list(seen), path)
+    with open_text(path, spec.table.encoding) as stream:
+        yield from _json_lines(stream)
 
 
-def _json_lines(stream: TextFile) -> Iterator[tuple[int, _Row | _BadRowError]]:
+def _json_lines(stream: TextFile) -> Iterator[tuple[int, _Row | _BadRow]]:
     number = 0
     for number, line in enumerate(stream, 1):
         if line.strip():
             yield number, _json_row(line)
     if stream.damage is not None:
-        yield number + 1, _BadRowError(RejectReason.FILE_DAMAGED, stream.damage, "")
+        yield number + 1, _BadRow(RejectReason.FILE_DAMAGED, stream.damage, "")
 
 
-def _json_row(line: str) -> _Row | _BadRowError:
+def _json_row(line: str) -> _Row | _BadRow:
     if not is_text(line):
-        return _BadRowError(RejectReason.BAD_ENCODING, "the row is not text in the declared encoding", line)
+        return _BadRow(RejectReason.BAD_ENCODING, "the row is not text in the declared encoding", line)
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return _BadRowError(RejectReason.MALFORMED_ROW, f"no JSON: {error}", line)
+        row = decode_json(line.encode())
+    except ValueError as error:
+        return _BadRow(RejectReason.MALFORMED_ROW, f"no JSON: {error}", line)
     if not isinstance(row, dict):
-        return _BadRowError(RejectReason.MALFORMED_ROW, "the line is no JSON object", line)
+        return _BadRow(RejectReason.MALFORMED_ROW, "the line is no JSON object", line)
     return row
 
 
-def _parquet_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRowError]]:
+def _parquet_rows(path: Path, spec: TableSpec) -> Iterator[tuple[int, _Row | _BadRow]]:
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(spec, file.schema_arrow.names, path)
+            schema = file.schema_arrow
+            _check_columns(spec, schema.names, path)
+            for column, key in spec.columns_used().items():
+                if not has_text(type_ := schema.field(column).type):
+                    raise Graph2ImageError(
+                        f"the spec does not fit {path.name}: {key} uses column {column!r}, of type {type_}, which is "
+                        "no text",
+                        "Use another column, or write this one as text, numbers, dates, or lists of those.",
+                    )
             number = itertools.count(1)
             for batch in file.iter_batches(batch_size=8192, columns=list(spec.columns_used())):
-                for row in batch.to_pylist():
+                for row in pa.table([_readable(column) for column in batch], names=batch.schema.names).to_pylist():
                     yield next(number), row
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise Graph2ImageError(f"{path} is no readable Parquet file: {error}") from error
+
+
+def _readable(column: pa.Array) -> pa.Array:
+    """A column whose values Python can hold: it has no nanoseconds."""
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    if isinstance(column, pa.ExtensionArray) and not isinstance(column.type, pa.UuidType):
+        column = column.storage
+    if pa.types.is_timestamp(column.type) or pa.types.is_time64(column.type):
+        unit = pa.timestamp("us", column.type.tz) if pa.types.is_timestamp(column.type) else pa.time64("us")
+        return column.cast(unit, safe=False)
+    return column
 
 
 # -- from a row to an item ---------------------------------------------------------------------------------------------
@@ -201,21 +208,25 @@ def _item_maker(spec: TableSpec) -> Callable[[int, _Row], ItemRecord]:
 
     def make(number: int, row: _Row) -> ItemRecord:
         identifier = item.id.render(row)
-        if not all(as_text(row.get(column)).strip() for column in item.id.columns):
-            raise _BadRowError(RejectReason.MISSING_ID, f"no value for the id {item.id.source!r}")
+        if not all(text_of(row, column).strip() for column in item.id.columns):
+            raise CellError(RejectReason.MISSING_ID, f"no value for the id {item.id.source!r}")
         image_refs: tuple[str, ...] = ()
         if spec.image is not None:
             image_refs = tuple(itertools.islice(spec.image.path.values(row), 1))
             if not image_refs:
-                raise _BadRowError(RejectReason.IMAGE_MISSING, f"no value for the path {spec.image.path.source!r}")
+                raise CellError(RejectReason.IMAGE_MISSING, f"no value for the path {spec.image.path.source!r}")
         group = next(item.group.values(row), None) if item.group is not None else None
         return ItemRecord(
             row=number,
             file=spec.table.file,
             item_id=f"{spec.source}:{identifier}",
             label=item.label,
-            title=item.title.render(row) or None,
-            text=remove_words(text_template.render(row), [as_text(row.get(c)) for c in item.remove_from_text]) or None,
+            title=visible_text(item.title.render(row)),
+            text=remove_words(
+                visible_text(text_template.render(row)) or "",
+                [visible_text(text_of(row, column)) or "" for column in item.remove_from_text],
+            )
+            or None,
             raw=row,
             image_refs=image_refs,
             entities=tuple(
@@ -247,19 +258,19 @@ def _entity_names(entity: EntitySpec, pattern: re.Pattern[str] | None, row: _Row
 def _split(column: str | None, row: _Row) -> str | None:
     if column is None:
         return None
-    value = as_text(row.get(column)).strip()
+    value = text_of(row, column).strip()
     if value.lower() not in _SPLIT_NAMES:
-        raise _BadRowError(RejectReason.BAD_VALUE, f"{column}: {value!r} is no split (train, val or test)")
+        raise CellError(RejectReason.BAD_VALUE, f"{column}: {value!r} is no split (train, val or test)")
     return _SPLIT_NAMES[value.lower()]
 
 
 def _convert(name: str, spec: ColumnSpec, row: _Row) -> ColumnValue:
     source = spec.column or name
-    value = row.get(source)
-    text = as_text(value).strip()
+    value = text_of(row, source)
+    text = value.strip()
     if spec.type == "string":
-        return as_text(value) if value is not None else None
-    if not text:
+        return value if row.get(source) is not None else None
+    if not text or text.lower() == "nan":
         return None
     try:
         match spec.type:
@@ -270,7 +281,7 @@ def _convert(name: str, spec: ColumnSpec, row: _Row) -> ColumnValue:
             case "bool":
                 return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
     except (ValueError, KeyError, OverflowError):
-        raise _BadRowError(RejectReason.BAD_VALUE, f"{source}: {text[:200]!r} is no {spec.type}") from None
+        raise CellError(RejectReason.BAD_VALUE, f"{source}: {text[:200]!r} is no {spec.type}") from None
 
 
 def _whole_number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The format of `SPEC.toml`: how the rows of anybody's table become items, entities and relations.
+"""The format of `SPEC.toml`: how the rows of your table become items, entities and relations.
 
 Everything that a row supplies is written as a template of its columns, such as `"{color} {article_type}"`; one column
 is the template `"{color}"`. `{{` and `}}` are literal braces. Nothing else of Python's format language is understood,
@@ -30,9 +30,13 @@ from pydantic import (
 
 from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError, explain_validation
-from ingest.records import squeeze
+from ingest.readers.values import cell_text
+from ingest.records import RejectReason, squeeze
 
-#: Formats of the table, by file name suffix (a further `.gz` is allowed on the text formats).
+#: Suffixes that may follow that of a text format.
+PACKED = (".gz", ".zst", ".bz2", ".xz")
+
+#: Formats of the table, by file name suffix.
 FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -89,7 +93,7 @@ class Template:
 
     def render(self, row: Mapping[str, object]) -> str:
         """The text for one row, white space squeezed; an empty or absent value leaves nothing."""
-        return squeeze("".join(as_text(row.get(p)) if i % 2 else p for i, p in enumerate(self.parts)))
+        return squeeze("".join(text_of(row, p) if i % 2 else p for i, p in enumerate(self.parts)))
 
     def values(self, row: Mapping[str, object], separator: str | None = None) -> Iterator[str]:
         """The row's values: split at `separator`, or the elements of a list column; none if a column is empty.
@@ -98,8 +102,9 @@ class Template:
         """
         cells = [row.get(column) for column in self.columns]
         if len(cells) == 1 and isinstance(cells[0], list | tuple):
-            rendered = [self.render({self.columns[0]: element}) for element in cells[0] if as_text(element).strip()]
-        elif all(as_text(cell).strip() for cell in cells):
+            column = self.columns[0]
+            rendered = [self.render({column: element}) for element in cells[0] if _text(column, element).strip()]
+        elif all(text_of(row, column).strip() for column in self.columns):
             rendered = [self.render(row)]
         else:
             return
@@ -109,15 +114,26 @@ class Template:
                     yield value
 
 
-def as_text(value: object) -> str:
-    """A cell as text: nothing for null, the elements of a list separated by commas."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return ", ".join(as_text(element) for element in value)
-    return str(value)
+class CellError(Exception):
+    """A cell has a value that is no text; `reason` is the code of the reject."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def text_of(row: Mapping[str, object], column: str) -> str:
+    """The cell of a column as text; nothing for null. Raises `CellError`."""
+    return _text(column, row.get(column))
+
+
+def _text(column: str, value: object) -> str:
+    try:
+        return cell_text(value)
+    except UnicodeDecodeError:
+        raise CellError(RejectReason.BAD_ENCODING, f"{column} holds bytes that are not UTF-8 text") from None
+    except TypeError as error:
+        raise CellError(RejectReason.BAD_VALUE, f"{column} holds a value of type {error}, which is no text") from None
 
 
 def _regex(pattern: str) -> str:
@@ -140,17 +156,22 @@ class _Section(BaseModel):
 
 
 class TableFile(_Section):
-    """`[table]`: the file. `format` is taken from its suffix unless given. Text cells stay text: "NA" is no null."""
+    """`[table]`: the file. `format` is taken from its suffix unless given. Text cells stay text: "NA" is no null.
+
+    With `quoted = false` a double quote in a CSV or TSV is a character like any other.
+    """
 
     file: str
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
     encoding: str = "utf-8"
+    quoted: bool = True
 
     def resolved_format(self) -> str:
         """The format given, or the one that the suffix stands for."""
         if self.format:
             return self.format
-        suffix = Path(self.file.removesuffix(".gz")).suffix.lower()
+        path = Path(self.file)
+        suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
         if suffix not in FORMATS:
             raise Graph2ImageError(
                 f"table.file: cannot tell the format of {self.file!r} from its name",

@@ -148,7 +148,9 @@ def test_a_row_may_have_keys_of_another_release(tmp_path: Path) -> None:
 def test_a_file_of_no_release_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "meta.json"
     path.write_bytes(content)
-    with pytest.raises(Graph2ImageError, match=r"meta\.json is no Amazon product metadata: it starts with ") as caught:
+    with pytest.raises(
+        Graph2ImageError, match=r"meta\.json does not hold Amazon product metadata: it starts"
+    ) as caught:
         list(read_amazon(path))
     assert content.splitlines()[0].decode() in caught.value.message
     path.write_bytes(b"\n \r\n")
@@ -174,6 +176,7 @@ def test_bad_rows_are_rejects_and_the_rest_is_read(tmp_path: Path) -> None:
     )
     assert {key: item["row"] for key, item in items(batches).items()} == {
         "amazon:0615000005": 1,
+        "amazon:615000005": 8,
         "amazon:B0AAAAAAAA": 9,
     }
     assert [(reject.row, reject.reason) for reject in rejects(batches)] == [
@@ -182,7 +185,6 @@ def test_bad_rows_are_rejects_and_the_rest_is_read(tmp_path: Path) -> None:
         (5, RejectReason.MALFORMED_ROW),
         (6, RejectReason.MISSING_ID),
         (7, RejectReason.MISSING_ID),
-        (8, RejectReason.MISSING_ID),
     ]
     assert rejects(batches)[0].raw == b'{"asin": "B01", '
 
@@ -207,7 +209,6 @@ HOSTILE = {
     "bytes": b"{'asin': b'B0'}",
     "a number as key": b"{1: 'B0'}",
     "a list as key": b"{[]: 'B0'}",
-    "half a character": b"{'asin': 'B0', 'title': '\\ud800'}",
     "a NUL": b"{'asin': 'B0\x00'}",
     "a cut": literal(ROW_2014)[:-30],
 }
@@ -226,6 +227,87 @@ def test_literals_are_quoted_as_they_please(tmp_path: Path) -> None:
     assert read_one(tmp_path, literal(row))["title"] == """Bob's "best" mug"""
     assert read_one(tmp_path, b"{'asin': u'0001', 'title': 'Caf\\xe9 \\u2014 cup', }")["title"] == "Café — cup"
     assert rejects(read(tmp_path, literal(ROW_2014), b"{'asin': '\xff'}"))[0].reason == RejectReason.BAD_ENCODING
+
+
+@pytest.mark.parametrize(
+    ("escapes", "title"),
+    [
+        (r"Mug \ud83d\ude00!", "Mug \U0001f600!"),
+        (r"Mug \ud83d", "Mug \ufffd"),
+        (r"\ude00\ud83d mug", "\ufffd\ufffd mug"),
+        (r"\U0001f600 \x41\N{BULLET}\101 \ud83d\ude00", "\U0001f600 A\u2022A \U0001f600"),
+        (r"\N{NO SUCH NAME} \U00110000 mug", "\ufffd \ufffd mug"),
+        (r"\xg0 \u12 \U0001f60 \N mug", r"\xg0 \u12 \U0001f60 \N mug"),
+        (r"a backslash: \\ud83d", r"a backslash: \ud83d"),
+    ],
+)
+def test_no_escape_costs_a_row_of_2014(tmp_path: Path, escapes: str, title: str) -> None:
+    line = f"{{'asin': 'B01', 'title': '{escapes}', 'imUrl': ''}}".encode()
+    assert read_one(tmp_path, line)["title"] == title
+
+
+@pytest.mark.parametrize(
+    ("escapes", "title"),
+    [
+        (r"Mug \ud83d\ude00!", "Mug \U0001f600!"),
+        (r"Mug \ud83d", "Mug \ufffd"),
+        (r"\x41 \'mug\' \d \u12", r"A 'mug' \d \u12"),
+        ("a\ttab", "a tab"),
+    ],
+)
+def test_no_escape_costs_a_row_of_json(tmp_path: Path, escapes: str, title: str) -> None:
+    line = f'{{"asin": "B01", "title": "{escapes}", "price": NaN}}'.encode()
+    item = read_one(tmp_path, line)
+    assert (item["title"], item["price"]) == (title, None)
+
+
+@pytest.mark.parametrize("value", [101, 101.0, "101"])
+def test_an_id_may_be_a_number(tmp_path: Path, value: object) -> None:
+    batches = read(tmp_path, ROW_2018 | {"asin": value, "also_view": [value, 102.0, 103]})
+    assert items(batches)["amazon:101"]["edges"]["CO_VIEWED", None] == ["amazon:102", "amazon:103"]
+
+
+# -- other files of the data set ---------------------------------------------------------------------------------------
+
+REVIEW_2014 = {"reviewerID": "A1", "asin": "B01", "helpful": [0, 0], "reviewText": "Good.", "overall": 5.0}
+REVIEW_2018 = {"overall": 5.0, "verified": True, "reviewerID": "A1", "asin": "B01", "style": {"Color:": "Red"}}
+REVIEW_2023 = {"rating": 5.0, "title": "Good", "images": [], "asin": "B01", "parent_asin": "B01", "user_id": "A"}
+QUESTION = {"questionType": "yes/no", "asin": "B01", "question": "Is it?", "answer": "Yes"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ([REVIEW_2014] * 3, "Amazon reviews"),
+        ([REVIEW_2018] * 3, "Amazon reviews"),
+        ([REVIEW_2023] * 3, "Amazon reviews"),
+        ([literal(QUESTION)] * 3, "Amazon questions"),
+        ([literal({"asin": "B01", "questions": []})] * 3, "Amazon questions"),
+        ([b"A2SUAM1J3GNN3B,0000013714,5.0,1400457600"], "Amazon ratings"),
+        ([b"user_id,parent_asin,rating,timestamp", b"AE,B01,5.0,1400457600000"], "Amazon ratings"),
+        ([{"book_id": "1", "title": "A book", "asin": "", "authors": []}], "Goodreads books"),
+        ([{"user_id": "u", "book_id": "1", "review_id": "r", "review_text": ""}], "Goodreads reviews"),
+        ([b"a|b|Artists1/a.jpg"], "ART500K's label list"),
+        ([REVIEW_2018] * 3 + [ROW_2018], "Amazon reviews"),
+    ],
+)
+def test_a_sibling_file_is_refused_by_its_name(tmp_path: Path, rows: list[Any], kind: str) -> None:
+    with pytest.raises(Graph2ImageError, match=f"holds {kind}.*, not Amazon product metadata") as caught:
+        read(tmp_path, *rows)
+    assert ("meta_<Category>" in str(caught.value.hint)) == kind.startswith("Amazon") or "Goodreads rev" in kind
+
+
+@pytest.mark.parametrize("review", [REVIEW_2014, REVIEW_2018, REVIEW_2023, QUESTION, REVIEW_2018 | {"reviewerID": 7}])
+def test_a_review_among_products_is_none(tmp_path: Path, review: dict[str, object]) -> None:
+    batches = read(tmp_path, ROW_2018, review, ROW_2018 | {"asin": "B03"})
+    assert set(items(batches)) == {"amazon:0615000005", "amazon:B03"}
+    assert [(reject.row, reject.reason) for reject in rejects(batches)] == [(2, RejectReason.WRONG_KIND)]
+
+
+def test_the_release_shows_wherever_the_first_products_stand(tmp_path: Path) -> None:
+    batches = read(tmp_path, *[b"bad"] * 150, *[ROW_2023] * 2)
+    assert [item["release"] for item in items(batches).values()] == [2023]
+    assert [reject.row for reject in rejects(batches)] == list(range(1, 151))
 
 
 # -- Titles, prices, brands --------------------------------------------------------------------------------------------
@@ -302,7 +384,7 @@ def test_prices(tmp_path: Path, price: object, expected: float | None) -> None:
         ("By Kiln", ["By Kiln"]),
         ("  ", None),
         ("<a href='#'>", None),
-        (12, None),
+        (12, ["12"]),
     ],
 )
 def test_brands(tmp_path: Path, brand: object, expected: list[str] | None) -> None:
@@ -316,7 +398,7 @@ def test_brands(tmp_path: Path, brand: object, expected: list[str] | None) -> No
         ("<img src='a.png' alt='Home'>", "Home"),
         ('<img src="a.png"/>', None),
         ("Sports &amp; Outdoors", "Sports & Outdoors"),
-        (7, None),
+        (7, "7"),
     ],
 )
 def test_a_main_category_may_be_a_picture(tmp_path: Path, value: object, expected: str | None) -> None:
@@ -339,7 +421,7 @@ def test_categories_are_a_hierarchy(tmp_path: Path) -> None:
     found = items(batches)
     assert found["amazon:0615000005"]["edges"][CATEGORY] == ["Home & Kitchen > Bedding > Sheets"]
     assert found["amazon:B02"]["edges"][CATEGORY] == ["Baby > Bedding > Sheets"]
-    assert found["amazon:B03"]["edges"][CATEGORY] == ["Home & Kitchen > Bedding", "Gifts"]
+    assert found["amazon:B03"]["edges"][CATEGORY] == ["Home & Kitchen > Bedding", "Gifts", "1"]
     assert found["amazon:B04"]["edges"][CATEGORY] == [" > ".join(map(str, range(MAX_CATEGORY_DEPTH)))]
     names = entity_names(batches)
     assert names["Category", "Home & Kitchen > Bedding > Sheets"] == names["Category", "Baby > Bedding > Sheets"]
@@ -368,7 +450,7 @@ def test_categories_are_a_hierarchy(tmp_path: Path) -> None:
         ),
         (ROW_2018 | {"also_view": ["A"], "also_buy": ["B", "C"]}, {"CO_VIEWED": ["A"], "ALSO_BOUGHT": ["B", "C"]}),
         (ROW_2023 | {"bought_together": ["A"]}, {"BOUGHT_TOGETHER": ["A"]}),
-        (ROW_2018 | {"also_view": ["", "A", None, 3, ["B"], "C"], "also_buy": [None]}, {"CO_VIEWED": ["A", "C"]}),
+        (ROW_2018 | {"also_view": ["", "A", None, 3, ["B"], "C"], "also_buy": [None]}, {"CO_VIEWED": ["A", "3", "C"]}),
         (ROW_2018 | {"also_view": {"A": 1}, "also_buy": "B"}, {}),
     ],
 )

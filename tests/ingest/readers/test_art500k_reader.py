@@ -328,7 +328,7 @@ FIELDS = st.one_of(
 def test_any_lines_are_items_or_rejects(tmp_path: Path, lines: list[bytes], toy: bool) -> None:
     path = tmp_path / "any.csv"
     content = b"\n".join(lines)
-    content = TOY_HEADER.encode() + b"\n" + content.replace(b"|", b"\t") if toy else b"a\n" + content
+    content = TOY_HEADER.encode() + b"\n" + content.replace(b"|", b"\t") if toy else b"a|b|A/a.jpg\n" + content
     path.write_bytes(content)
     batches = list(read_art500k(path))
     rows = sum(bool(line.strip()) for line in content.split(b"\n")) - toy

@@ -181,6 +181,7 @@ def test_bad_rows_are_rejected_and_the_others_kept(tmp_path: Path) -> None:
     )
     assert {id_: item["row"] for id_, item in items(batches).items()} == {
         "goodreads:27036533": 1,
+        "goodreads:4": 7,
         "goodreads:5": 8,
         "goodreads:6": 9,
     }
@@ -189,7 +190,6 @@ def test_bad_rows_are_rejected_and_the_others_kept(tmp_path: Path) -> None:
         (4, RejectReason.MALFORMED_ROW),
         (5, RejectReason.MISSING_ID),
         (6, RejectReason.MALFORMED_ROW),
-        (7, RejectReason.MALFORMED_ROW),
         (10, RejectReason.MALFORMED_ROW),
         (11, RejectReason.MALFORMED_ROW),
     ]
@@ -348,18 +348,43 @@ def test_genres_are_relations_of_books_that_are_elsewhere(
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "message", "hint"),
     [
-        [{"user_id": "u", "book_id": "1", "review_id": "r", "rating": 5}],
-        [{"asin": "B000", "title": "A mug"}],
-        ["title,author", "The Way,me"],
-        ["", " "],
+        (
+            [{"user_id": "u", "book_id": "1", "review_id": "r", "rating": 5}],
+            "Goodreads interactions",
+            "goodreads_books",
+        ),
+        ([{"user_id": "u", "book_id": "1", "review_text": "?"}], "Goodreads reviews", "goodreads_books"),
+        ([{"book_id": "1", "review_sentences": [], "review_id": "r"}], "Goodreads reviews", "goodreads_books"),
+        (["user_id,book_id,is_read,rating,is_reviewed", "0,1,1,5,0"], "Goodreads interactions", "goodreads_books"),
+        (["book_id_csv,book_id", "0,34684622"], "a map of Goodreads ids", "goodreads_books"),
+        ([{"asin": "B000", "title": "A mug"}], "holds Amazon product metadata", "graph2image ingest amazon"),
+        (["title,author", "The Way,me"], "does not hold Goodreads books", "goodreads_books"),
+        (["", " "], "no row that can be read", "blank"),
     ],
 )
-def test_other_files_are_an_error(tmp_path: Path, rows: list[Any]) -> None:
-    with pytest.raises(Graph2ImageError, match="none of the Goodreads files") as caught:
+def test_other_files_are_an_error(tmp_path: Path, rows: list[Any], message: str, hint: str) -> None:
+    with pytest.raises(Graph2ImageError, match=message) as caught:
         read(tmp_path, *rows)
-    assert "goodreads_books" in str(caught.value.hint)
+    assert hint in str(caught.value.hint)
+
+
+def test_a_review_among_books_is_none(tmp_path: Path) -> None:
+    review = {"user_id": "u", "book_id": "1", "review_id": "r", "review_text": "Good."}
+    batches = read(tmp_path, BOOK, BOOK | {"book_id": "5"}, review)
+    assert set(items(batches)) == {"goodreads:27036533", "goodreads:5"}
+    assert [(reject.row, reject.reason) for reject in rejects(batches)] == [(3, RejectReason.WRONG_KIND)]
+
+
+def test_many_bad_rows_do_not_hide_what_a_file_is(tmp_path: Path) -> None:
+    assert list(items(read(tmp_path, *["bad"] * 50, BOOK))) == ["goodreads:27036533"]
+
+
+def test_titles_are_what_a_browser_shows(tmp_path: Path) -> None:
+    book = BOOK | {"title": "Ducks &amp; <i>Geese</i> (Birds, #1)", "title_without_series": "Ducks<br/>&amp; Geese"}
+    (item,) = items(read(tmp_path, book)).values()
+    assert (item["title"], item["text"]) == ("Ducks & Geese (Birds, #1)", "Ducks & Geese")
 
 
 def test_what_a_file_is_shows_in_any_of_its_first_rows(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_keys_vary(tmp_path: Path, keys: tuple[str, str], given_keys: dict[str, 
 
 def test_unknown_keys_are_an_error_that_names_those_there_are(tmp_path: Path) -> None:
     lay_out(tmp_path, "train", [{"picture": "a.jpg"}])
-    with pytest.raises(Graph2ImageError, match="no key center or center_image") as caught:
+    with pytest.raises(Graph2ImageError, match="no row has the key center or center_image") as caught:
         list(read_instructg2i(tmp_path))
     assert "picture" in str(caught.value.hint)
     with pytest.raises(Graph2ImageError, match="no key near"):
