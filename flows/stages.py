@@ -7,6 +7,7 @@ reported as unchanged. Each imports what it needs, so that this module takes no 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,14 +87,31 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
     Raises
     ------
     Graph2ImageError
-        If a file, a setting or the source is wrong; see `ingest.sources` and `graphstore.loading.load`.
+        If a file, a setting or the source is wrong; see `ingest.sources` and `graphstore.loading.load`. Also if every
+        row was rejected: what was ingested before is then still there.
     """
+    from graphstore.loading.load import check_fits
+    from graphstore.store import NoGraphError
     from ingest.images.fetch import FetchSettings
+    from ingest.ingestion import Table
+    from ingest.readers.table import column_schema
+    from ingest.readers.tablespec import load_spec
     from ingest.sources import ingest_source
 
     with explain_validation("setting fetch"):
         fetch = FetchSettings(**settings.fetch)
+    if isinstance(ingestion, Table):
+        # Its names are the user's; what the graph cannot take is refused before anything is read.
+        spec = load_spec(ingestion.spec)
+        with contextlib.suppress(NoGraphError), settings.open_store(read_only=True) as store:
+            check_fits(store, spec.names(), column_schema(spec))
     report = ingest_source(settings.data_root, ingestion, fetch)
+    if report.rows_read and report.rows_read == sum(report.rejected.values()):
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.rejected.items())
+        raise Graph2ImageError(
+            f"{report.source}: every row was rejected ({reasons})",
+            f"rejects/{report.source} in the data root lists each with what is wrong with it.",
+        )
     return IngestOutcome(report, load(settings, report.source, prune=ingestion.prune))
 
 

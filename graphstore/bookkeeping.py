@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from graphstore.schema import LOADED_SOURCE, OPT_OUT, SNAPSHOT, SYSTEM_LABELS
+from graphstore.schema import SYSTEM_LABELS
 from graphstore.store import GraphStore
+from ingest.datasets.names import LOADED_SOURCE, OPT_OUT, SNAPSHOT
 from ingest.errors import Graph2ImageError
 
 _NOTHING_LOADED: dict[str, Any] = {

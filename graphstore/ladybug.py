@@ -32,16 +32,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.cypher.grammar import Dialect, read_query
-from graphstore.schema import (
-    ARROW_TYPES,
-    SYSTEM_LABELS,
-    SYSTEM_RELATIONS,
-    TYPE_NAMES,
-    check_identifier,
-    conform,
-    new_properties,
-)
+from graphstore.schema import ARROW_TYPES, SYSTEM_LABELS, SYSTEM_RELATIONS, TYPE_NAMES, conform, new_properties
 from graphstore.store import GraphStore, NoGraphError, mark_truncated
+from ingest.datasets.names import check_identifier
 from ingest.errors import Graph2ImageError, TransientError, first_line
 
 log = logging.getLogger(__name__)

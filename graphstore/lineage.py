@@ -22,7 +22,9 @@ import pyarrow.compute as pc
 
 from graphstore.bookkeeping import apply_opt_outs, now, record_snapshot, upsert_record
 from graphstore.loading.relations import labels_of
-from graphstore.schema import (
+from graphstore.schema import SYSTEM_LABELS
+from graphstore.store import GraphStore
+from ingest.datasets.names import (
     CONDITIONED_ON,
     GENERATED_BY,
     GENERATED_FOR,
@@ -30,10 +32,8 @@ from graphstore.schema import (
     MODEL,
     OPT_OUT,
     SNAPSHOT,
-    SYSTEM_LABELS,
     TRAINED_ON,
 )
-from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError

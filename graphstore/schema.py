@@ -10,20 +10,28 @@ labels, relation types and properties from the Parquet datasets when they are lo
   `-[:GENERATED_BY]->(:Model)-[:TRAINED_ON]->(:Snapshot)`, where a `Snapshot`'s id is a graph version;
 - bookkeeping: one `LoadedSource` per source says what was loaded, one `OptOut` per withdrawn item or entity.
 
-Labels and relation types share one case-insensitive name space, because an embedded store keeps both as tables.
+What may be a name is in `ingest.datasets.names`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ingest.datasets.names import (
+    CONDITIONED_ON,
+    GENERATED_BY,
+    GENERATED_FOR,
+    GENERATED_IMAGE,
+    LOADED_SOURCE,
+    MODEL,
+    OPT_OUT,
+    SNAPSHOT,
+    TRAINED_ON,
+    check_identifier,
+)
 from ingest.errors import Graph2ImageError
-
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 ITEM_PROPERTIES = pa.schema(
     [
@@ -39,20 +47,6 @@ ITEM_PROPERTIES = pa.schema(
 )
 ENTITY_PROPERTIES = pa.schema([("id", pa.string()), ("name", pa.string()), ("opted_out", pa.bool_())])
 RELATION_PROPERTIES = pa.schema([("weight", pa.float64()), ("role", pa.string())])
-
-GENERATED_IMAGE = "GeneratedImage"
-MODEL = "Model"
-SNAPSHOT = "Snapshot"
-LOADED_SOURCE = "LoadedSource"
-OPT_OUT = "OptOut"
-#: What a store without a catalog keeps of its own.
-GRAPH_SCHEMA = "GraphSchema"
-WRITE_LOCK = "WriteLock"
-
-CONDITIONED_ON = "CONDITIONED_ON"
-GENERATED_FOR = "GENERATED_FOR"
-GENERATED_BY = "GENERATED_BY"
-TRAINED_ON = "TRAINED_ON"
 
 _TIMESTAMP = pa.timestamp("us")
 
@@ -111,11 +105,6 @@ ITEM_LINEAGE_RELATIONS: dict[str, pa.Schema] = {
 }
 #: Every property that a relation may have.
 RELATION_PROPERTY_TYPES: dict[str, pa.DataType] = {"weight": pa.float64(), "role": pa.string(), "rank": pa.int64()}
-RESERVED_NAMES = frozenset(
-    name.lower()
-    for name in (*SYSTEM_LABELS, *SYSTEM_RELATIONS, *ITEM_LINEAGE_RELATIONS, GRAPH_SCHEMA, WRITE_LOCK, "id", "label")
-)
-
 
 #: The types that properties have, by the names that both stores' schemas give them.
 TYPE_NAMES: dict[pa.DataType, str] = {
@@ -156,47 +145,6 @@ class GraphSchema:
 
     labels: tuple[LabelInfo, ...]
     relations: tuple[RelationInfo, ...]
-
-
-def check_identifier(name: str, what: str) -> str:
-    """Return `name` if it may be written into Cypher as a label, relation type or property.
-
-    Raises
-    ------
-    Graph2ImageError
-        If it has anything but ASCII letters, digits and underscores, or does not start with a letter.
-    """
-    if not _IDENTIFIER.fullmatch(name):
-        raise Graph2ImageError(
-            f"{name!r} cannot be a {what}", "Use letters, digits and underscores, starting with a letter."
-        )
-    return name
-
-
-def check_user_name(name: str, what: str) -> str:
-    """As `check_identifier`, and refuse the names that graph2image keeps for itself."""
-    if check_identifier(name, what).lower() in RESERVED_NAMES:
-        raise Graph2ImageError(f"{name!r} cannot be a {what}: graph2image uses that name itself")
-    return name
-
-
-def check_new_name(name: str, what: str, uses: Mapping[str, str]) -> None:
-    """Raise if label or relation type `name` cannot be told from another in use, upper and lower case being one.
-
-    Parameters
-    ----------
-    what
-        `label` or `relation type`.
-    uses
-        The names in the store, and which of the two each is.
-    """
-    check_identifier(name, what)
-    for other, used_as in uses.items():
-        if other.lower() == name.lower() and (other, used_as) != (name, what):
-            raise Graph2ImageError(
-                f"{what} {name!r} cannot be told from the {used_as} {other!r} in the graph store",
-                "Rename one of the two: upper and lower case are not told apart.",
-            )
 
 
 def new_properties(label: str, known: pa.Schema, wanted: pa.Schema) -> list[pa.Field]:

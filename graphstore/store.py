@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from graphstore.schema import LOADED_SOURCE, OPT_OUT, TYPE_NAMES, GraphSchema, LabelInfo, RelationInfo
+from graphstore.schema import TYPE_NAMES, GraphSchema, LabelInfo, RelationInfo
+from ingest.datasets.names import LOADED_SOURCE, OPT_OUT
 from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
 

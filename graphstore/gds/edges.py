@@ -12,8 +12,8 @@ from typing import Any
 
 from graphstore.projection.projection import check_types
 from graphstore.projection.settings import DEFAULT_WALK, Direction, WalkSettings
-from graphstore.schema import check_identifier
 from graphstore.store import GraphStore
+from ingest.datasets.names import check_identifier
 
 #: The ends of a relation in the order in which a walk goes along it.
 _ENDS: dict[Direction, str] = {"both": "[[a, b], [b, a]]", "forward": "[[a, b]]", "backward": "[[b, a]]"}

@@ -28,8 +28,9 @@ from graphstore.bookkeeping import (
     loaded_sources,
     mark_as_copying,
 )
-from graphstore.schema import GRAPH_SCHEMA, LOADED_SOURCE, TYPE_NAMES, WRITE_LOCK
+from graphstore.schema import TYPE_NAMES
 from graphstore.store import GraphStore
+from ingest.datasets.names import GRAPH_SCHEMA, LOADED_SOURCE, WRITE_LOCK
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

@@ -41,18 +41,14 @@ from graphstore.loading.relations import (
 )
 from graphstore.schema import (
     ENTITY_PROPERTIES,
-    GENERATED_IMAGE,
     ITEM_LINEAGE_RELATIONS,
     ITEM_PROPERTIES,
-    LOADED_SOURCE,
-    check_identifier,
-    check_new_name,
-    check_user_name,
     conform,
     new_properties,
     property_type,
 )
 from graphstore.store import GraphStore
+from ingest.datasets.names import GENERATED_IMAGE, LOADED_SOURCE, GraphNames, check_identifier
 from ingest.datasets.root import DataRoot, digest
 from ingest.datasets.schemas import ENTITY_SCHEMA, ITEM_SCHEMA, RELATION_SCHEMA
 from ingest.errors import Graph2ImageError
@@ -168,13 +164,13 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
     with store.exclusive():
         before = loaded_sources(store)
         item_labels, entity_labels = (rows["label"].unique().to_pylist() for rows in (item_rows, entity_rows))
-        _check_labels(item_labels, entity_labels, before)
+        types = relation_rows["type"].unique().to_pylist()
+        _check_names(store, GraphNames(frozenset(item_labels), frozenset(entity_labels), frozenset(types)), before)
         plans = [
             _plan_nodes(store, rows, kind, source, before, prune=prune)
             for kind, rows in (("item", item_rows), ("entity", entity_rows))
         ]
         check_relations(relation_rows, source)
-        _check_names(store, [*item_labels, *entity_labels], relation_rows["type"].unique().to_pylist())
         with marked_as_loading(store, source, item_labels, entity_labels), store.bulk_load():
             for plan in plans:
                 _load_nodes(store, plan, source)
@@ -334,24 +330,37 @@ def _check_ids(ids: pa.ChunkedArray, kind: str, source: str, prefix: str) -> Non
         raise Graph2ImageError(f"{kind} {foreign[0]} does not belong to source {source!r}: ids begin with {prefix!r}")
 
 
-def _check_labels(items: list[str], entities: list[str], before: dict[str, dict[str, Any]]) -> None:
-    """A label must be writable in Cypher, and be of items only or of entities only."""
-    for label in sorted({*items, *entities}):
-        check_user_name(label, "label")
-    all_items = {*items, *(label for row in before.values() for label in row["item_labels"])}
-    all_entities = {*entities, *(label for row in before.values() for label in row["entity_labels"])}
-    for label in sorted(all_items & all_entities):
-        raise Graph2ImageError(f"label {label!r} is given to items and to entities", "Give one of them another label.")
+def check_fits(store: GraphStore, names: GraphNames, item_columns: pa.Schema) -> None:
+    """Check, before a source is read, that the graph can take what its rows will bring.
+
+    Parameters
+    ----------
+    item_columns
+        Arrow schema of the items' own columns.
+
+    Raises
+    ------
+    Graph2ImageError
+        If a label, relation type or column cannot be used beside those that are in the store.
+    """
+    _check_names(store, names, loaded_sources(store))
+    labels = store.node_labels()
+    for label in sorted(names.items & labels.keys()):
+        properties = pa.schema([*ITEM_PROPERTIES, *item_columns])
+        new = new_properties(label, labels[label], properties)
+        conform(properties.empty_table(), pa.schema([*labels[label], *new]), label)
 
 
-def _check_names(store: GraphStore, labels: list[str], types: list[str]) -> None:
-    """No two names of the graph may differ in upper and lower case alone, nor a label and a relation type be one."""
+def _check_names(store: GraphStore, names: GraphNames, before: dict[str, dict[str, Any]]) -> None:
+    """The rules of `GraphNames`, with all that is in the store: a label is of items only or of entities only, too."""
     uses = dict.fromkeys(store.node_labels(), "label")
     uses |= {type_: "relation type" for type_, _, _ in store.relation_types()}
-    for what, names in (("label", labels), ("relation type", types)):
-        for name in sorted(names):
-            check_new_name(name, what, uses)
-            uses[name] = what
+    names.check(uses)
+    everything = GraphNames(
+        names.items.union(*(row["item_labels"] for row in before.values())),
+        names.entities.union(*(row["entity_labels"] for row in before.values())),
+    )
+    everything.check()
 
 
 def _properties(rows: pa.Table, base: pa.Schema) -> pa.Table:

@@ -26,8 +26,8 @@ from graphstore.bookkeeping import check_complete, copy_mark
 from graphstore.connect import open_store
 from graphstore.loading.copying import CopyReport, copy_graph
 from graphstore.neo4j.server.server import admin, status, stopped
-from graphstore.schema import GRAPH_SCHEMA, LOADED_SOURCE, WRITE_LOCK
 from graphstore.store import Access, GraphStore
+from ingest.datasets.names import GRAPH_SCHEMA, LOADED_SOURCE, WRITE_LOCK
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)

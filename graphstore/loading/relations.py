@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphstore.schema import RELATION_PROPERTIES, check_user_name
+from graphstore.schema import RELATION_PROPERTIES
 from graphstore.store import GraphStore
+from ingest.datasets.names import check_user_name
 from ingest.errors import Graph2ImageError
 
 _KEYS = ["from_id", "to_id"]

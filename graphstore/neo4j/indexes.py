@@ -21,8 +21,8 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from graphstore.neo4j.transactions import ServerStore
-from graphstore.schema import GRAPH_SCHEMA
 from graphstore.store import FoundItem, IndexReport, Item, SearchIndexes, SimilarItem
+from ingest.datasets.names import GRAPH_SCHEMA
 from ingest.datasets.root import DataRoot
 
 log = logging.getLogger(__name__)

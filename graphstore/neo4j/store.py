@@ -28,17 +28,15 @@ from graphstore.neo4j.transactions import ServerStore
 from graphstore.neo4j.values import check_storable, read_chunks, to_table
 from graphstore.schema import (
     ARROW_TYPES,
-    GRAPH_SCHEMA,
     RELATION_PROPERTY_TYPES,
     SYSTEM_LABELS,
     SYSTEM_RELATIONS,
     TYPE_NAMES,
-    WRITE_LOCK,
-    check_identifier,
     conform,
     new_properties,
 )
 from graphstore.store import Access, NoGraphError, mark_truncated
+from ingest.datasets.names import GRAPH_SCHEMA, WRITE_LOCK, check_identifier
 from ingest.errors import Graph2ImageError
 
 _ENDS = ["from_id", "to_id"]

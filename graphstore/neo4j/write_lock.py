@@ -18,7 +18,7 @@ import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
 from graphstore.neo4j.driver import Address, TimeLimitError, explain_errors
-from graphstore.schema import WRITE_LOCK
+from ingest.datasets.names import WRITE_LOCK
 from ingest.errors import TransientError
 
 log = logging.getLogger(__name__)

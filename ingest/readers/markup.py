@@ -43,11 +43,12 @@ _FLAGS = frozenset("""
     reversed selected
 """.split())  # fmt: skip  # noqa: SIM905
 
-#: Sections of XML, whose content is text, and the conditions that pages are full of; `HTMLParser` fails on some.
-_SECTION = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|$)|<!\[[^>]*(?:>|$)", re.DOTALL)
+#: Comments; sections of XML, whose content is text; and the conditions that pages are full of, on which `HTMLParser`
+#: may fail.
+_NO_TAG = re.compile(r"<!--.*?(?:-->|$)|<!\[CDATA\[(.*?)(?:\]\]>|$)|<!\[[^>]*(?:>|$)", re.DOTALL)
 
-#: A tag or a comment that the text was cut in.
-_CUT_MARKUP = re.compile(r"<[a-zA-Z][a-zA-Z0-9]*\s[^<>]*=[^<>]*$|<!--(?!.*-->).*$", re.DOTALL)
+#: A tag that the text was cut in.
+_CUT_TAG = re.compile(r"<[a-zA-Z][a-zA-Z0-9]*\s[^<>]*=[^<>]*$")
 
 #: Where script or style begins that stands in no element; bounded, so that no text takes long.
 _SOURCE = re.compile(
@@ -113,7 +114,8 @@ def visible_text(text: str) -> str | None:
         text = html.unescape(html.unescape(text))
     if "<" in text:
         page = _Page()
-        page.feed(_CUT_MARKUP.sub("", _SECTION.sub(r"\1", "<".join(text[:MAX_MARKUP].split("<", MAX_TAGS)[:MAX_TAGS]))))
+        tags = "<".join(text[:MAX_MARKUP].split("<", MAX_TAGS)[:MAX_TAGS])
+        page.feed(_CUT_TAG.sub("", _NO_TAG.sub(r"\1", tags)))
         page.close()
         text = "".join(page.parts)
     text = " ".join(text.split())

@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from ingest.datasets.names import GraphNames
 from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError, explain_validation
 from ingest.readers.values import cell_text
@@ -285,11 +286,19 @@ class TableSpec(_Section):
     split: SplitSpec = SplitSpec()
 
     @model_validator(mode="after")
-    def _check_labels(self) -> TableSpec:
-        for entity in self.entity:
-            if entity.label.lower() == self.item.label.lower():
-                raise ValueError(f"{entity.label!r} is the label of the items, so it cannot be that of an entity")
+    def _check_names(self) -> TableSpec:
+        try:
+            self.names().check()
+        except Graph2ImageError as error:
+            raise ValueError(error.message) from None
         return self
+
+    def names(self) -> GraphNames:
+        """What the table brings to the graph."""
+        relations = [*(entity.relation for entity in self.entity), *(link.relation for link in self.link)]
+        return GraphNames(
+            frozenset([self.item.label]), frozenset(entity.label for entity in self.entity), frozenset(relations)
+        )
 
     def columns_used(self) -> dict[str, str]:
         """The table's columns that the spec refers to, each with the key of the spec that names it first."""

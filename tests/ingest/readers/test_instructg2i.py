@@ -91,7 +91,7 @@ def test_unknown_keys_are_an_error_that_names_those_there_are(tmp_path: Path) ->
     with pytest.raises(Graph2ImageError, match="no row has the key center or center_image") as caught:
         list(read_instructg2i(tmp_path))
     assert "picture" in str(caught.value.hint)
-    with pytest.raises(Graph2ImageError, match="no key near"):
+    with pytest.raises(Graph2ImageError, match="no row has the key near"):
         list(read_instructg2i(tmp_path, center_key="picture", neighbors_key="near"))
 
 
