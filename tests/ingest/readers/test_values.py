@@ -128,7 +128,7 @@ def test_cells_of_json(tmp_path: Path) -> None:
         json.dumps({"id": 101, "title": 1984, "tags": [1.0, "b", None]}),
         json.dumps({"id": 102.0, "title": float("nan"), "tags": None}),
         json.dumps({"id": 103, "title": {"en": "Hase"}, "tags": []}),
-        json.dumps({"id": 104, "title": "Hase", "tags": [["a"]]}),
+        json.dumps({"id": 104, "title": "Hase", "tags": [{"a": 1}]}),
         r'{"id": "105", "title": "\ud83d\ude00 \ud83d", "tags": []}',
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(rows))
@@ -146,7 +146,7 @@ def test_cells_of_json(tmp_path: Path) -> None:
     rejects = {record.row: record.detail for record in records if isinstance(record, RejectRecord)}
     assert rejects == {
         3: "title holds a value of type dict, which is no text",
-        4: "tags holds a value of type list, which is no text",
+        4: "tags holds a value of type dict, which is no text",
     }
 
 
