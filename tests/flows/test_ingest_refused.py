@@ -33,7 +33,7 @@ def _ingest(folder: Path, source: str, rows: str = "1,Hat,Kiln,1900\n", **names:
     names = {"label": "Thing", "entity": "Brand", "relation": "BY_BRAND", "columns": 'year = "int"'} | names
     (folder / f"{source}.csv").write_text(f"id,title,brand,year\n{rows}")
     (folder / f"{source}.toml").write_text(SPEC.format(source=source, **names))
-    ingest(Settings(data=folder / "data"), Table(spec=folder / f"{source}.toml", root=folder))
+    ingest(Settings(data=str(folder / "data")), Table(spec=folder / f"{source}.toml", root=folder))
 
 
 @pytest.mark.parametrize(
@@ -69,5 +69,5 @@ def test_reviews_are_refused(tmp_path: Path) -> None:
     reviews = tmp_path / "Toys.json"
     reviews.write_text('{"reviewerID": "A1", "asin": "B01", "reviewText": "Good.", "overall": 5.0}\n')
     with pytest.raises(Graph2ImageError, match="holds Amazon reviews"):
-        ingest(Settings(data=tmp_path / "data"), Amazon(files=(str(reviews),)))
+        ingest(Settings(data=str(tmp_path / "data")), Amazon(files=(str(reviews),)))
     assert DataRoot(str(tmp_path / "data")).names() == []
