@@ -17,8 +17,6 @@ retrieval using block-max indexes", SIGIR 2011).
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,11 +25,12 @@ import numpy.typing as npt
 from numba import njit
 
 from graphstore.ppr.hub_selection import FANOUT
+from graphstore.ppr.parallel import share_out
 from graphstore.ppr.push import Graph, Hubs
 from graphstore.ppr.walks import COLUMNS, Steps, all_visits, as_graph, first_step, in_edges, make_steps
 from graphstore.projection.projection import Projection
 
-# compiled with: a6c369dee138
+# compiled with: 4919725d1287
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Longs: TypeAlias = npt.NDArray[np.int64]
@@ -156,12 +155,10 @@ def hub_vectors(
     # A walk meets hubs 1 / (1 - damping_factor) times at most, and each time may lose what is left of one.
     own_tolerance = tolerance * (1.0 - damping_factor)
 
-    def run(first: int) -> None:
-        columns = slice(first, min(first + COLUMNS, len(nodes)))
+    def walk(columns: slice) -> None:
         stops[columns], meets[columns] = _until_hubs(graph, steps, nodes, columns, items, damping_factor, own_tolerance)
 
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(run, range(0, len(nodes), COLUMNS)))
+    share_out(len(nodes), COLUMNS, lambda: walk, threads=threads)
 
     order = _order_by_hubs(graph, hub_index, items, edges)
     ordered = np.full(n_values, -1, np.int32)

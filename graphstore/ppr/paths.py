@@ -15,19 +15,19 @@ is no looking back.
 from __future__ import annotations
 
 import heapq
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from graphstore.ppr.parallel import share_out
 from graphstore.ppr.push import Graph
 from graphstore.ppr.walks import as_graph
 from graphstore.projection.projection import Projection
 
-# compiled with: afcea6713d4a
+# compiled with: 94351295752b
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
 _Longs: TypeAlias = npt.NDArray[np.int64]
@@ -75,19 +75,18 @@ def best_paths(
         types=np.full((*ends.shape, _MAX_STEPS), -1, dtype=np.int16),
         nodes=np.full((*ends.shape, _MAX_STEPS), -1, dtype=np.int32),
     )
-    chunks = iter(range(0, len(starts), _CHUNK))
 
-    def run(_: int) -> None:
+    def make_worker() -> Callable[[slice], None]:
         n_nodes = len(graph.degrees)
         labels = _Labels(np.zeros(n_nodes), np.empty(n_nodes, np.int64), np.empty(n_nodes, np.int32))
-        for first in chunks:
-            part = slice(first, first + _CHUNK)
+
+        def search(part: slice) -> None:
             own = _Paths(paths.types[part], paths.nodes[part])
             _search(graph, projection.types, starts[part], ends[part], damping_factor, max_work, labels, own)
 
-    workers = min(threads or len(os.sched_getaffinity(0)), max(1, -(-len(starts) // _CHUNK)))
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, range(workers)))
+        return search
+
+    share_out(len(starts), _CHUNK, make_worker, threads=threads)
     names = {int(node): str(projection.ids[int(node)].as_py()) for node in np.unique(paths.nodes[paths.nodes >= 0])}
 
     def describe(end: int, types: list[int], path: list[int]) -> str:

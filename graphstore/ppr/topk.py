@@ -27,14 +27,13 @@ FOCS 2006: every node has a score and a residual, at first 1 at the source; push
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from graphstore.ppr.hubs import HubVectors, no_hubs
+from graphstore.ppr.parallel import share_out
 from graphstore.ppr.push import make_buffers
 from graphstore.ppr.selection import TopK, top_k
 from graphstore.ppr.walks import Source, as_graph, flatten
@@ -110,22 +109,21 @@ def top_k_ppr(
         proven=np.zeros(n_sources, dtype=bool),
         work=np.zeros(n_sources, dtype=np.int64),
     )
-    chunks = iter(range(0, n_sources if k else 0, _CHUNK))
 
-    def run(_: int) -> None:
+    def make_worker() -> Callable[[slice], None]:
         buffers = make_buffers(graph, arrays)
-        # Whoever is ready takes the next ones: some sources cost a thousand times what others do.
-        for first in chunks:
-            part = slice(first, first + _CHUNK)
-            own = offsets[first : first + _CHUNK + 1]
+
+        def rank(part: slice) -> None:
+            own = offsets[part.start : part.stop + 1]
             results = TopK(top.nodes[part], top.scores[part], top.errors[part], top.proven[part], top.work[part])
             top_k(
                 graph, arrays, buffers, seeds, weights, own, step_factor, level, max_work or 0, tie_tolerance, results
             )
 
-    workers = min(threads or len(os.sched_getaffinity(0)), max(1, -(-n_sources // _CHUNK)))
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, range(workers)))
+        return rank
+
+    if k:
+        share_out(n_sources, _CHUNK, make_worker, threads=threads)
     if expanded:
         top = top._replace(scores=top.scores * (1.0 + step_factor), errors=top.errors * (1.0 + step_factor))
     return top

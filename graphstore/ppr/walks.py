@@ -9,7 +9,6 @@ the L1 norm of the added part bounds what all scores together still lack.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from numba import njit
 
+from graphstore.ppr.parallel import count_threads
 from graphstore.ppr.push import Graph
 from graphstore.projection.projection import Projection
 
-# compiled with: 838ada53eea9
+# compiled with: ffecb5f16883
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -128,7 +128,7 @@ def exact_ppr(
     steps = make_steps(graph, damping_factor)
     nodes, weights, offsets = flatten(sources, len(graph.degrees))
     result = np.empty((len(offsets) - 1, len(graph.degrees)))
-    workers = threads or len(os.sched_getaffinity(0))
+    workers = count_threads(threads)
     # Equally many for each thread.
     n_blocks = max(1, -(-len(result) // (COLUMNS * workers)) * workers)
 

@@ -44,19 +44,22 @@ def expected_edges(
     edges: dict[tuple[str, str, str, str], float] = {}
     for row in graph.edges:
         if row["from_id"] != row["to_id"] and row["weight"] > 0:
-            for way, a, b in (("forward", row["from_id"], row["to_id"]), ("backward", row["to_id"], row["from_id"])):
+            for direction, a, b in (
+                ("forward", row["from_id"], row["to_id"]),
+                ("backward", row["to_id"], row["from_id"]),
+            ):
                 if b in inside:
-                    edges[row["type"], way, a, b] = row["weight"]
+                    edges[row["type"], direction, a, b] = row["weight"]
     sizes: dict[tuple[str, str], int] = {}
     for type_, _, a, b in edges:
         if a not in items and b in items:
             sizes[type_, a] = sizes.get((type_, a), 0) + 1
     walked: dict[tuple[str, str, str, str], float] = {}
-    for (type_, way, a, b), weight in edges.items():
-        if type_ in via and factors.get(type_, 1.0) > 0 and directions.get(type_, "both") in ("both", way):
+    for (type_, direction, a, b), weight in edges.items():
+        if type_ in via and factors.get(type_, 1.0) > 0 and directions.get(type_, "both") in ("both", direction):
             shared = a if a not in items else b
             size = sizes.get((type_, shared), 1) if (a in items) != (b in items) else 1
-            walked[type_, way, a, b] = weight * size**exponent
+            walked[type_, direction, a, b] = weight * size**exponent
     result: Edges = {}
     for type_ in via:
         sums: dict[str, float] = {}

@@ -18,7 +18,7 @@ from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 
 
-def _worth_of_best(weights: Array, source: int, longest: int) -> Array:
+def _probability_of_best(weights: Array, source: int, longest: int) -> Array:
     """[n_nodes], of the likeliest path of at most so many steps, by trying all."""
     degrees = weights.sum(axis=1)
     steps = np.divide(0.85 * weights, degrees[:, None], out=np.zeros_like(weights), where=degrees[:, None] > 0)
@@ -29,7 +29,7 @@ def _worth_of_best(weights: Array, source: int, longest: int) -> Array:
     return best
 
 
-def _worth_of(weights: Array, path: list[int]) -> Any:
+def _probability_of(weights: Array, path: list[int]) -> Any:
     return np.prod([0.85 * weights[a, b] / weights[a].sum() for a, b in itertools.pairwise(path)])
 
 
@@ -38,14 +38,14 @@ def test_the_path_is_the_likeliest(weights: Array) -> None:
     n = len(weights)
     nodes = np.array([[v for v in range(n) if v != source] for source in range(n)], dtype=np.int32)
     for source, row in enumerate(best_paths(make_projection(weights), np.arange(n), nodes)):
-        within_4, any_length = _worth_of_best(weights, source, 4), _worth_of_best(weights, source, n)
+        within_4, any_length = _probability_of_best(weights, source, 4), _probability_of_best(weights, source, n)
         for node, text in zip(nodes[source].tolist(), row, strict=True):
             if text == "indirect":
                 assert within_4[node] == 0
                 continue
             between = [] if text == "R" else [int(step.removeprefix("R n")) for step in text.split(" > ")]
-            worth = _worth_of(weights, [source, *between, node])
-            assert within_4[node] * (1 - 1e-9) <= worth <= any_length[node] * (1 + 1e-9)
+            probability = _probability_of(weights, [source, *between, node])
+            assert within_4[node] * (1 - 1e-9) <= probability <= any_length[node] * (1 + 1e-9)
 
 
 def test_a_path_through_hubs_is_found_within_the_limit() -> None:

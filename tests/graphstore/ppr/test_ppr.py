@@ -229,7 +229,7 @@ def test_test_items_are_source_only_and_opted_out_items_are_not_there(store: Gra
     edges = _edges(projection)
     assert ("art:2", "CREATED_BY", MONET) in edges
     assert (MONET, "CREATED_BY", "art:2") not in edges
-    assert (MONET, "CREATED_BY", "art:4") in edges  # without an image it is no neighbor, but a way
+    assert (MONET, "CREATED_BY", "art:4") in edges  # without an image it is no neighbor, but walks pass through it
     everyone = project(store, WalkSettings(neighbor_splits=("train", "test")))
     assert everyone.is_neighbor.tolist() == [True, True, False, False]
 

@@ -104,8 +104,8 @@ def large() -> tuple[Projection, Array]:
     return projection, exact_ppr(projection, np.arange(40))
 
 
-def test_what_goes_on_is_estimated_by_the_degrees(large: tuple[Projection, Array]) -> None:
-    """Half of the walks still go on here: with their part by degree the scores are close, and above and below."""
+def test_what_continues_is_estimated_by_the_degrees(large: tuple[Projection, Array]) -> None:
+    """Half of the walks still continue here: with their part by degree the scores are close, and above and below."""
     projection, exact = large
     top = top_k_ppr(projection, np.arange(40), k=20, epsilon=1e-4)
     wrong = np.concatenate(
@@ -135,7 +135,7 @@ def test_a_factor_of_all_weights_changes_nothing() -> None:
 
 
 def test_candidates_are_known_a_step_further_than_the_push_went() -> None:
-    """Their bounds too: what may be lacking has gone on once more, or oftener, from candidate to candidate."""
+    """Their bounds too: what may be lacking has continued once more, or oftener, from candidate to candidate."""
     projection, sources = make_projection(random_graph()), list(range(100))
     exact = exact_ppr(projection, sources)
     top = top_k_ppr(projection, sources, k=20, epsilon=1e-3)

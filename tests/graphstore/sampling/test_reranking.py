@@ -33,16 +33,16 @@ def root(request: pytest.FixtureRequest, data: DataRoot, tmp_path: Any) -> DataR
     return data if request.param == "local" else DataRoot(f"memory://{tmp_path}")
 
 
-@pytest.mark.parametrize("way", ["looked up", "in memory", "in a file"])
-def test_every_way_gives_the_same_vectors(root: DataRoot, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["looked up", "in memory", "in a file"])
+def test_any_way_gives_the_same_vectors(root: DataRoot, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"h{n}" for n in range(10)]
     _publish(root, names)
     # Two items share an image, one has none, and three images are nobody's.
     hashes = pa.array(["h3", "h1", None, "h9", "h3", "h0", "h7", "h2"])
     vectors = ItemVectors(root, "embeddings/test", "image_hash", hashes, "images")
-    if way == "in a file":
+    if how == "in a file":
         monkeypatch.setattr(matrices, "IN_MEMORY", 0)
-    if way != "looked up":
+    if how != "looked up":
         vectors.load()
     nodes = np.array([[0, 2, 4], [-1, 3, 7]])
     expected = [[vector("h3"), [0.0] * 8, vector("h3")], [[0.0] * 8, vector("h9"), vector("h2")]]

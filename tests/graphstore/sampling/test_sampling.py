@@ -94,11 +94,11 @@ def test_opted_out_items_appear_nowhere(store: GraphStore, data: DataRoot) -> No
         _sampled(store, data, mode=mode)
     opt_out(store, data, "art:000")
     opt_out(store, data, "art/Artist/a1")
-    withdrawn = {"art:000"} | {f"art:{i:03}" for i in range(1, 60, 6)}
+    opted_out = {"art:000"} | {f"art:{i:03}" for i in range(1, 60, 6)}
     for mode in MODES:
         sampled = _sampled(store, data, mode=mode)
-        assert not withdrawn & set(sampled)
-        assert not withdrawn & {n["item_id"] for row in sampled.values() for n in row}
+        assert not opted_out & set(sampled)
+        assert not opted_out & {n["item_id"] for row in sampled.values() for n in row}
         assert not any("a1" in n["via"] for row in sampled.values() for n in row)
         with pytest.raises(Graph2ImageError, match="opted out"):
             explain_neighbors(store, data, "art:000", SamplerSettings(encoder="test", mode=mode))
@@ -122,7 +122,7 @@ def test_every_store_gives_the_same_samples(store: GraphStore, data: DataRoot, t
 
 @pytest.mark.parametrize("query", ["text", "image"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_picture_of_a_held_out_item_is_never_looked_at(
+def test_the_image_of_a_held_out_item_is_never_looked_at(
     embedded: GraphStore, data: DataRoot, items: list[Row], mode: str, query: str
 ) -> None:
     """Held-out items are nobody's neighbors, so changing their images must change nothing at all."""
@@ -132,7 +132,7 @@ def test_the_picture_of_a_held_out_item_is_never_looked_at(
     assert _sampled(embedded, data, encoder="changed", mode=mode, query=query) == before
 
 
-def test_a_text_query_does_not_look_at_the_items_own_picture(
+def test_a_text_query_does_not_look_at_the_items_own_image(
     embedded: GraphStore, data: DataRoot, items: list[Row]
 ) -> None:
     before = _sampled(embedded, data)
@@ -140,7 +140,7 @@ def test_a_text_query_does_not_look_at_the_items_own_picture(
     assert _sampled(embedded, data, encoder="changed")["art:010"] == before["art:010"]
 
 
-def test_an_image_query_compares_pictures_with_pictures(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
+def test_an_image_query_compares_images_with_images(embedded: GraphStore, data: DataRoot, items: list[Row]) -> None:
     by_image = _sampled(embedded, data, mode="semantic", query="image")
     by_text = _sampled(embedded, data, mode="semantic")
     train = [row for row in items if row["split"] == "train" and row["image_hash"]]
@@ -266,7 +266,7 @@ def test_the_dataset_is_published_once_and_changes_with_graph_and_settings(
     assert sample_all(embedded, data, settings).digest != first.digest
 
 
-def test_a_killed_run_goes_on_where_it_was(
+def test_a_killed_run_continues_where_it_was(
     embedded: GraphStore, data: DataRoot, items: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "SHARD_ROWS", 16)
@@ -297,7 +297,7 @@ def test_a_killed_run_goes_on_where_it_was(
 def test_all_items_are_sampled_with_hub_vectors_where_hubs_are_large(
     embedded: GraphStore, data: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A genre of 1,100 works: for `neighbors --all` its works are ranked all the same; and a killed run goes on."""
+    """A genre of 1,100 works: for `neighbors --all` its works are ranked all the same; and a killed run continues."""
     n = 1_100
     items = [item(f"art:{i:04}") for i in range(n)]
     artists, genre = [f"art/Artist/a{i}" for i in range(n // 4)], "art/Genre/g"
