@@ -1,7 +1,7 @@
 """Personalized PageRank by Neo4j's Graph Data Science library: the walk of `ppr`, on the server that has the graph.
 
 GDS ranks one source at a time on a *projection*, a copy of the graph in the server's memory that has a name. Ours have
-the edges of `gds_edges`. What is notable:
+the edges of `gds.edges`. What is notable:
 
 - A projection outlives the connection, and the process. So its name says who made it, and whoever makes one drops those
   whose owner is dead, as far as that can be told: on this machine at once, of other machines after a day.
