@@ -2,9 +2,9 @@
 
 `projections/<version>-<settings>/` under a local data root has one file per array: `.npy`, never pickled, and Arrow IPC
 for the tables. They are written to a folder beside it, which is renamed; those of other versions are removed then. The
-files are mapped into memory, not read: what is not needed is not loaded, and all processes share the pages.
-A folder that cannot be read, or in which an edge leads nowhere, is damaged, and made again. Without a data root,
-or with a remote one, the graph is read from its store every time.
+files are checked against their digests and then mapped into memory, whose pages all processes share. A folder in which
+a file is missing or has changed is made again. Without a data root, or with a remote one, the graph is read from its
+store every time.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
-from numba import njit
 
 from graphstore.projection.base_graph import BaseGraph, build_base_graph
 from graphstore.projection.tables import GraphTables
+from ingest.datasets.integrity import FOLDER_LIST, DamagedError
 from ingest.datasets.root import SWEEP_AGE, DataRoot, digest
+from ingest.errors import Graph2ImageError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +45,20 @@ def base_graph(tables: GraphTables, neighbor_splits: Collection[str], cache: Dat
     version = tables.version()
     if cache is None or not isinstance(cache.fs, LocalFileSystem):
         return build_base_graph(tables, neighbor_splits)
-    folder = Path(cache.path("projections", f"{version}-{digest(FORMAT_VERSION, sorted(neighbor_splits))}"))
-    if (graph := _load(folder)) is not None:
+    name = f"projections/{version}-{digest(FORMAT_VERSION, sorted(neighbor_splits))}"
+    if (graph := _load(cache, name)) is not None:
         return graph
     graph = build_base_graph(tables, neighbor_splits)
     log.info("read the graph: %d nodes, %d edges", len(graph.ids), len(graph.targets))
-    if tables.version() != version:  # somebody has written to the store meanwhile
+    if tables.version() != version:  # another process has written to the store meanwhile
         return graph
     try:
-        _save(graph, folder)
-        _sweep(folder.parent, version)
-    except OSError as error:
-        log.warning("the projection cannot be kept in %s: %s", folder, error.strerror or error)
+        _save(graph, cache, name)
+        _sweep(Path(cache.path("projections")), version)
+    except (OSError, Graph2ImageError) as error:
+        log.warning("the projection cannot be kept in %s: %s", cache.path(name), first_line(error))
         return graph
-    return _load(folder) or graph
+    return _load(cache, name) or graph
 
 
 def _sweep(parent: Path, version: str) -> None:
@@ -68,16 +69,18 @@ def _sweep(parent: Path, version: str) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _save(graph: BaseGraph, folder: Path) -> None:
-    temporary = folder.parent / f"{folder.name}.{uuid.uuid4().hex}.tmp"
+def _save(graph: BaseGraph, cache: DataRoot, name: str) -> None:
+    folder = Path(cache.path(name))
+    temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.mkdir(parents=True)
-        for name in _ARRAYS:
-            np.save(temporary / f"{name}.npy", getattr(graph, name), allow_pickle=False)
-        for name, table in (("items", graph.items), ("ids", pa.table({"id": graph.ids}))):
-            with pa.OSFile(str(temporary / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+        for array in _ARRAYS:
+            np.save(temporary / f"{array}.npy", getattr(graph, array), allow_pickle=False)
+        for file, table in (("items", graph.items), ("ids", pa.table({"id": graph.ids}))):
+            with pa.OSFile(str(temporary / f"{file}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
                 out.write_table(table)
-        (temporary / "names.json").write_bytes(orjson.dumps({name: getattr(graph, name) for name in _NAMES}))
+        (temporary / "names.json").write_bytes(orjson.dumps({names: getattr(graph, names) for names in _NAMES}))
+        cache.write_folder_list(f"projections/{temporary.name}", [file.name for file in temporary.iterdir()])
         if folder.exists():  # damaged
             shutil.rmtree(folder)
         try:
@@ -89,52 +92,30 @@ def _save(graph: BaseGraph, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(folder: Path) -> BaseGraph | None:
-    """What `_save` wrote, mapped into memory; None if it is not there, or damaged."""
+def _load(cache: DataRoot, name: str) -> BaseGraph | None:
+    """What `_save` wrote, mapped into memory; None if there is none, or it is damaged."""
+    folder = Path(cache.path(name))
     if not folder.exists():
         return None
     try:
-        parts: dict[str, Any] = {name: _map_array(folder / f"{name}.npy") for name in _ARRAYS}
-        for name in _TABLES:
-            with pa.memory_map(str(folder / f"{name}.arrow")) as source:
-                parts[name] = pa.ipc.open_file(source).read_all()
+        if not (folder / FOLDER_LIST).exists():
+            raise DamagedError(str(folder / FOLDER_LIST), "is missing")
+        cache.check_folder(name)
+        parts: dict[str, Any] = {array: _map_array(folder / f"{array}.npy") for array in _ARRAYS}
+        for table in _TABLES:
+            with pa.memory_map(str(folder / f"{table}.arrow")) as source:
+                parts[table] = pa.ipc.open_file(source).read_all()
         parts["ids"] = pa.concat_arrays(parts["ids"]["id"].chunks)
         names = orjson.loads((folder / "names.json").read_bytes())
-        graph = BaseGraph(**parts | {name: tuple(names[name]) for name in _NAMES})
-        n_edges = len(graph.targets)
-        fits = (
-            len(graph.ids)
-            == len(graph.offsets) - 1
-            == len(graph.groups)
-            == len(graph.is_reachable)
-            == len(graph.id_hashes)
-            and len(graph.types) == len(graph.backward) == len(graph.weights) == n_edges
-            and _edges_lead_somewhere(graph.offsets, graph.targets, graph.types, len(graph.type_names))
-        )
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        log.warning("%s is damaged and will be made again: %s", folder, error)
-        return None
-    if not fits:
-        log.warning("%s is damaged and will be made again", folder)
-        return None
-    return graph
+        return BaseGraph(**parts | {key: tuple(names[key]) for key in _NAMES})
+    except DamagedError as error:
+        log.warning("%s; the projection is made again", error.message)
+    except OSError as error:
+        log.warning("%s cannot be read, and is made again: %s", folder, first_line(error))
+    return None
 
 
 def _map_array(path: Path) -> npt.NDArray[Any]:
     # Copy-on-write rather than read-only: the compiled functions then take the array as one that is in memory.
     mapped: npt.NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     return np.asarray(mapped)
-
-
-@njit(nogil=True, cache=True)
-def _edges_lead_somewhere(offsets: Any, targets: Any, types: Any, n_types: int) -> bool:
-    n_nodes = len(offsets) - 1
-    if offsets[0] != 0 or offsets[n_nodes] != len(targets):
-        return False
-    for node in range(n_nodes):
-        if offsets[node] > offsets[node + 1]:
-            return False
-    for edge in range(len(targets)):  # noqa: SIM110  # a loop that numba compiles
-        if not (0 <= targets[edge] < n_nodes and 0 <= types[edge] < n_types):
-            return False
-    return True

@@ -236,7 +236,7 @@ def test_a_new_graph_version_replaces_what_was_kept(store: GraphStore, data: Dat
     assert edges_of(first)["art:1", "CREATED_BY", MONET] > 0
 
 
-@pytest.mark.parametrize("damage", ["cut off", "missing", "elsewhere", "no array", "no table"])
+@pytest.mark.parametrize("damage", ["cut off", "missing", "elsewhere", "no array", "no table", "one byte", "no list"])
 def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     graph = Rows(
         [item(f"art:{n}") for n in range(4)], [MONET], [relation("CREATED_BY", f"art:{n}", MONET) for n in (0, 1)]
@@ -254,11 +254,18 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str, caplog: pytes
         np.save(targets, np.full(4, 1_000_000, np.int32))
     elif damage == "no array":
         targets.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    elif damage == "one byte":
+        weights = folder / "weights.npy"
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif damage == "no list":
+        (folder / "_files.json").unlink()
     else:
         (folder / "items.arrow").write_bytes(b"nothing")
     assert same(project(graph, cache=cache), whole)
     assert graph.reads == 3
-    assert "damaged" in caplog.text
+    assert "the projection is made again" in caplog.text
     assert same(project(graph, cache=cache), whole)
     assert graph.reads == 3
 
