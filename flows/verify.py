@@ -189,6 +189,7 @@ _REMEDIES: dict[str, _Remedy] = {
     "embeddings": ("`graph2image embed --encoder {name}`", _embeddings),
     "text-embeddings": ("`graph2image embed --encoder {name}`", _embeddings),
     "unreadable": ("`graph2image embed --encoder {name}`", _remade_when_needed),
+    "projections": ("the next `graph2image neighbors`", _remade_when_needed),
     "neighbors": ("`graph2image neighbors --all` with the same settings", _neighbors),
     "latents": ("the next `graph2image train`", _rows),
     "training-arrays": ("the next `graph2image train`", _remade_when_needed),

@@ -26,7 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from graphstore.projection.base_graph import BaseGraph, build_base_graph
 from graphstore.projection.tables import GraphTables
-from ingest.datasets.integrity import FOLDER_LIST, DamagedError
+from ingest.datasets.integrity import FOLDER_LIST, DamagedError, file_sha256
 from ingest.datasets.root import SWEEP_AGE, DataRoot, digest
 from ingest.errors import Graph2ImageError, first_line
 
@@ -80,7 +80,8 @@ def _save(graph: BaseGraph, cache: DataRoot, name: str) -> None:
             with pa.OSFile(str(temporary / f"{file}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
                 out.write_table(table)
         (temporary / "names.json").write_bytes(orjson.dumps({names: getattr(graph, names) for names in _NAMES}))
-        cache.write_folder_list(f"projections/{temporary.name}", [file.name for file in temporary.iterdir()])
+        digests = {file.name: _digest(file) for file in temporary.iterdir()}
+        cache.write_folder_list(f"projections/{temporary.name}", digests)
         if folder.exists():  # damaged
             shutil.rmtree(folder)
         try:
@@ -113,6 +114,11 @@ def _load(cache: DataRoot, name: str) -> BaseGraph | None:
     except OSError as error:
         log.warning("%s cannot be read, and is made again: %s", folder, first_line(error))
     return None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return file_sha256(stream)
 
 
 def _map_array(path: Path) -> npt.NDArray[Any]:
