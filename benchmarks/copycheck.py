@@ -1,6 +1,6 @@
 """How many copies the copy check flags, and how many images that are none, at its default thresholds.
 
-    .venv/bin/python -m benchmarks.copycheck ROOT [--pictures 300] [--size 64] [--similarity 0.99] [--bits 16]
+    .venv/bin/python -m benchmarks.copycheck ROOT [--images 300] [--size 64] [--similarity 0.99] [--bits 16]
 
 `ROOT` is a data root with images that are embedded. Copies are training images at the size that a model makes, as
 they are or changed; images that are none are those of held-out items, of which near-duplicates of training images
@@ -31,7 +31,7 @@ Change = Callable[[Image.Image], Image.Image]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root")
-    parser.add_argument("--pictures", type=int, default=300, help="of each kind, at most")
+    parser.add_argument("--images", type=int, default=300, help="of each kind, at most")
     parser.add_argument("--size", type=int, default=64, help="in pixels, of the copies")
     parser.add_argument("--encoder", help="default: the newest")
     parser.add_argument("--similarity", type=float, default=COPY_THRESHOLDS.similarity)
@@ -43,18 +43,18 @@ def main() -> None:
     thresholds = CopyThresholds(options.similarity, options.bits)
     check = CopyCheck(data, encoder, [], thresholds)
     rng = np.random.default_rng(0)
-    training, held_out = (sample(data, kind, options.pictures, rng) for kind in ("train", "test"))
+    training, held_out = (sample(data, kind, options.images, rng) for kind in ("train", "test"))
 
-    def noise(picture: Image.Image) -> Image.Image:
-        pixels = np.asarray(picture, float)
+    def noise(image: Image.Image) -> Image.Image:
+        pixels = np.asarray(image, float)
         return Image.fromarray((pixels + rng.normal(0, 12, pixels.shape)).clip(0, 255).astype(np.uint8))
 
     margin = max(1, options.size // 32)
     inside = (margin, margin, options.size - margin, options.size - margin)
     changes: dict[str, tuple[list[str], Change]] = {
-        "no copies: held-out images": (held_out, lambda picture: picture),
-        "copies": (training, lambda picture: picture),
-        "copies, blurred": (training, lambda picture: picture.filter(ImageFilter.GaussianBlur(options.size / 64))),
+        "no copies: held-out images": (held_out, lambda image: image),
+        "copies": (training, lambda image: image),
+        "copies, blurred": (training, lambda image: image.filter(ImageFilter.GaussianBlur(options.size / 64))),
         "copies, noisy": (training, noise),
         "copies, as JPEG of quality 60": (training, as_jpeg),
         "copies, colors exchanged": (training, lambda p: Image.fromarray(np.asarray(p)[:, :, [1, 2, 0]])),
@@ -63,13 +63,13 @@ def main() -> None:
     }
     rows = []
     for kind, (hashes, change) in changes.items():
-        pictures = [change(picture) for picture in read(data, hashes, options.size)]
-        scores = check.score(pictures, [[] for _ in pictures])
+        images = [change(image) for image in read(data, hashes, options.size)]
+        scores = check.score(images, [[] for _ in images])
         similarity = [score.training_similarity for score in scores if score.training_similarity is not None]
         bits = [score.training_bits for score in scores if score.training_bits is not None]
         rows.append(
             {
-                "pictures": kind,
+                "images": kind,
                 "n": len(scores),
                 "flagged": sum(score.flagged for score in scores) / len(scores),
                 "by similarity": sum(value >= thresholds.similarity for value in similarity) / len(scores),
@@ -101,12 +101,12 @@ def sample(data: DataRoot, split: str, count: int, rng: np.random.Generator) -> 
 
 
 def read(data: DataRoot, hashes: list[str], size: int) -> list[Image.Image]:
-    return list(load_images(data, image_paths(data), hashes, lambda picture: square(picture, size)))
+    return list(load_images(data, image_paths(data), hashes, lambda image: square(image, size)))
 
 
-def as_jpeg(picture: Image.Image) -> Image.Image:
+def as_jpeg(image: Image.Image) -> Image.Image:
     content = io.BytesIO()
-    picture.save(content, "jpeg", quality=60)
+    image.save(content, "jpeg", quality=60)
     return Image.open(content)
 
 

@@ -29,13 +29,13 @@ class RecordedGraphEncoder(_Part):
 class RecordedConfig(_Part):
     """The training configuration, of which the record keeps all; these are the keys that its readers rely on.
 
-    `foundation` is the pretrained model that the training started from.
+    `base_model` is the pretrained model that the training started from.
     """
 
     preset: str
     seed: int
     image_size: int
-    foundation: str | None = None
+    base_model: str | None = None
     graph_encoder: RecordedGraphEncoder
 
 

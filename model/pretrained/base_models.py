@@ -1,6 +1,6 @@
 """Pretrained models to start from: Stable Diffusion 1.5, Stable Diffusion XL, and others of their structure.
 
-A foundation is a folder as diffusers saves a pipeline, or the name of one on the hub. It gives everything but the
+A base model is a folder as diffusers saves a pipeline, or the name of one on the hub. It gives everything but the
 Graph-QFormer, which starts from the text encoder.
 """
 
@@ -37,7 +37,7 @@ _HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?$")
 
 
 @dataclass(frozen=True)
-class Foundation:
+class ModelParts:
     """The parts of a pretrained text-to-image model, in evaluation mode; only the network takes gradients.
 
     Parameters
@@ -68,7 +68,7 @@ class Foundation:
         return encoder
 
 
-def load_foundation(source: str, *, torch_dtype: torch.dtype = torch.float32) -> Foundation:
+def load_base_model(source: str, *, torch_dtype: torch.dtype = torch.float32) -> ModelParts:
     """Load a pretrained model.
 
     Parameters
@@ -91,17 +91,17 @@ def load_foundation(source: str, *, torch_dtype: torch.dtype = torch.float32) ->
     unet_class = _choose(checkpoint, index, backbone, _BACKBONES)
     vae_class = _choose(checkpoint, index, "vae", AUTOENCODERS)
     texts = _load_texts(checkpoint, index, torch_dtype)
-    foundation = Foundation(
+    base_model = ModelParts(
         vae=checkpoint.network(vae_class, "vae", torch_dtype).requires_grad_(False),
         texts=texts,
         unet=checkpoint.network(unet_class, backbone, torch_dtype),
         scheduler=checkpoint.scheduler(),
     )
-    _check_fit(f"{checkpoint.name}/{backbone}", foundation)
-    return foundation
+    _check_fit(f"{checkpoint.name}/{backbone}", base_model)
+    return base_model
 
 
-def foundation_id(source: str) -> str:
+def base_model_id(source: str) -> str:
     """Id of a pretrained model: from its files' contents, or its name on the hub and the revision.
 
     Raises
@@ -176,17 +176,17 @@ def _load_texts(checkpoint: Checkpoint, index: Mapping[str, Any], torch_dtype: t
     return TextEncoders(*first, *second, zero_empty=bool(index.get("force_zeros_for_empty_prompt", True)))
 
 
-def _check_fit(where: str, foundation: Foundation) -> None:
+def _check_fit(where: str, base_model: ModelParts) -> None:
     """Compare the sizes of the parts with what the network takes."""
-    config, texts = foundation.unet.config, foundation.texts
+    config, texts = base_model.unet.config, base_model.texts
     pooled = texts.encoder_2.config.projection_dim if texts.encoder_2 else 0
     added = getattr(config, "addition_embed_type", None)
     if added not in (None, "text_time"):
         raise Graph2ImageError(f"{where} is conditioned on {added!r}, expected 'text_time' or nothing")
     expected = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim if added else 0
     for what, made, taken in (
-        ("text tokens of size", texts.hidden_size, cross_attention_dim(foundation.unet)),
-        ("latents of channels", foundation.vae.config.latent_channels, config.in_channels),
+        ("text tokens of size", texts.hidden_size, cross_attention_dim(base_model.unet)),
+        ("latents of channels", base_model.vae.config.latent_channels, config.in_channels),
         ("pooled text embeddings of size", pooled, expected),
     ):
         if made != taken:

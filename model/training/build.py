@@ -1,4 +1,4 @@
-"""The parts of a model before its training: from a foundation, or new ones of the configured sizes."""
+"""The parts of a model before its training: from a base model, or new ones of the configured sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.networks.backbones import Backbone
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.latents import spatial_factor
 from model.networks.text_encoders import TextEncoders
-from model.pretrained.base_models import Foundation, foundation_id, load_foundation
+from model.pretrained.base_models import ModelParts, base_model_id, load_base_model
 from model.training.autoencoder import autoencoder_id, prepare_autoencoder
 from model.training.config import (
     DiffusionConfig,
@@ -27,18 +27,18 @@ from model.training.items import TrainingItems
 
 def parts_ids(config: TrainConfig, items: TrainingItems, encoder: str) -> tuple[str, str]:
     """Ids of the autoencoder and of the text encoders that `load_parts` gives, without loading them."""
-    if config.foundation is not None:
-        identity = foundation_id(config.foundation)
+    if config.base_model is not None:
+        identity = base_model_id(config.base_model)
         return identity, identity
     if config.autoencoder is None:
-        raise ValueError("a configuration without a foundation has an autoencoder")
+        raise ValueError("a configuration without a base model has an autoencoder")
     return autoencoder_id(config.autoencoder, items.image_hashes, config.image_size, config.seed), encoder
 
 
-def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encoder: str) -> Foundation:
+def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encoder: str) -> ModelParts:
     """Autoencoder, text encoders, network and noise schedule that the training starts from.
 
-    Without a foundation the text encoder is that of the checkpoint `encoders/<encoder>`, the autoencoder is made first
+    Without a base model the text encoder is that of the checkpoint `encoders/<encoder>`, the autoencoder is made first
     if it is not there yet, and the network is new. Seeds torch's generator, from which new weights are drawn.
 
     Raises
@@ -46,30 +46,30 @@ def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encode
     Graph2ImageError
         If a part is missing, or the configured sizes make no network.
     """
-    if config.foundation is not None:
-        foundation = load_foundation(config.foundation)
+    if config.base_model is not None:
+        base_model = load_base_model(config.base_model)
         scheduler = (
             build_scheduler(config.diffusion)
             if config.diffusion is not None
-            # The same noise, whatever sampler the foundation comes with.
-            else DDIMScheduler.from_config(foundation.scheduler.config, clip_sample=False)
+            # The same noise, whatever sampler the base model comes with.
+            else DDIMScheduler.from_config(base_model.scheduler.config, clip_sample=False)
         )
-        factor = spatial_factor(foundation.vae)
+        factor = spatial_factor(base_model.vae)
         if config.image_size % factor:
-            raise Graph2ImageError(f"image_size is {config.image_size}, not a multiple of the foundation's {factor}")
-        foundation.unet.register_to_config(sample_size=config.image_size // factor)
+            raise Graph2ImageError(f"image_size is {config.image_size}, not a multiple of the base model's {factor}")
+        base_model.unet.register_to_config(sample_size=config.image_size // factor)
         torch.manual_seed(config.seed)
-        return Foundation(foundation.vae, foundation.texts, foundation.unet, scheduler)
+        return ModelParts(base_model.vae, base_model.texts, base_model.unet, scheduler)
     if config.autoencoder is None or config.diffusion is None:
-        raise ValueError("a configuration without a foundation has an autoencoder and a noise schedule")
+        raise ValueError("a configuration without a base model has an autoencoder and a noise schedule")
     vae, _ = prepare_autoencoder(data, config.autoencoder, items.image_hashes, config.image_size, config.seed)
     texts = TextEncoders(*load_text_encoder(data, encoder))
     torch.manual_seed(config.seed)
-    return Foundation(vae, texts, build_network(config, vae, texts.hidden_size), build_scheduler(config.diffusion))
+    return ModelParts(vae, texts, build_network(config, vae, texts.hidden_size), build_scheduler(config.diffusion))
 
 
 def build_graph_encoder(
-    config: TrainConfig, parts: Foundation, neighbor_dim: int | None, relation_types: tuple[str, ...]
+    config: TrainConfig, parts: ModelParts, neighbor_dim: int | None, relation_types: tuple[str, ...]
 ) -> GraphQFormer:
     """A Graph-QFormer that starts as the text encoder; its new weights are drawn from torch's generator."""
     settings, text_config = config.graph_encoder, parts.texts.encoder.config
@@ -89,7 +89,7 @@ def build_network(config: TrainConfig, vae: ModelMixin, hidden_size: int) -> Bac
     if config.transformer is not None:
         return _build_transformer(config.transformer, sample_size, channels, hidden_size)
     if config.unet is None:
-        raise ValueError("a configuration without a foundation has a network")
+        raise ValueError("a configuration without a base model has a network")
     return _build_unet(config.unet, sample_size, channels, hidden_size)
 
 

@@ -1,7 +1,7 @@
 """Training configurations: a preset, and what a TOML file changes of it.
 
 Presets are the TOML files in `model/presets`. A configuration file names one (`preset = "mini"`) and gives only what
-differs; tables are merged key by key. A file that gives a foundation, or another kind of network, replaces the parts of
+differs; tables are merged key by key. A file that gives a base model, or another kind of network, replaces the parts of
 the preset that it excludes.
 """
 
@@ -211,17 +211,17 @@ class TrainConfig(_Section):
 
     Parameters
     ----------
-    foundation
+    base_model
         A pretrained model to start from: a folder in diffusers' layout, or a name on the hub. Without one everything is
         trained from scratch, by `autoencoder`, `diffusion`, and `unet` or `transformer`.
     diffusion
-        With a foundation: a noise schedule to fine-tune it to, by default its own.
+        With a base model: a noise schedule to fine-tune it to, by default its own.
     """
 
     preset: str
     image_size: int = Field(ge=8, multiple_of=8, le=8_192)
     seed: int = Field(ge=0, le=2**63 - 1)
-    foundation: str | None = None
+    base_model: str | None = None
     autoencoder: AutoencoderConfig | None = None
     unet: UNetConfig | None = None
     transformer: TransformerConfig | None = None
@@ -232,17 +232,17 @@ class TrainConfig(_Section):
     @model_validator(mode="after")
     def _one_origin(self) -> TrainConfig:
         given = [name for name in _SCRATCH if getattr(self, name) is not None]
-        if self.foundation is not None:
+        if self.base_model is not None:
             if wrong := [name for name in given if name != "diffusion"]:
-                raise ValueError(f"a foundation brings its own parts: leave out [{'], ['.join(wrong)}]")
+                raise ValueError(f"a base model brings its own parts: leave out [{'], ['.join(wrong)}]")
             return self
         if (self.unet is None) == (self.transformer is None):
-            raise ValueError("give a foundation, or one of [unet] and [transformer]")
+            raise ValueError("give a base model, or one of [unet] and [transformer]")
         if missing := [name for name in ("autoencoder", "diffusion") if name not in given]:
-            raise ValueError(f"without a foundation, [{'] and ['.join(missing)}] must be given")
+            raise ValueError(f"without a base model, [{'] and ['.join(missing)}] must be given")
         if self.optimization.trainable != "full":
             raise ValueError(
-                f'optimization.trainable = "{self.optimization.trainable}" needs a foundation: '
+                f'optimization.trainable = "{self.optimization.trainable}" needs a base model: '
                 "a network that starts from nothing has to be trained"
             )
         return self
@@ -293,11 +293,11 @@ def _read_preset(name: str) -> dict[str, Any]:
 
 def _replaced(changes: dict[str, Any]) -> set[str]:
     """Keys of a preset that a file excludes by giving what stands in their place."""
-    if "foundation" in changes:
+    if "base_model" in changes:
         return set(_SCRATCH)
     networks = {"unet", "transformer"} & set(changes)
     if networks:
-        return {"unet", "transformer", "foundation"} - networks
+        return {"unet", "transformer", "base_model"} - networks
     return set()
 
 

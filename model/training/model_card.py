@@ -44,7 +44,7 @@ def model_card(record: ModelRecord, *, curves: str, samples: str | None) -> str:
         record.model_dump(mode="json"),
         content=_CONTENT[content],
         call=_CALLS[content],
-        foundation=record.config.foundation,
+        base_model=record.config.base_model,
         graph_version=record.graph_version or "not recorded",
         sampler={name: settings[name] for name in _SAMPLER if settings.get(name) not in (None, {}, [])},
         neighbor_splits=f", but those of {' and '.join(splits)} may be neighbors of others" if splits else "",

@@ -21,7 +21,7 @@ from diffusers import DDIMScheduler
 from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
-from model.pretrained.base_models import Foundation
+from model.pretrained.base_models import ModelParts
 from model.record import (
     RECORD_FILE,
     ModelRecord,
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 #: What changes nothing about the weights.
 _INCIDENTAL = {"gradient_checkpointing", "checkpoint_every", "checkpoints_kept", "sample_every", "trackers"}
 #: Text guidance of sample grids: a small model's own, and Stable Diffusion's.
-_SMALL_GUIDANCE, _FOUNDATION_GUIDANCE = 2.0, 7.5
+_SMALL_GUIDANCE, _BASE_MODEL_GUIDANCE = 2.0, 7.5
 _CURVES, _SAMPLES = "curves.png", "samples.png"
 #: Curves are not drawn more often, which takes half a second: a small model has a checkpoint every few seconds.
 _CURVES_SECONDS = 60.0
@@ -122,7 +122,7 @@ def train(
     neighbors
         Name of the neighbors dataset.
     encoder
-        Encoder of the neighbor embeddings and, without a foundation, of the texts; by default the one that the
+        Encoder of the neighbor embeddings and, without a base model, of the texts; by default the one that the
         neighbors were ranked with.
     withdrawn
         Ids of items that take no part, whatever the samples say.
@@ -177,7 +177,7 @@ def _plan(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
         raise Graph2ImageError(f"neighbors/{neighbors} does not say which encoder it was ranked with: name one")
     vae_id, text_id = parts_ids(config, items, encoder)
     seen = items.digest()
-    named = {"autoencoder": True, "foundation": True}  # by their ids, wherever they lie
+    named = {"autoencoder": True, "base_model": True}  # by their ids, wherever they lie
     recipe = config.model_dump(mode="json", exclude={**named, "optimization": _INCIDENTAL})
     return _Run(
         data,
@@ -192,7 +192,7 @@ def _plan(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
     )
 
 
-def _prepare(run: _Run, device: torch.device) -> tuple[Foundation, TrainingArrays]:
+def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArrays]:
     """Load the parts, and compute what is frozen unless it is there already; one process of several does it."""
     data, config, items = run.data, run.config, run.items
     folder = work_folder(data, f"training-arrays/{run.arrays_id}")
@@ -215,14 +215,14 @@ def _prepare(run: _Run, device: torch.device) -> tuple[Foundation, TrainingArray
     return parts, arrays
 
 
-def _move(parts: Foundation, device: torch.device) -> None:
+def _move(parts: ModelParts, device: torch.device) -> None:
     """Move what is frozen, which need not be where the training is."""
     for part in (parts.vae, parts.texts.encoder, parts.texts.encoder_2):
         if part is not None:
             part.to(device)
 
 
-def _pipeline(run: _Run, parts: Foundation, trainer: Trainer) -> Graph2ImagePipeline:
+def _pipeline(run: _Run, parts: ModelParts, trainer: Trainer) -> Graph2ImagePipeline:
     texts, config, image_encoder = parts.texts, run.config.graph_encoder, None
     if config.images:
         image_encoder = load_image_encoder(run.data, run.encoder)
@@ -267,7 +267,7 @@ class _Plots:
         config = self.run.config
         if self._grid is None:
             self._grid = SampleGrid.choose(self.run.data, self.run.items, config.image_size)
-        guidance = _FOUNDATION_GUIDANCE if config.foundation else _SMALL_GUIDANCE
+        guidance = _BASE_MODEL_GUIDANCE if config.base_model else _SMALL_GUIDANCE
         with self.trainer.averaged(), self.trainer.accelerator.autocast():
             self.pipeline.to(self.trainer.device)
             images = self._grid.sample(self.pipeline, self.arrays, config.seed, guidance)

@@ -173,7 +173,7 @@ def test_fast_can_be_changed_in_parts(tiny: TinyData, graph2image: Command) -> N
 
 
 @pytest.fixture
-def picture(tiny: TinyData, graph2image: Command) -> Path:
+def made_file(tiny: TinyData, graph2image: Command) -> Path:
     (row,) = made(tiny, graph2image("generate", "toy:03", "--steps", "1", "--json", data=tiny.root.url))
     return Path(tiny.root.path(row["image_path"]))
 
@@ -186,35 +186,35 @@ def told(graph2image: Command, file: Path, data: str) -> dict[str, Any]:
 
 
 def test_a_file_tells_what_it_was_made_from(
-    tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path
+    tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
 ) -> None:
-    both = told(graph2image, picture, tiny.root.url)
+    both = told(graph2image, made_file, tiny.root.url)
     assert both["agrees"] is True
     assert both["says"]["item_id"] == both["graph"]["item"]["id"] == "toy:03"
     assert [n["item_id"] for n in both["says"]["neighbors"]] == [n["id"] for n in both["graph"]["conditioned_on"]]
     assert both["says"]["software"]["graph2image"]
-    assert both["graph"] == json.loads(graph2image("lineage", picture.stem, "--json", data=tiny.root.url).stdout)
-    elsewhere = told(graph2image, picture, str(tmp_path / "nowhere"))
+    assert both["graph"] == json.loads(graph2image("lineage", made_file.stem, "--json", data=tiny.root.url).stdout)
+    elsewhere = told(graph2image, made_file, str(tmp_path / "nowhere"))
     assert (elsewhere["says"], elsewhere["graph"], elsewhere["agrees"]) == (both["says"], None, None)
     assert any("no graph store" in note for note in elsewhere["notes"])
-    assert "toy:03" in graph2image("lineage", str(picture), data=tiny.root.url).stdout
+    assert "toy:03" in graph2image("lineage", str(made_file), data=tiny.root.url).stdout
 
 
-def with_record(picture: Path, to: Path, record: object) -> Path:
+def with_record(made_file: Path, to: Path, record: object) -> Path:
     info = PngInfo()
     info.add_itxt("graph2image", record if isinstance(record, str) else orjson.dumps(record).decode(), zip=True)
-    Image.open(picture).save(to, pnginfo=info)
+    Image.open(made_file).save(to, pnginfo=info)
     return to
 
 
 def test_a_forged_record_is_found_out_and_not_obeyed(
-    tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path
+    tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
 ) -> None:
-    record = orjson.loads(str(Image.open(picture).info["graph2image"]))
+    record = orjson.loads(str(Image.open(made_file).info["graph2image"]))
     record["neighbors"] = record["neighbors"][:-1]
     record["image_path"] = "/etc/passwd"
     record["item_id"] = "toy:02\x1b[2J"
-    forged = with_record(picture, tmp_path / "forged.png", record)
+    forged = with_record(made_file, tmp_path / "forged.png", record)
     told_of = told(graph2image, forged, tiny.root.url)
     assert told_of["agrees"] is False
     assert told_of["notes"][-1] == "the file and the graph differ in: item, neighbors"
@@ -236,16 +236,16 @@ def test_a_forged_record_is_found_out_and_not_obeyed(
     ids=["cut", "list", "path", "deep", "long", "bomb"],
 )
 def test_hostile_records(
-    tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path, record: str, message: str
+    tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path, record: str, message: str
 ) -> None:
-    forged = with_record(picture, tmp_path / "forged.png", record)
+    forged = with_record(made_file, tmp_path / "forged.png", record)
     result = graph2image("lineage", str(forged), data=tiny.root.url)
     assert result.exit_code == 1
     assert message in result.stderr
     assert len(result.stderr) < 1000
 
 
-def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, picture: Path, tmp_path: Path) -> None:
+def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path) -> None:
     def error(file: Path) -> str:
         result = graph2image("lineage", str(file), data=tiny.root.url)
         assert result.exit_code == 1, result.output
@@ -254,7 +254,7 @@ def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, pictu
     foreign, cut, text = tmp_path / "foreign.png", tmp_path / "cut.png", tmp_path / "text.png"
     Image.new("RGB", (8, 8)).save(foreign)
     assert "has no record of graph2image" in error(foreign)
-    content = picture.read_bytes()
+    content = made_file.read_bytes()
     cut.write_bytes(content[: len(content) * 2 // 3])
     assert "is damaged" in error(cut)
     text.write_text("hello")

@@ -290,8 +290,8 @@ def test_one_run_is_shown(data: DataRoot, tmp_path: Path) -> None:
     for item in TEST:
         generate(data, item, GRAPH, [(work, 1.5) for work in TRAIN[:3]], seed=1)
     _, after = build(data, tmp_path / "after.html")
-    pictures = re.compile(r'src="(data:[^"]+)"')
-    assert pictures.findall(after) == pictures.findall(before)
+    shown = re.compile(r'src="(data:[^"]+)"')
+    assert shown.findall(after) == shown.findall(before)
 
 
 def test_what_is_missing_is_said(data: DataRoot, tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_page_in_a_browser(data: DataRoot, tmp_path: Path) -> None:
     generate_all(data)
     out = tmp_path / "report.html"
     _, source = build(data, out)
-    pictures = len(Page(source).alts)
+    shown = len(Page(source).alts)
     with chromium(tmp_path / "profile") as browser:
         browser.call("Network.enable")
         for width in (1280, 400):
@@ -445,7 +445,7 @@ def test_page_in_a_browser(data: DataRoot, tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             decoded = "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth > 0)))"
-            assert browser.evaluate(decoded) == [True] * pictures
+            assert browser.evaluate(decoded) == [True] * shown
             assert browser.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out
         background = "getComputedStyle(document.body).backgroundColor"
         colors = set()

@@ -44,6 +44,6 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-3) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
 
 
-def pictures(count: int, seed: int = 0) -> list[Image.Image]:
+def random_images(count: int, seed: int = 0) -> list[Image.Image]:
     random = np.random.default_rng(seed)
     return [Image.fromarray(random.integers(256, size=(40, 30, 3), dtype=np.uint8)) for _ in range(count)]

@@ -142,7 +142,7 @@ def test_other_schedulers_and_batch_equals_single(scheduler: Any) -> None:
         torch.testing.assert_close(single[0], batch[index], atol=2e-3, rtol=2e-3)
 
 
-def test_save_and_load_give_the_same_picture(pipeline: Graph2ImagePipeline, tmp_path: Path) -> None:
+def test_save_and_load_give_the_same_image(pipeline: Graph2ImagePipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     loaded = Graph2ImagePipeline.from_pretrained(tmp_path)

@@ -10,7 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from calls import PROMPTS, STEPS, batch_sizes, close, neighbors, noise, pictures, sample
+from calls import PROMPTS, STEPS, batch_sizes, close, neighbors, noise, random_images, sample
 from PIL import Image
 from tiny_data import TinyData, tiny_clip
 from tiny_models import NEIGHBOR_DIM, graph_encoder, image_encoder, parts, pipeline
@@ -155,7 +155,7 @@ def test_the_whole_interval_is_no_interval(pipe: Graph2ImagePipeline) -> None:
 
 
 def test_images_are_their_embeddings(pipe: Graph2ImagePipeline) -> None:
-    ours, theirs = pictures(3), pictures(1, seed=1)
+    ours, theirs = random_images(3), random_images(1, seed=1)
     pixels = pipe.feature_extractor(ours, return_tensors="pt").pixel_values
     torch.testing.assert_close(pipe.encode_neighbors(ours), pipe.image_encoder(pixels).image_embeds)
     embeds = torch.stack([pipe.encode_neighbors(ours), torch.zeros(3, NEIGHBOR_DIM)])
@@ -169,7 +169,7 @@ def test_images_are_their_embeddings(pipe: Graph2ImagePipeline) -> None:
 
 
 def test_several_sets_of_images(pipe: Graph2ImagePipeline) -> None:
-    monet, kandinsky = pictures(3), pictures(2, seed=1)
+    monet, kandinsky = random_images(3), random_images(2, seed=1)
     scales = [0.7 * 1.5, 0.3 * 1.5]
     sets = [pipe.encode_neighbors(images)[None] for images in (monet, kandinsky)]
     expected = sample(pipe, "a garden", neighbor_embeds=sets, graph_guidance_scale=scales)
@@ -189,7 +189,7 @@ def test_no_neighbors_are_text_only(any_pipe: Graph2ImagePipeline) -> None:
 
 
 def test_of_too_many_neighbors_the_first_are_seen(pipe: Graph2ImagePipeline) -> None:
-    images, embeds = pictures(4), neighbors(4)
+    images, embeds = random_images(4), neighbors(4)
     two: dict[str, Any] = {"neighbor_embeds": embeds[:, :2], "neighbor_weights": torch.tensor([[1.0, 0.5]] * 2)}
     expected = sample(pipe, **two), sample(pipe, "x", neighbors=images[:2], neighbor_weights=torch.tensor([[1.0, 0.5]]))
     pipe.register_to_config(max_neighbors=2)
@@ -210,7 +210,7 @@ def test_an_open_clip_tower_is_the_encoder_it_comes_from(shared_tiny: TinyData, 
     tower = OpenClipImageEncoder.from_open_clip(config, clip.state_dict())
     tower.save_pretrained(tmp_path)
     encoder = load_encoder(shared_tiny.root, "tiny")
-    images = [*pictures(3), Image.new("L", (7, 50), 90)]
+    images = [*random_images(3), Image.new("L", (7, 50), 90)]
     expected = encoder.encode_images([encoder.prepare(image.convert("RGB")) for image in images])
     for tower_ in (tower, OpenClipImageEncoder.from_pretrained(tmp_path)):
         torch.testing.assert_close(tower_(tower_.preprocess(images)).image_embeds, expected, atol=1e-5, rtol=1e-5)
@@ -226,7 +226,7 @@ def test_neighbors_by_texts_or_both() -> None:
     with pytest.raises(ValueError, match="takes no neighbor_embeds"):
         sample(by_texts, neighbor_embeds=neighbors(), neighbor_text_embeds=texts)
     with pytest.raises(ValueError, match="does not look at neighbors' images"):
-        sample(by_texts, neighbors=[pictures(1), []])
+        sample(by_texts, neighbors=[random_images(1), []])
 
     encoder, processor = image_encoder()
     by_both = pipeline(
@@ -235,7 +235,7 @@ def test_neighbors_by_texts_or_both() -> None:
         image_encoder=encoder,
         feature_extractor=processor,
     )
-    images = [pictures(3), pictures(3, seed=1)]
+    images = [random_images(3), random_images(3, seed=1)]
     embeds = torch.stack([by_both.encode_neighbors(row) for row in images])
     expected = sample(by_both, neighbor_embeds=embeds, neighbor_text_embeds=texts)
     close(sample(by_both, neighbors=images, neighbor_text_embeds=texts), expected)
@@ -261,7 +261,7 @@ def test_relation_types() -> None:
 
 # -- arguments that do not fit -----------------------------------------------------------------------------------------
 
-ONE = pictures(1)[0]
+ONE = random_images(1)[0]
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": []}, "one at least"),
     ({"prompt": [None]}, "are texts"),
@@ -305,7 +305,7 @@ def test_arguments_that_do_not_fit(pipe: Graph2ImagePipeline, arguments: dict[st
 
 def test_images_without_an_image_encoder() -> None:
     with pytest.raises(ValueError, match="no image encoder: give neighbor_embeds"):
-        pipeline("sd15")("a thing", neighbors=pictures(1), num_inference_steps=1)
+        pipeline("sd15")("a thing", neighbors=random_images(1), num_inference_steps=1)
 
 
 def test_scale_zero_needs_no_embeddings_of_the_graph(pipe: Graph2ImagePipeline) -> None:

@@ -10,7 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from calls import PROMPTS, STEPS, close, neighbors, noise, pictures, sample
+from calls import PROMPTS, STEPS, close, neighbors, noise, random_images, sample
 from diffusers import AutoencoderKL
 from peft import LoraConfig
 from PIL import Image
@@ -40,7 +40,7 @@ def test_optional_parts_are_saved_too(pipe: Graph2ImagePipeline, tmp_path: Path)
     pipe.register_to_config(max_neighbors=None)
     loaded = Graph2ImagePipeline.from_pretrained(tmp_path)
     assert loaded.config.max_neighbors == 2
-    images = pictures(2)
+    images = random_images(2)
     assert torch.equal(loaded.encode_neighbors(images), pipe.encode_neighbors(images))
 
 
@@ -55,7 +55,7 @@ def test_dtype(structure: Structure, dtype: torch.dtype) -> None:
     images = sample(pipe, neighbor_embeds=neighbors(), neighbor_weights=weights, output_type="pt")
     assert images.dtype == dtype
     close(images.float(), expected, 0.1 if dtype == torch.bfloat16 else 1e-3)
-    assert sample(pipe, neighbors=[pictures(2), []]).dtype == dtype
+    assert sample(pipe, neighbors=[random_images(2), []]).dtype == dtype
 
 
 def test_dtype_when_loading(any_pipe: Graph2ImagePipeline, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_offload_hooks(structure: Structure, offload: str) -> None:
     """With the processor as the device that the parts are sent to: hooks and all, the images are the same."""
     encoder, processor = image_encoder()
     pipe = pipeline(structure, image_encoder=encoder, feature_extractor=processor)
-    arguments: dict[str, Any] = {"neighbors": [pictures(2), pictures(3)], "output_type": "np"}
+    arguments: dict[str, Any] = {"neighbors": [random_images(2), random_images(3)], "output_type": "np"}
     expected = sample(pipe, **arguments)
     getattr(pipe, offload)(device="cpu")
     for _ in range(2):
@@ -95,7 +95,7 @@ def test_offload_hooks_of_our_own_parts() -> None:
     clip, config = tiny_clip()
     pipe = tiny_pipeline()
     pipe.register_modules(image_encoder=OpenClipImageEncoder.from_open_clip(config, clip.state_dict()))
-    arguments: dict[str, Any] = {"neighbors": [pictures(2), pictures(3)], "output_type": "np"}
+    arguments: dict[str, Any] = {"neighbors": [random_images(2), random_images(3)], "output_type": "np"}
     expected = sample(pipe, **arguments)
     calls = []
     pipe.enable_model_cpu_offload(device="cpu")
@@ -207,9 +207,9 @@ def test_sizes_and_kinds_of_output(any_pipe: Graph2ImagePipeline) -> None:
     def call(**arguments: Any) -> Any:
         return any_pipe("a thing", num_inference_steps=1, **arguments)
 
-    (picture,) = call().images
-    assert isinstance(picture, Image.Image)
-    assert picture.size == (32, 32)
+    (image,) = call().images
+    assert isinstance(image, Image.Image)
+    assert image.size == (32, 32)
     assert call(height=16, width=48, output_type="np").images.shape == (1, 16, 48, 3)
     assert call(output_type="pt").images.shape == (1, 3, 32, 32)
     assert call(width=64, output_type="latent", return_dict=False)[0].shape == (1, 4, 4, 8)

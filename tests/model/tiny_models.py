@@ -155,7 +155,7 @@ def image_encoder(dim: int = NEIGHBOR_DIM) -> tuple[CLIPVisionModelWithProjectio
     return CLIPVisionModelWithProjection(config).eval(), CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=size)
 
 
-def save_foundation(structure: Structure, folder: Path) -> Path:
+def save_base_model(structure: Structure, folder: Path) -> Path:
     """Save a text-to-image model as diffusers does, without a Graph-QFormer."""
     found = parts(structure)
     if structure == "sd15":

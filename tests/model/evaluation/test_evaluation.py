@@ -225,7 +225,7 @@ def test_differences_are_paired(evaluated: DataRoot) -> None:
             assert estimate.se == pytest.approx(differences.std(ddof=1) / TEST**0.5)
 
 
-def test_the_top_neighbor_is_the_best_neighbors_own_picture(evaluated: DataRoot) -> None:
+def test_the_top_neighbor_is_the_best_neighbors_own_image(evaluated: DataRoot) -> None:
     rows = rows_of(evaluated)
     work = TESTED[0]
     first, true = (np.asarray(Image.open(io.BytesIO(w.content))) for w in (neighbors_of(work)[0], work))
@@ -267,7 +267,7 @@ def test_another_recipe_is_another_classifier(evaluated: DataRoot, monkeypatch: 
     evaluated.fs.rm(evaluated.path("classifiers", other_id), recursive=True)
 
 
-def test_pictures_by_other_settings_are_not_mixed_in(evaluated: DataRoot, tmp_path: Path) -> None:
+def test_images_by_other_settings_are_not_mixed_in(evaluated: DataRoot, tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path / "data"))
     evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
     for work in TESTED:  # the true images, which would be the best there are
@@ -311,12 +311,12 @@ def test_lab_of_known_colors() -> None:
     np.testing.assert_allclose(to_lab(colors), expected, atol=0.1)
 
 
-PICTURES = st.integers(0, 10_000).map(
+IMAGES = st.integers(0, 10_000).map(
     lambda seed: np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
 )
 
 
-@given(PICTURES, PICTURES, PICTURES)
+@given(IMAGES, IMAGES, IMAGES)
 @settings(max_examples=30)
 def test_palette_distance_is_a_metric(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> None:
     assert palette_distance(first, second) == pytest.approx(palette_distance(second, first))

@@ -46,14 +46,14 @@ class Gallery:
         self.data = DataRoot(str(folder))
         publish_encoder(self.data, ENCODER, *tiny_clip(), {})
         encoder = load_encoder(self.data, ENCODER)
-        self.pictures = [paint(seed) for seed in range(TRAINING + HELD_OUT)]
+        self.images = [paint(seed) for seed in range(TRAINING + HELD_OUT)]
         self.hashes, rows, items = [], [], []
-        for number, picture in enumerate(self.pictures):
+        for number, image in enumerate(self.images):
             content = io.BytesIO()
-            picture.save(content, "png")
+            image.save(content, "png")
             self.hashes.append(hashlib.sha256(content.getvalue()).hexdigest())
             info = inspect_image(content.getvalue())
-            assert info.perceptual_hash == perceptual_hash(picture)
+            assert info.perceptual_hash == perceptual_hash(image)
             row = {"image_hash": self.hashes[-1], "path": "", "width": 48, "height": 48, "format": "PNG"}
             rows.append(row | {"perceptual_hash": info.perceptual_hash})
             split = "train" if number < TRAINING else "test"
@@ -61,7 +61,7 @@ class Gallery:
             items.append(item | {"image_hash": self.hashes[-1]})
         self.data.append("images", pa.Table.from_pylist(rows, IMAGE_SCHEMA), IMAGE_SCHEMA)
         self.data.publish("items/g", [pa.Table.from_pylist(items, ITEM_SCHEMA)], ITEM_SCHEMA)
-        self.vectors = encoder.encode_images([encoder.prepare(picture) for picture in self.pictures]).numpy()
+        self.vectors = encoder.encode_images([encoder.prepare(image) for image in self.images]).numpy()
         schema = embedding_schema("image_hash", DIM)
         for part in (slice(0, 11), slice(11, None)):
             table = pa.table([self.hashes[part], list(self.vectors[part])], schema=schema)
@@ -82,8 +82,8 @@ def test_copies_are_found_and_others_are_not(gallery: Gallery) -> None:
     neighbors = [gallery.hashes[4], gallery.hashes[9]]
     check = CopyCheck(gallery.data, ENCODER, neighbors, THRESHOLDS, "cpu")
     jpeg = io.BytesIO()
-    gallery.pictures[23].save(jpeg, "jpeg", quality=80)
-    made = [gallery.pictures[9], Image.open(jpeg), paint(1000)]
+    gallery.images[23].save(jpeg, "jpeg", quality=80)
+    made = [gallery.images[9], Image.open(jpeg), paint(1000)]
     of_neighbor, of_training, own = check.score(made, [neighbors, neighbors, neighbors])
     assert of_neighbor.flagged
     assert of_neighbor.neighbor_similarity == pytest.approx(1, abs=1e-5)
@@ -94,9 +94,9 @@ def test_copies_are_found_and_others_are_not(gallery: Gallery) -> None:
     assert not own.flagged
 
 
-def test_a_held_out_picture_counts_as_a_neighbor_only(gallery: Gallery) -> None:
+def test_a_held_out_image_counts_as_a_neighbor_only(gallery: Gallery) -> None:
     target, text_only = CopyCheck(gallery.data, ENCODER, gallery.hashes[-1:], THRESHOLDS, "cpu").score(
-        [gallery.pictures[-1]] * 2, [gallery.hashes[-1:], []]
+        [gallery.images[-1]] * 2, [gallery.hashes[-1:], []]
     )
     assert (target.neighbor_bits, target.flagged) == (0, True)
     assert (text_only.neighbor_bits, text_only.neighbor_similarity, text_only.flagged) == (None, None, False)
@@ -107,17 +107,17 @@ def test_a_held_out_picture_counts_as_a_neighbor_only(gallery: Gallery) -> None:
 @given(seed=st.integers(1000, 10_000), block=st.integers(1, 40))
 @hypothesis_settings(max_examples=8)
 def test_the_search_is_exact(gallery: Gallery, seed: int, block: int) -> None:
-    picture = paint(seed)
+    image = paint(seed)
     check = CopyCheck(gallery.data, ENCODER, [], THRESHOLDS, "cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(copycheck, "_BLOCK", block)
-        (scores,) = check.score([picture], [[]])
+        (scores,) = check.score([image], [[]])
     encoder = load_encoder(gallery.data, ENCODER)
-    own = encoder.encode_images([encoder.prepare(picture)]).numpy()[0]
+    own = encoder.encode_images([encoder.prepare(image)]).numpy()[0]
     cosines = gallery.vectors[:TRAINING] @ own
     bits = [
-        (int(perceptual_hash(other), 16) ^ int(perceptual_hash(picture), 16)).bit_count()
-        for other in gallery.pictures[:TRAINING]
+        (int(perceptual_hash(other), 16) ^ int(perceptual_hash(image), 16)).bit_count()
+        for other in gallery.images[:TRAINING]
     ]
     assert scores.training_similarity == pytest.approx(cosines.max(), abs=1e-6)
     nearest = gallery.hashes.index(scores.nearest_image or "")
@@ -135,7 +135,7 @@ def test_thresholds_decide(gallery: Gallery) -> None:
     assert flagged(CopyThresholds(1.1, 256))
 
 
-def test_pictures_without_vector_or_hash_are_passed_over(gallery: Gallery, tmp_path: Path) -> None:
+def test_images_without_vector_or_hash_are_passed_over(gallery: Gallery, tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path))
     publish_encoder(data, ENCODER, *tiny_clip(), {})
     schema = embedding_schema("image_hash", DIM)
@@ -148,7 +148,7 @@ def test_pictures_without_vector_or_hash_are_passed_over(gallery: Gallery, tmp_p
     rows = [row | {"perceptual_hash": "0"}]  # of an earlier version
     data.append("images", pa.Table.from_pylist(rows, IMAGE_SCHEMA), IMAGE_SCHEMA)
     (scores,) = CopyCheck(data, ENCODER, gallery.hashes[2:3], THRESHOLDS, "cpu").score(
-        [gallery.pictures[0]], [gallery.hashes[2:3]]
+        [gallery.images[0]], [gallery.hashes[2:3]]
     )
     assert (scores.training_bits, scores.neighbor_bits, scores.neighbor_similarity) == (None, None, None)
     assert scores.nearest_image == gallery.hashes[0]
@@ -161,6 +161,6 @@ def test_nothing_to_compare_with(gallery: Gallery, tmp_path: Path) -> None:
     publish_encoder(data, ENCODER, *tiny_clip(), {})
     schema = embedding_schema("image_hash", DIM)
     data.append(f"embeddings/{ENCODER}", schema.empty_table(), schema)
-    (scores,) = CopyCheck(data, ENCODER, [], THRESHOLDS, "cpu").score([gallery.pictures[0]], [[]])
+    (scores,) = CopyCheck(data, ENCODER, [], THRESHOLDS, "cpu").score([gallery.images[0]], [[]])
     assert replace(scores, flagged=True) != scores
     assert (scores.training_similarity, scores.nearest_image, scores.training_bits) == (None, None, None)

@@ -67,7 +67,7 @@ def one_image(data: TinyData, request: GenerationRequest, **settings: Any) -> np
     return images_of(data, generate(data.root, MODEL, [request], replace(SETTINGS, **settings)))[0]
 
 
-def test_only_missing_pictures_are_made(data: TinyData) -> None:
+def test_only_missing_images_are_made(data: TinyData) -> None:
     settings = replace(SETTINGS, seed=100)
     before = data.root.dataset("generated").count_rows() if data.root.names("generated") else 0
     wanted = requests(data)
@@ -117,7 +117,7 @@ def test_batches_do_not_change_images_of(data: TinyData, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_batches_do_not_change_pictures_of_any_scheduler(data: TinyData, tmp_path: Path, scheduler: str) -> None:
+def test_batches_do_not_change_images_of_any_scheduler(data: TinyData, tmp_path: Path, scheduler: str) -> None:
     settings = replace(SETTINGS, scheduler=scheduler, guidance_interval=(0.0, 0.5), copy_check=None)
     wanted = [request for request in requests(data) if request.variant == GRAPH]
     together = images_of(data, generate(data.root, MODEL, wanted, settings))
@@ -128,7 +128,7 @@ def test_batches_do_not_change_pictures_of_any_scheduler(data: TinyData, tmp_pat
     assert np.abs(together - single).max() <= 1
 
 
-def test_rows_and_files_say_what_a_picture_was_made_from(data: TinyData) -> None:
+def test_rows_and_files_say_what_a_image_was_made_from(data: TinyData) -> None:
     wanted = requests(data)
     report = generate(data.root, MODEL, wanted, SETTINGS)
     rows = {row["generated_id"]: row for row in data.root.read("generated").to_pylist()}
@@ -179,7 +179,7 @@ def test_neighbors_beyond_those_that_the_model_looks_at_are_not_told_of(data: Ti
     ],
     ids=str,
 )
-def test_settings_decide_the_picture_and_its_id(data: TinyData, changed: dict[str, Any]) -> None:
+def test_settings_decide_the_image_and_its_id(data: TinyData, changed: dict[str, Any]) -> None:
     request = requests(data)[1]
     base = one_image(data, request)
     other = one_image(data, request, **changed)
@@ -295,7 +295,7 @@ def test_damaged_and_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["dpm++", "unipc", "euler"])
-def test_solvers_come_to_the_same_picture(tmp_path: Path, scheduler: str) -> None:
+def test_solvers_come_to_the_same_image(tmp_path: Path, scheduler: str) -> None:
     """With many steps all of them follow the model's own path: prediction type, zero SNR and spacing are kept."""
     data = make_data(tmp_path)
     publish_model(data)

@@ -46,7 +46,7 @@ def test_a_row_of_an_earlier_version_has_no_variant() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        ("picture",),
+        ("drawing",),
         ("text", 1.0, (1.0,)),
         ("mix", 1.0),
         ("mix", 1.0, (0.5, 0.2)),

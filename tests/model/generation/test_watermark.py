@@ -31,38 +31,38 @@ def smooth(seed: int) -> Image.Image:
 
 def on_white(seed: int) -> Image.Image:
     """A thing before a white wall, as product photos are."""
-    picture = Image.new("RGB", (256, 256), "white")
+    image = Image.new("RGB", (256, 256), "white")
     thing = smooth(seed).resize((90, 120))
-    picture.paste(thing, (80, 60))
-    return picture
+    image.paste(thing, (80, 60))
+    return image
 
 
 def black() -> Image.Image:
     return Image.new("RGB", (300, 260))
 
 
-@pytest.mark.parametrize("picture", [smooth(0), smooth(1), on_white(2), on_white(3), black()])
+@pytest.mark.parametrize("image", [smooth(0), smooth(1), on_white(2), on_white(3), black()])
 @pytest.mark.parametrize("text", ["x", "graph2image", "ünïcöde"])
-def test_what_is_hidden_can_be_read_and_is_not_seen(picture: Image.Image, text: str) -> None:
-    marked, readable = add_watermark(picture, text)
+def test_what_is_hidden_can_be_read_and_is_not_seen(image: Image.Image, text: str) -> None:
+    marked, readable = add_watermark(image, text)
     assert readable
-    assert (marked.size, marked.mode) == (picture.size, "RGB")
+    assert (marked.size, marked.mode) == (image.size, "RGB")
     content = io.BytesIO()
     marked.save(content, "png")
     assert read_watermark(Image.open(content)) == text
-    difference = np.asarray(marked, float) - np.asarray(picture, float)
+    difference = np.asarray(marked, float) - np.asarray(image, float)
     assert 10 * np.log10(255**2 / (difference**2).mean()) > 33  # dB
 
 
-@pytest.mark.parametrize("picture", [smooth(0), on_white(2), black(), Image.new("RGB", (64, 64))])
-def test_nothing_is_read_where_nothing_is_hidden(picture: Image.Image) -> None:
-    assert read_watermark(picture) is None
+@pytest.mark.parametrize("image", [smooth(0), on_white(2), black(), Image.new("RGB", (64, 64))])
+def test_nothing_is_read_where_nothing_is_hidden(image: Image.Image) -> None:
+    assert read_watermark(image) is None
 
 
 def test_a_mark_outlives_a_good_jpeg(tmp_path: Path) -> None:
-    picture = on_white(5)
-    ImageDraw.Draw(picture).line((0, 0, 255, 255), "red", 5)
-    marked, _ = add_watermark(picture, "mine")
+    image = on_white(5)
+    ImageDraw.Draw(image).line((0, 0, 255, 255), "red", 5)
+    marked, _ = add_watermark(image, "mine")
     marked.save(tmp_path / "mine.jpg", quality=95)
     assert read_watermark(Image.open(tmp_path / "mine.jpg")) == "mine"
 
@@ -73,7 +73,7 @@ def test_texts_that_do_not_fit(text: str) -> None:
         check_watermark(text)
 
 
-def test_pictures_that_are_too_small() -> None:
+def test_images_that_are_too_small() -> None:
     with pytest.raises(Graph2ImageError, match="64 x 64 pixels is too small for a watermark"):
         add_watermark(Image.new("RGB", (64, 64)), "x")
 

@@ -13,20 +13,20 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
-from tiny_models import HIDDEN, HIDDEN_2, NEIGHBOR_DIM, STRUCTURES, Structure, save_foundation, text_config, unet
+from tiny_models import HIDDEN, HIDDEN_2, NEIGHBOR_DIM, STRUCTURES, Structure, save_base_model, text_config, unet
 from transformers import CLIPTextModel
 
 from ingest.errors import Graph2ImageError
 from model.networks.backbones import cross_attention_dim
 from model.pipeline import Graph2ImagePipeline
-from model.pretrained.base_models import foundation_id, load_foundation
+from model.pretrained.base_models import base_model_id, load_base_model
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[Structure, Path]:
-    return {structure: save_foundation(structure, tmp_path_factory.mktemp(structure)) for structure in STRUCTURES}
+    return {structure: save_base_model(structure, tmp_path_factory.mktemp(structure)) for structure in STRUCTURES}
 
 
 @pytest.fixture
@@ -37,28 +37,28 @@ def folder(saved: dict[Structure, Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_every_weight_is_loaded(saved: dict[Structure, Path], structure: Structure) -> None:
-    foundation = load_foundation(str(saved[structure]))
+    base_model = load_base_model(str(saved[structure]))
     network = "transformer" if structure == "pixart" else "unet"
     expected = load_file(saved[structure] / network / "diffusion_pytorch_model.safetensors")
-    assert all(torch.equal(value, expected[name]) for name, value in foundation.unet.state_dict().items())
-    assert not any(p.requires_grad for part in (foundation.vae, foundation.texts.encoder) for p in part.parameters())
-    assert all(p.requires_grad for p in foundation.unet.parameters())
-    assert not any(part.training for part in (foundation.vae, foundation.texts.encoder, foundation.unet))
-    assert (foundation.texts.encoder_2 is not None) == foundation.texts.zero_empty == (structure == "sdxl")
+    assert all(torch.equal(value, expected[name]) for name, value in base_model.unet.state_dict().items())
+    assert not any(p.requires_grad for part in (base_model.vae, base_model.texts.encoder) for p in part.parameters())
+    assert all(p.requires_grad for p in base_model.unet.parameters())
+    assert not any(part.training for part in (base_model.vae, base_model.texts.encoder, base_model.unet))
+    assert (base_model.texts.encoder_2 is not None) == base_model.texts.zero_empty == (structure == "sdxl")
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_a_pipeline_grows_from_it(saved: dict[Structure, Path], structure: Structure, tmp_path: Path) -> None:
-    foundation = load_foundation(str(saved[structure]))
-    graph_encoder = foundation.make_graph_encoder(NEIGHBOR_DIM, tokens_per_neighbor=1).eval()
-    assert graph_encoder.token_size == cross_attention_dim(foundation.unet) == foundation.texts.hidden_size
-    texts = foundation.texts
+    base_model = load_base_model(str(saved[structure]))
+    graph_encoder = base_model.make_graph_encoder(NEIGHBOR_DIM, tokens_per_neighbor=1).eval()
+    assert graph_encoder.token_size == cross_attention_dim(base_model.unet) == base_model.texts.hidden_size
+    texts = base_model.texts
     pipeline = Graph2ImagePipeline(
-        foundation.vae,
+        base_model.vae,
         texts.encoder,
         texts.tokenizer,
-        foundation.unet,
-        foundation.scheduler,
+        base_model.unet,
+        base_model.scheduler,
         graph_encoder,
         texts.encoder_2,
         texts.tokenizer_2,
@@ -67,22 +67,22 @@ def test_a_pipeline_grows_from_it(saved: dict[Structure, Path], structure: Struc
     pipeline.set_progress_bar_config(disable=True)
     (image,) = pipeline("a thing", neighbor_embeds=torch.ones(1, 2, NEIGHBOR_DIM), num_inference_steps=2).images
     assert image.size == (32, 32)
-    pipeline.save_pretrained(tmp_path)  # what was trained is a foundation in its turn
-    again = load_foundation(str(tmp_path))
-    assert all(torch.equal(a, b) for a, b in zip(again.unet.parameters(), foundation.unet.parameters(), strict=True))
+    pipeline.save_pretrained(tmp_path)  # what was trained is a base model in its turn
+    again = load_base_model(str(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(again.unet.parameters(), base_model.unet.parameters(), strict=True))
 
 
 def test_texts_are_encoded_as_diffusers_does_it(saved: dict[Structure, Path]) -> None:
     prompts = ["a red thing", "sea"]
     theirs = StableDiffusionPipeline.from_pretrained(saved["sd15"], safety_checker=None)
     expected, _ = theirs.encode_prompt(prompts, "cpu", 1, False)
-    encoded = load_foundation(str(saved["sd15"])).texts.encode(prompts)
+    encoded = load_base_model(str(saved["sd15"])).texts.encode(prompts)
     torch.testing.assert_close(encoded.hidden, expected)
     assert encoded.pooled is None
 
     xl = StableDiffusionXLPipeline.from_pretrained(saved["sdxl"], add_watermarker=False)
     hidden, no_text, pooled, no_text_pooled = xl.encode_prompt(prompts, device="cpu")
-    encoded = load_foundation(str(saved["sdxl"])).texts.encode([*prompts, ""])
+    encoded = load_base_model(str(saved["sdxl"])).texts.encode([*prompts, ""])
     assert encoded.hidden.shape[-1] == HIDDEN + HIDDEN_2
     assert encoded.pooled is not None
     torch.testing.assert_close(encoded.hidden, torch.cat([hidden, no_text[:1]]))
@@ -90,8 +90,8 @@ def test_texts_are_encoded_as_diffusers_does_it(saved: dict[Structure, Path]) ->
 
 
 def test_dtype(saved: dict[Structure, Path]) -> None:
-    foundation = load_foundation(str(saved["sdxl"]), torch_dtype=torch.bfloat16)
-    networks = (foundation.vae, foundation.texts.encoder, foundation.texts.encoder_2, foundation.unet)
+    base_model = load_base_model(str(saved["sdxl"]), torch_dtype=torch.bfloat16)
+    networks = (base_model.vae, base_model.texts.encoder, base_model.texts.encoder_2, base_model.unet)
     assert {network.dtype for network in networks} == {torch.bfloat16}
 
 
@@ -99,34 +99,34 @@ def test_a_folder_with_the_fp16_variant_alone(folder: Path) -> None:
     for file in list(folder.rglob("*.safetensors")):
         half = {name: value.half() for name, value in load_file(file).items()}
         save_file(half, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
-    full = load_foundation(str(folder))
+    full = load_base_model(str(folder))
     for file in folder.rglob("*.safetensors"):
         if ".fp16." not in file.name:
             file.unlink()
-    loaded = load_foundation(str(folder))
+    loaded = load_base_model(str(folder))
     assert loaded.unet.dtype == torch.float32
     for ours, original in zip(loaded.unet.parameters(), full.unet.parameters(), strict=True):
         assert torch.equal(ours, original.half().float())
 
 
 def test_weights_in_shards(folder: Path) -> None:
-    network = load_foundation(str(folder)).unet
+    network = load_base_model(str(folder)).unet
     shutil.rmtree(folder / "unet")
     network.save_pretrained(folder / "unet", max_shard_size="60KB")
     assert len(list((folder / "unet").glob("*.safetensors"))) > 1
-    loaded = load_foundation(str(folder)).unet
+    loaded = load_base_model(str(folder)).unet
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
 
 
 def test_the_id_is_of_the_contents(saved: dict[Structure, Path], folder: Path) -> None:
     (folder / "README.md").write_text("no part of the model")
-    first = foundation_id(str(folder))
-    assert first == foundation_id(str(saved["sd15"]))
-    assert first != foundation_id(str(saved["sdxl"]))
+    first = base_model_id(str(folder))
+    assert first == base_model_id(str(saved["sd15"]))
+    assert first != base_model_id(str(saved["sdxl"]))
     weights = load_file(folder / WEIGHTS)
     weights["conv_in.bias"] += 1.0
     save_file(weights, folder / WEIGHTS)
-    assert foundation_id(str(folder)) != first
+    assert base_model_id(str(folder)) != first
 
 
 @pytest.fixture
@@ -145,16 +145,16 @@ def test_a_model_of_the_hub(saved: dict[Structure, Path], offline_hub: Path) -> 
     (model / "refs/main").write_text(commit)
     expected = load_file(saved["sd15"] / WEIGHTS)
     for source in ("someone/tiny-diffusion", f"someone/tiny-diffusion@{commit}"):
-        loaded = load_foundation(source).unet.state_dict()
+        loaded = load_base_model(source).unet.state_dict()
         assert all(torch.equal(loaded[name], value) for name, value in expected.items())
-        assert foundation_id(source) == "someone--tiny-diffusion-0123456789ab"
+        assert base_model_id(source) == "someone--tiny-diffusion-0123456789ab"
     with pytest.raises(Graph2ImageError, match="no folder someone/tiny-diffusion@other"):
-        load_foundation("someone/tiny-diffusion@other")
+        load_base_model("someone/tiny-diffusion@other")
 
 
 @pytest.mark.usefixtures("offline_hub")
 @pytest.mark.parametrize("source", ["someone/absent", "absent", "/no/such/folder", "../absent", "a b", ""])
-@pytest.mark.parametrize("function", [load_foundation, foundation_id])
+@pytest.mark.parametrize("function", [load_base_model, base_model_id])
 def test_no_such_model(function: Callable[[str], Any], source: str) -> None:
     with pytest.raises(Graph2ImageError, match=r"is no folder|is no diffusers model") as error:
         function(source)
@@ -239,14 +239,14 @@ def test_what_does_not_fit(folder: Path, name: str) -> None:
     spoil, message = SPOILED[name]
     spoil(folder)
     with pytest.raises(Graph2ImageError, match=message) as error:
-        load_foundation(str(folder))
+        load_base_model(str(folder))
     assert str(folder) in error.value.message
     assert "\n" not in error.value.message
 
 
 def test_a_single_file_is_not_enough(folder: Path) -> None:
     with pytest.raises(Graph2ImageError, match="is a file, and a model is a folder"):
-        load_foundation(str(folder / WEIGHTS))
+        load_base_model(str(folder / WEIGHTS))
 
 
 class _Program:
@@ -267,8 +267,8 @@ def test_pickles_are_refused(folder: Path, tmp_path: Path, part: str, file: str)
         weights.unlink()
     (folder / part / file).write_bytes(pickle.dumps(_Program(tmp_path / "ran")))
     with pytest.raises(Graph2ImageError, match=f"refused: {file} is a pickle"):
-        load_foundation(str(folder))
+        load_base_model(str(folder))
     torch.save(unet().state_dict(), folder / part / file)  # also one that is harmless
     with pytest.raises(Graph2ImageError, match="refused"):
-        load_foundation(str(folder))
+        load_base_model(str(folder))
     assert not (tmp_path / "ran").exists()

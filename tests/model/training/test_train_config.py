@@ -48,9 +48,9 @@ def test_a_file_changes_its_preset(tmp_path: Path) -> None:
         ('[optimization]\noptimizer = "sgd"', r"optimization\.optimizer: .*'adamw'"),
         ("[optimization]\ngradient_accumulation = 0", r"optimization\.gradient_accumulation: .*greater"),
         ("[optimization]\nema_decay = 1.0", r"optimization\.ema_decay: .*less than 1"),
-        ('[optimization]\ntrainable = "lora"', "needs a foundation"),
-        ('foundation = "x"\n[autoencoder]\nchannels = 16', r"autoencoder\.latent_channels: .*required"),
-        ('foundation = "x"\n[unet]\n' + UNET, r"brings its own parts: leave out \[unet\]"),
+        ('[optimization]\ntrainable = "lora"', "needs a base model"),
+        ('base_model = "x"\n[autoencoder]\nchannels = 16', r"autoencoder\.latent_channels: .*required"),
+        ('base_model = "x"\n[unet]\n' + UNET, r"brings its own parts: leave out \[unet\]"),
         ("[transformer]\npatch_size = 2", r"transformer\.num_layers: .*required"),
         ("[transformer]\n" + TRANSFORMER + "\n[unet]\n" + UNET, r"one of \[unet\] and \[transformer\]"),
     ],
@@ -81,8 +81,8 @@ def test_the_example_is_valid() -> None:
 def test_the_papers_numbers() -> None:
     config = load_train_config("sd15")
     encoder, optimization = config.graph_encoder, config.optimization
-    assert config.foundation is not None
-    assert "stable-diffusion-v1-5" in config.foundation
+    assert config.base_model is not None
+    assert "stable-diffusion-v1-5" in config.base_model
     assert (config.image_size, encoder.max_neighbors, encoder.tokens_per_neighbor) == (256, 5, 4)
     assert (encoder.cross_attention_freq, encoder.num_hidden_layers, encoder.neighbor_content) == (2, 12, "images")
     assert not encoder.neighbor_weights
@@ -92,16 +92,16 @@ def test_the_papers_numbers() -> None:
     assert (optimization.samples_per_step, optimization.snr_gamma, optimization.ema_decay) == (64, 0, 0)
 
 
-def test_a_foundation_or_another_network_takes_the_place_of_the_presets(tmp_path: Path) -> None:
+def test_a_base_model_or_another_network_takes_the_place_of_the_presets(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('preset = "mini"\nfoundation = "somewhere"\n[optimization]\ntrainable = "lora"')
+    path.write_text('preset = "mini"\nbase_model = "somewhere"\n[optimization]\ntrainable = "lora"')
     config = load_train_config(path)
-    assert (config.foundation, config.unet, config.autoencoder, config.diffusion) == ("somewhere", None, None, None)
+    assert (config.base_model, config.unet, config.autoencoder, config.diffusion) == ("somewhere", None, None, None)
     path.write_text(f'preset = "mini"\n[transformer]\n{TRANSFORMER}')
     config = load_train_config(path)
     assert config.unet is None
     assert config.transformer is not None
     assert config.autoencoder == load_train_config("mini").autoencoder
     path.write_text(f'preset = "sd15"\n[unet]\n{UNET}')
-    with pytest.raises(Graph2ImageError, match=r"without a foundation, \[autoencoder\] and \[diffusion\]"):
+    with pytest.raises(Graph2ImageError, match=r"without a base model, \[autoencoder\] and \[diffusion\]"):
         load_train_config(path)

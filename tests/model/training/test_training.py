@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_data import CONFIG, ENCODER, ITEMS, NEIGHBORS, TEST_ITEMS, TinyData, make_data
-from tiny_models import STRUCTURES, Structure, save_foundation
+from tiny_models import STRUCTURES, Structure, save_base_model
 
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
@@ -37,7 +37,7 @@ train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])
 FOUNDED = """
 preset = "mini"
 image_size = 32
-foundation = "{foundation}"
+base_model = "{base_model}"
 [graph_encoder]
 max_neighbors = 3
 tokens_per_neighbor = 2
@@ -97,7 +97,7 @@ def test_trains_once(tiny: TinyData) -> None:
     assert other.model_id != report.model_id
 
 
-def test_the_published_pipeline_makes_pictures_of_neighbors_images(tiny: TinyData) -> None:
+def test_the_published_pipeline_makes_images_of_neighbors_images(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     pipeline = published(tiny, report)
     assert pipeline.config.max_neighbors == 3
@@ -160,10 +160,10 @@ def test_every_option_is_trained_and_published(tiny: TinyData, changes: list[tup
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_foundation_is_fine_tuned(structure: Structure, tiny: TinyData, tmp_path: Path) -> None:
-    foundation = save_foundation(structure, tmp_path / "foundation")
+def test_a_base_model_is_fine_tuned(structure: Structure, tiny: TinyData, tmp_path: Path) -> None:
+    base_model = save_base_model(structure, tmp_path / "base_model")
     path = tmp_path / "founded.toml"
-    path.write_text(FOUNDED.format(foundation=foundation, trainable="full"))
+    path.write_text(FOUNDED.format(base_model=base_model, trainable="full"))
     report = train(tiny.root, load_train_config(path), NEIGHBORS)
     assert (report.steps, report.changed) == (2, True)
     record = tiny.root.read_json(f"models/{report.model_id}/model.json")
@@ -172,19 +172,19 @@ def test_a_foundation_is_fine_tuned(structure: Structure, tiny: TinyData, tmp_pa
     assert (pipeline.text_encoder_2 is not None) == (structure == "sdxl")
     assert pipeline("a thing", num_inference_steps=2).images[0].size == (32, 32)
 
-    moved = foundation.rename(tmp_path / "moved")
-    path.write_text(FOUNDED.format(foundation=moved, trainable="full"))
+    moved = base_model.rename(tmp_path / "moved")
+    path.write_text(FOUNDED.format(base_model=moved, trainable="full"))
     assert not train(tiny.root, load_train_config(path), NEIGHBORS).changed
 
 
 def test_low_rank_additions_are_merged_and_saved_beside(tiny: TinyData, tmp_path: Path) -> None:
-    foundation = save_foundation("sd15", tmp_path / "foundation")
+    base_model = save_base_model("sd15", tmp_path / "base_model")
     path = tmp_path / "founded.toml"
-    path.write_text(FOUNDED.format(foundation=foundation, trainable="lora") + "learning_rate = 0.1\nema_decay = 0\n")
+    path.write_text(FOUNDED.format(base_model=base_model, trainable="lora") + "learning_rate = 0.1\nema_decay = 0\n")
     report = train(tiny.root, load_train_config(path), NEIGHBORS)
     folder = tiny.root.path("models", report.model_id)
     unet = published(tiny, report).unet
-    before = StableDiffusionPipeline.from_pretrained(foundation)
+    before = StableDiffusionPipeline.from_pretrained(base_model)
     plain = before.unet.state_dict()
     assert unet.state_dict().keys() == plain.keys()
     changed = {name for name, value in unet.state_dict().items() if not torch.equal(value, plain[name])}
@@ -200,12 +200,12 @@ def test_low_rank_additions_are_merged_and_saved_beside(tiny: TinyData, tmp_path
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_frozen_network_stays_the_foundations(tiny: TinyData, tmp_path: Path) -> None:
-    foundation = save_foundation("sd15", tmp_path / "foundation")
+def test_a_frozen_network_stays_that_of_the_base_model(tiny: TinyData, tmp_path: Path) -> None:
+    base_model = save_base_model("sd15", tmp_path / "base_model")
     path = tmp_path / "founded.toml"
-    path.write_text(FOUNDED.format(foundation=foundation, trainable="graph"))
+    path.write_text(FOUNDED.format(base_model=base_model, trainable="graph"))
     report = train(tiny.root, load_train_config(path), NEIGHBORS)
-    before = load_file(foundation / "unet" / "diffusion_pytorch_model.safetensors")
+    before = load_file(base_model / "unet" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(weights(tiny, report)[f"unet.{name}"], value) for name, value in before.items())
 
 
@@ -279,7 +279,7 @@ def test_damaged_checkpoint(tiny: TinyData) -> None:
     assert "Delete" in str(error.value.hint)
 
 
-def test_pictures_logs_and_the_model_card(tiny: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_logs_and_the_model_card(tiny: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_changes(
         tiny, ("sample_every = 0", "sample_every = 2"), ("trackers = []", 'trackers = ["tensorboard"]')
     )
@@ -321,7 +321,7 @@ def test_missing_inputs(tiny: TinyData, tmp_path: Path) -> None:
     with pytest.raises(Graph2ImageError, match="does not say which encoder"):
         train(tiny.root, tiny.config, "unranked")
     path = tmp_path / "founded.toml"
-    path.write_text(FOUNDED.format(foundation=tmp_path / "nope", trainable="full"))
+    path.write_text(FOUNDED.format(base_model=tmp_path / "nope", trainable="full"))
     with pytest.raises(Graph2ImageError, match="nope"):
         train(tiny.root, load_train_config(path), NEIGHBORS)
 
