@@ -19,7 +19,7 @@ from ingest.errors import Graph2ImageError
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
-#: Up to so many vectors are looked up by the files' statistics; more, by reading all of them once.
+#: Up to so many vectors are looked up in the files that hold them; of more, all files are decoded once.
 _FEW = 1024
 
 
@@ -64,12 +64,12 @@ def image_vectors(data: DataRoot, encoder: str, image_hashes: pa.Array) -> Vecto
     Graph2ImageError
         If the encoder has embedded no images at all.
     """
-    return _read(data, f"embeddings/{encoder}", "image_hash", image_hashes)
+    return read_vectors(data, f"embeddings/{encoder}", "image_hash", image_hashes)
 
 
 def text_vectors(data: DataRoot, encoder: str, text_hashes: pa.Array) -> Vectors:
     """Embeddings of texts, by `ingest.datasets.root.text_hash`; as `image_vectors`."""
-    return _read(data, f"text-embeddings/{encoder}", "text_hash", text_hashes)
+    return read_vectors(data, f"text-embeddings/{encoder}", "text_hash", text_hashes)
 
 
 def missing_embeddings(encoder: str, image_hashes: Sequence[str]) -> Graph2ImageError:
@@ -106,15 +106,20 @@ def decode(column: pa.FixedSizeListArray, dim: int) -> Matrix:
     return matrix
 
 
-def _read(data: DataRoot, name: str, key: str, hashes: pa.Array) -> Vectors:
+def read_vectors(data: DataRoot, name: str, key: str, hashes: pa.Array) -> Vectors:
+    """Vectors of the dataset `name`, by its column `key`; as `image_vectors` and `text_vectors`, which are this."""
     dataset, dim = vector_dataset(data, name)
-    wanted = pc.field(key).isin(hashes) if len(hashes) <= _FEW else None
+    wanted, parts = None, [dataset]
+    if len(hashes) <= _FEW:
+        wanted = pc.field(key).isin(hashes)
+        files = set(dataset.to_table(["__filename"], filter=wanted)["__filename"].to_pylist())
+        parts = [part for part in dataset.by_file() if part.files[0] in files]
     matrix, found = zero_matrix(data, len(hashes), dim), np.zeros(len(hashes), bool)
     index = NodeIndex(hashes)
-    columns = [key, "embedding"]
-    for batch in dataset.to_batches(columns=columns, filter=wanted, batch_readahead=4, fragment_readahead=2):
-        places = index.find(batch[key])
-        rows = np.flatnonzero(places >= 0)
-        matrix[places[rows]] = decode(batch["embedding"], dim)[rows]
-        found[places[rows]] = True
+    for part in parts:
+        for batch in part.to_batches([key, "embedding"], wanted, batch_readahead=4, fragment_readahead=2):
+            places = index.find(batch[key])
+            rows = np.flatnonzero(places >= 0)
+            matrix[places[rows]] = decode(batch["embedding"], dim)[rows]
+            found[places[rows]] = True
     return Vectors(hashes, matrix, found)

@@ -24,8 +24,8 @@ from typing import Literal, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.datasets.items import read_items, require_items
 from ingest.datasets.root import DataRoot, text_hash
-from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.encoders.identity import WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.mini_config import MiniClipConfig, mini_encoder_id
 from ingest.errors import Graph2ImageError
@@ -161,12 +161,8 @@ def embed(
 
 
 def _read_items(data: DataRoot, sources: Sequence[str] | None, withdrawn: Collection[str]) -> pa.Table:
-    names = [f"items/{source}" for source in sources] if sources is not None else data.names("items")
-    if not names:
-        raise Graph2ImageError(f"there are no items under {data.url} yet", "Run `graph2image ingest` first.")
-    columns = ["item_id", "image_hash", "text", "split", "opted_out"]
-    schema = pa.schema([ITEM_SCHEMA.field(column) for column in columns])
-    table = pa.concat_tables([data.read(name, columns).cast(schema) for name in names])
+    require_items(data)
+    table = read_items(data, ["item_id", "image_hash", "text", "split", "opted_out"], sources=sources)
     gone = pc.is_in(table["item_id"], value_set=pa.array(list(withdrawn), pa.string()))
     return table.filter(pc.invert(pc.or_(table["opted_out"], gone)))
 

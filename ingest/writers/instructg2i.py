@@ -27,8 +27,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
+from ingest.datasets.items import read_items
 from ingest.datasets.root import DataRoot, explain_os_errors
-from ingest.datasets.schemas import IMAGE_SCHEMA, ITEM_SCHEMA, SPLITS
+from ingest.datasets.schemas import IMAGE_SCHEMA, SPLITS
 from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.decoding import FORMATS
@@ -197,9 +198,7 @@ class _Items:
 
     def __init__(self, data: DataRoot, withdrawn: Collection[str]) -> None:
         columns = ["item_id", "text", "image_hash", "opted_out"]
-        schema = pa.schema([ITEM_SCHEMA.field(name) for name in columns])
-        tables = [data.read(name, columns).cast(schema) for name in data.names("items")]
-        items = pa.concat_tables(tables or [schema.empty_table()])
+        items = read_items(data, columns)
         images = data.read("images", ["image_hash", "path"], IMAGE_SCHEMA)
         found = pc.index_in(items["image_hash"], images["image_hash"], skip_nulls=True)
         gone = pc.is_in(items["item_id"], pa.array(list(withdrawn), pa.string()))
