@@ -14,13 +14,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from numba import njit
 
-from ingest.datasets.matrices import zero_matrix
-from ingest.datasets.node_ids import NodeIndex
 from ingest.datasets.root import DataRoot
-from ingest.datasets.vectors import decode, vector_dataset
+from ingest.datasets.vectors import read_vectors
 from ingest.errors import Graph2ImageError
 
 _Indices: TypeAlias = npt.NDArray[np.int32]
@@ -67,7 +64,7 @@ class ItemVectors:
         rows = np.where(nodes >= 0, self._rows[nodes], -1)
         if self._matrix is None and rows.size <= _FEW:
             wanted, inverse = np.unique(rows, return_inverse=True)
-            matrix = self._look_up(wanted[wanted >= 0])
+            matrix = self._read(self._hashes.take(pa.array(wanted[wanted >= 0])))
             rows = inverse.reshape(rows.shape) - int((wanted < 0).any())
         else:
             matrix = self.load()
@@ -78,40 +75,17 @@ class ItemVectors:
     def load(self) -> _Vectors:
         """Decode all vectors of the items, once; returns the matrix `(n_distinct_hashes, dim)`."""
         if self._matrix is None:
-            dataset, dim = vector_dataset(self._data, self._name)
-            matrix = zero_matrix(self._data, len(self._hashes), dim)
-            index = NodeIndex(self._hashes)
-            found = np.zeros(len(self._hashes), dtype=bool)
-            for batch in dataset.to_batches(columns=[self._key, "embedding"], batch_readahead=4, fragment_readahead=2):
-                rows = index.find(batch[self._key])
-                wanted = np.flatnonzero(rows >= 0)
-                matrix[rows[wanted]] = decode(batch["embedding"], dim)[wanted]
-                found[rows[wanted]] = True
-            self._check_missing(int((~found).sum()))
-            self._matrix = matrix
+            self._matrix = self._read(self._hashes)
         return self._matrix
 
-    def _look_up(self, rows: _Indices) -> _Vectors:
-        """`(n, dim)` these rows of the matrix, from the files that hold them."""
-        dataset, dim = vector_dataset(self._data, self._name)
-        hashes = self._hashes.take(pa.array(rows))
-        wanted = pc.field(self._key).isin(hashes)
-        files = set(dataset.to_table(["__filename"], filter=wanted)["__filename"].to_pylist())
-        matrix, found = np.zeros((len(rows), dim), dtype=np.float32), np.zeros(len(rows), dtype=bool)
-        for file in dataset.by_file():
-            if file.files[0] in files:
-                table = file.to_table([self._key, "embedding"], filter=wanted)
-                taken = pc.index_in(table[self._key], value_set=hashes).to_numpy()
-                matrix[taken] = decode(table["embedding"].combine_chunks(), dim)
-                found[taken] = True
-        self._check_missing(int((~found).sum()))
-        return matrix
-
-    def _check_missing(self, count: int) -> None:
-        if count:
+    def _read(self, hashes: pa.Array) -> _Vectors:
+        """`(n, dim)` the vectors of these hashes."""
+        vectors = read_vectors(self._data, self._name, self._key, hashes)
+        if missing := vectors.missing():
             raise Graph2ImageError(
-                f"{count} {self._what} have no embedding in {self._name!r}", "Run `graph2image embed` first."
+                f"{len(missing)} {self._what} have no embedding in {self._name!r}", "Run `graph2image embed` first."
             )
+        return vectors.matrix
 
 
 def similarities(queries: _Vectors, images: ItemVectors, nodes: _Indices) -> _Vectors:
