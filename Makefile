@@ -54,6 +54,10 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 kernels: .venv/dev.stamp ## Note in each module of kernels what it has compiled in
 	$(BIN)/python graphstore/ppr/compiled_with.py
 
+.PHONY: tree
+tree: ## Write the list of modules in docs/architecture.md again
+	$(PYTHON) docs/tree.py
+
 .PHONY: lock
 lock: .venv/uv.stamp ## Resolve the requirements again from pyproject.toml
 	$(COMPILE) pyproject.toml --extra neo4j --output-file requirements/use.txt

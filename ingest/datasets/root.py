@@ -1,4 +1,4 @@
-"""The Parquet datasets: their schemas, and the only code that publishes or lists their files.
+"""The data root, and the only code that publishes or lists the files of its Parquet datasets.
 
 A dataset is a folder of Parquet files under a data root (any `fsspec` URL). Two ways to write one:
 
