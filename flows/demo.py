@@ -1,4 +1,4 @@
-"""The main job end to end on the painted gallery: the stages that the commands call, in a row.
+"""The main job end to end on synthetic data: the stages that the commands call, in a row.
 
 Calling it again finds everything done; a killed run is continued by the next one.
 """
@@ -33,12 +33,12 @@ class DemoReport:
 
 
 def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> DemoReport:
-    """Paint `items` works, then run the main job on them.
+    """Generate `items` synthetic works, then run the main job on them.
 
     Parameters
     ----------
     out
-        Folder for the gallery (`gallery/`), the data root with the graph (`data/`) and `report.html`.
+        Folder for the synthetic works (`gallery/`), the data root with the graph (`data/`) and `report.html`.
     config
         Training preset, or a configuration file.
     """
@@ -57,5 +57,5 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
         neighbors = watch.keep(stages.sample(settings, SamplerSettings(encoder=encoder))).digest
     with watch.stage("train"):
         model_id = watch.keep(stages.train(settings, config, neighbors)).model_id
-    outcome = compare(settings, model_id, out / "report.html", HELD_OUT, "Artist", "A painted gallery", watch)
+    outcome = compare(settings, model_id, out / "report.html", HELD_OUT, "Artist", "A synthetic gallery", watch)
     return DemoReport(outcome.report, model_id, outcome.headline, settings.data, round(watch.seconds, 1), watch.changed)

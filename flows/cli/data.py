@@ -46,9 +46,9 @@ ingest_app = typer.Typer(cls=_SourceCommands, help="Bring source files into the 
 sample_data_app = typer.Typer(help="Make synthetic data in a source's format.", no_args_is_help=True)
 export_app = typer.Typer(help="Write samples in another tool's layout.", no_args_is_help=True)
 
-ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="Without, the metadata alone, at any size.")]
-ItemsOption = Annotated[int, typer.Option("--items", min=1, max=1_000_000_000, help="How many items to paint.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds paint equal data.")]
+ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="With --no-images, the metadata alone, at any size.")]
+ItemsOption = Annotated[int, typer.Option("--items", min=1, max=1_000_000_000, help="Number of items.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds make equal data.")]
 
 
 @command(sample_data_app, "art500k")
@@ -59,7 +59,7 @@ def sample_art500k(
     from flows.cli import messages as words
     from ingest.sampledata import paint_art500k
 
-    call.show(report := paint_art500k(folder, items=items, seed=seed, images=images), words.painted(report))
+    call.show(report := paint_art500k(folder, items=items, seed=seed, images=images), words.sample_data_made(report))
 
 
 @command(sample_data_app, "amazon")
@@ -78,7 +78,7 @@ def sample_amazon(
     report = paint_amazon(
         folder, items=items, seed=seed, release=cast(Literal[2014, 2018, 2023], int(release)), images=images
     )
-    call.show(report, words.painted(report))
+    call.show(report, words.sample_data_made(report))
 
 
 @command(sample_data_app, "goodreads")
@@ -89,7 +89,7 @@ def sample_goodreads(
     from flows.cli import messages as words
     from ingest.sampledata import paint_goodreads
 
-    call.show(report := paint_goodreads(folder, items=items, seed=seed, images=images), words.painted(report))
+    call.show(report := paint_goodreads(folder, items=items, seed=seed, images=images), words.sample_data_made(report))
 
 
 @command(export_app, "instructg2i")

@@ -25,9 +25,9 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def painted(report: PaintReport) -> str:
+def sample_data_made(report: PaintReport) -> str:
     defects = ", ".join(f"{name.replace('_', ' ')} {times}" for name, times in sorted(report.defects.items()))
-    head = "Painted" if report.changed else "Unchanged:"
+    head = "Generated" if report.changed else "Unchanged:"
     return f"{head} {count(report.items, 'item')} in {report.folder} (defects on purpose: {defects})."
 
 
@@ -82,7 +82,7 @@ def exported(report: ExportReport) -> str:
     skipped = ", ".join(f"{reason} {items:,}" for reason, items in report.skipped.items() if items)
     return (
         f"{'Wrote' if report.changed else 'Unchanged:'} {report.folder}: rows of {rows or 'nothing'}; "
-        f"{count(report.images, 'picture')}." + (f" Left out: {skipped}." if skipped else "")
+        f"{count(report.images, 'image')}." + (f" Left out: {skipped}." if skipped else "")
     )
 
 
@@ -90,18 +90,18 @@ def embedded(outcome: EmbedOutcome) -> str:
     report, index = outcome.embed, outcome.index
     if report.changed:
         done = (
-            f"{count(report.images_new, 'picture')} and {count(report.texts_new, 'text')} embedded with "
+            f"{count(report.images_new, 'image')} and {count(report.texts_new, 'text')} embedded with "
             f"{report.encoder}{', trained for it,' if report.trained else ''} in {report.seconds:.0f} s; "
             f"{report.images_existing:,} and {report.texts_existing:,} had vectors already."
         )
     else:
         done = (
-            f"Unchanged: {count(report.images_existing, 'picture')} and {count(report.texts_existing, 'text')} "
+            f"Unchanged: {count(report.images_existing, 'image')} and {count(report.texts_existing, 'text')} "
             f"have vectors of {report.encoder}."
         )
     if report.images_unreadable:
         done += (
-            f"\n{count(report.images_unreadable, 'picture')} could not be read (unreadable/{report.encoder} has all), "
+            f"\n{count(report.images_unreadable, 'image')} could not be read (unreadable/{report.encoder} has all), "
             f"such as {report.unreadable[0]}"
         )
     if index is not None:

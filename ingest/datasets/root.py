@@ -34,7 +34,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ingest.datasets.integrity import FOLDER_LIST, NAME_DIGITS, DamagedError, file_sha256, sealed, sha256, unsealed
 from ingest.datasets.rows import Rows, read_file
-from ingest.errors import Graph2ImageError, caused_error
+from ingest.errors import Graph2ImageError, caused_error, first_line
 
 #: Lists the files of a dataset that is replaced as a whole.
 _SNAPSHOT = "_snapshot.json"
@@ -91,7 +91,13 @@ class DataRoot:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.fs, self._path = fsspec.core.url_to_fs(url)
+        try:
+            self.fs, self._path = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:  # no such kind of storage; its package is not installed
+            raise Graph2ImageError(
+                f"cannot use the data root {url!r}: {first_line(error)}",
+                "Give a folder, or a URL of a storage that `fsspec` and the installed packages know.",
+            ) from error
         # Arrow reads in threads of its own, faster through its own filesystem; and one that still had a Python file in
         # its hands when the interpreter ends would abort the process.
         self._arrow_fs = pafs.LocalFileSystem() if isinstance(self.fs, LocalFileSystem) else self.fs

@@ -366,6 +366,7 @@ def test_unknown_device(data: DataRoot) -> None:
     write_items(data, ITEMS)
     with pytest.raises(Graph2ImageError, match="cannot use the device 'gpu'"):
         embed(data, mini=UNTRAINED, device="gpu")
+    assert not data.exists("encoders")  # said before one is trained
 
 
 NOTHING_TO_DO = """
