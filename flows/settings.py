@@ -71,7 +71,14 @@ class Settings(BaseSettings):
             a user or a password.
         """
         if self.store is not None:
-            if "@" in urlsplit(self.store).netloc:  # it is shown by several commands
+            try:
+                place = urlsplit(self.store).netloc
+            except ValueError as error:
+                raise Graph2ImageError(
+                    f"the URL of the graph store is none: {error}",
+                    "Give one such as ladybug:///path/graph.lbug or neo4j://localhost:7687.",
+                ) from None
+            if "@" in place:  # it is shown by several commands
                 raise Graph2ImageError(
                     "the URL of the graph store holds a user or a password",
                     "Set GRAPH2IMAGE_NEO4J_USER and GRAPH2IMAGE_NEO4J_PASSWORD_FILE instead.",

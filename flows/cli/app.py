@@ -37,7 +37,7 @@ app.add_typer(copy_app)
 @command(app, "demo")
 def demo(
     call: Call,
-    out: Annotated[Path, typer.Option(help="Folder for the synthetic data, the data root and report.html.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for all files and report.html.")] = Path("demo"),
 ) -> None:
     """Run the main job on a synthetic gallery.
 

@@ -46,7 +46,7 @@ ingest_app = typer.Typer(cls=_SourceCommands, help="Bring source files into the 
 sample_data_app = typer.Typer(help="Make synthetic data in a source's format.", no_args_is_help=True)
 export_app = typer.Typer(help="Write samples in another tool's layout.", no_args_is_help=True)
 
-ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="With --no-images, the metadata alone, at any size.")]
+ImagesFlag = Annotated[bool, typer.Option("--images/--no-images", help="Without, metadata alone, at any size.")]
 ItemsOption = Annotated[int, typer.Option("--items", min=1, max=1_000_000_000, help="Number of items.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds make equal data.")]
 

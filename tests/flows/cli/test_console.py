@@ -243,6 +243,17 @@ def test_a_password_in_the_url_is_refused_before_anything_shows_it() -> None:
     assert "secret" not in str(error.value)
 
 
+def test_a_url_that_is_none_is_no_traceback() -> None:
+    with pytest.raises(Graph2ImageError, match="is none: Invalid IPv6 URL"):
+        _ = load_settings(store="neo4j://[::1").store_url
+
+
+@pytest.mark.parametrize("url", ["nothing://x", "://"])
+def test_a_kind_of_storage_that_is_not_there(url: str) -> None:
+    with pytest.raises(Graph2ImageError, match="cannot use the data root"):
+        _ = load_settings(data=url).data_root
+
+
 def test_a_remote_data_root_needs_a_named_store() -> None:
     with pytest.raises(Graph2ImageError, match="remote"):
         _ = load_settings(data="memory://root").store_url
