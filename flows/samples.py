@@ -166,7 +166,7 @@ def _sample_live(
     from graphstore.sampling.sampler import prepare_sampler, sample_rows
 
     sampler = _sampler_settings(record)
-    with settings.open_store(read_only=True) as store:
+    with settings.open_graph(read_only=True) as store:
         if len(item_ids) <= _FEW:
             explained = [explain_neighbors(store, data, item_id, sampler) for item_id in item_ids]
             return {one.item_id: {"split": one.split, **_row(one.item_id, one.neighbors)} for one in explained}

@@ -99,6 +99,26 @@ class Settings(BaseSettings):
         access = Access(self.neo4j_user, self.neo4j_password_file)
         return open_store(self.store_url, read_only=read_only, access=access)
 
+    def open_graph(self, *, read_only: bool = False) -> "GraphStore":
+        """Open the graph store for what must honor opt-outs: its own and the data root's, which are united first."""
+        from graphstore.optouts import has_all_opt_outs, publish_opt_outs, take_opt_outs
+
+        data = self.data_root
+        store = self.open_store(read_only=read_only)
+        try:
+            if read_only and not has_all_opt_outs(store, data):
+                store.close()
+                with self.open_store() as writable:
+                    take_opt_outs(writable, data)
+                store = self.open_store(read_only=True)
+            elif not read_only:
+                take_opt_outs(store, data)
+            publish_opt_outs(store, data)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
 
 def load_settings(**overrides: str | None) -> Settings:
     """Settings with `overrides` (command-line options that were given) on top.

@@ -116,8 +116,8 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
 
 
 def withdrawn_items(settings: Settings) -> set[str]:
-    """Ids of the items that were withdrawn, as the graph store records them."""
-    with settings.open_store(read_only=True) as store:
+    """Ids of the items that were withdrawn, by the graph store and the data root."""
+    with settings.open_graph(read_only=True) as store:
         items = [store.nodes(label, ["id", "opted_out"]) for label in store.labels_of_kind("item")]
         return {id_ for nodes in items for id_ in nodes.filter(nodes["opted_out"])["id"].to_pylist()}
 
@@ -126,7 +126,7 @@ def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
     """Bring the published items, entities and relations of `source` into the graph store."""
     from graphstore.loading.load import load_source
 
-    with settings.open_store() as store:
+    with settings.open_graph() as store:
         report = load_source(store, settings.data_root, source, prune=prune)
         if store.indexes is not None:
             store.indexes.update_titles()
@@ -153,10 +153,10 @@ def embed(
         batch_size=batch_size,
         withdrawn=withdrawn_items(settings),
     )
-    with settings.open_store(read_only=True) as store:
+    with settings.open_graph(read_only=True) as store:
         if store.indexes is None:
             return EmbedOutcome(report, None)
-    with settings.open_store() as store:
+    with settings.open_graph() as store:
         return EmbedOutcome(report, store.indexes.update_vectors(data, report.encoder) if store.indexes else None)
 
 
@@ -168,7 +168,7 @@ def similar(settings: Settings, item_id: str, encoder: str | None, k: int, label
     from graphstore.search import images
 
     data = settings.data_root
-    with settings.open_store(read_only=True) as store:
+    with settings.open_graph(read_only=True) as store:
         encoder = encoder or (store.indexes and store.indexes.encoder()) or newest(settings, "encoders")
         return images.similar(store, data, item_id, encoder=encoder, k=k, label=label)
 
@@ -177,7 +177,7 @@ def search(settings: Settings, text: str, k: int, label: str | None) -> FoundIte
     """Find the items whose titles have words of `text`."""
     from graphstore.search.titles import search as search_titles
 
-    with settings.open_store(read_only=True) as store:
+    with settings.open_graph(read_only=True) as store:
         return search_titles(store, text, k=k, label=label)
 
 
@@ -185,7 +185,7 @@ def sample(settings: Settings, sampler: SamplerSettings) -> SampleReport:
     """Sample the neighbors of every item."""
     from graphstore.sampling.dataset import sample_all
 
-    with settings.open_store(read_only=True) as store:
+    with settings.open_graph(read_only=True) as store:
         return sample_all(store, settings.data_root, sampler)
 
 
@@ -193,7 +193,7 @@ def explain(settings: Settings, item_id: str, sampler: SamplerSettings, engine: 
     """Sample the neighbors of one item, with titles, scores and paths."""
     from graphstore.sampling.explanation import explain_neighbors
 
-    with settings.open_store(read_only=True) as store:
+    with settings.open_graph(read_only=True) as store:
         return explain_neighbors(store, settings.data_root, item_id, sampler, engine=engine)
 
 
@@ -238,7 +238,7 @@ def generate(
 
     data = settings.data_root
     report = generate_images(data, model_id, requests, generation)
-    with settings.open_store() as store:
+    with settings.open_graph() as store:
         return GenerateOutcome(report, record_lineage(store, data, trained_models(data, [model_id])), notes)
 
 

@@ -39,7 +39,7 @@ def query(settings: Settings, cypher: str, *, row_limit: int, timeout_s: float) 
     return Answer(rows, is_truncated(rows))
 
 
-def opt_out(settings: Settings, item_or_entity: str) -> OptOutReport:
+def opt_out(settings: Settings, item_or_entity: str, reason: str | None = None) -> OptOutReport:
     """Withdraw an item, or all items of an entity, and tell what they touched.
 
     Raises
@@ -50,8 +50,9 @@ def opt_out(settings: Settings, item_or_entity: str) -> OptOutReport:
     from graphstore.lineage import opt_out as withdraw
 
     settings.open_store(read_only=True).close()  # opened for writing, a store that is not there would be made
-    with settings.open_store() as store:
-        return withdraw(store, settings.data_root, item_or_entity, stages.trained_models(settings.data_root))
+    data = settings.data_root
+    with settings.open_graph() as store:
+        return withdraw(store, data, item_or_entity, stages.trained_models(data), reason)
 
 
 def copy(settings: Settings, from_url: str, to_url: str, *, offline: bool, home: Path | None) -> CopyReport:

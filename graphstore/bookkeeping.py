@@ -126,10 +126,13 @@ def record_snapshot(store: GraphStore) -> str:
 
 
 def apply_opt_outs(store: GraphStore) -> None:
-    """Mark every item that leads to an opted-out entity, by whatever relation, as opted out."""
-    if store.read(f"MATCH (o:{OPT_OUT}) RETURN o.id AS id LIMIT 1").num_rows == 0:
+    """Mark what is opted out: nodes by their ids, and every item that leads to such an entity, by whatever relation."""
+    ids = store.nodes(OPT_OUT, ["id"])["id"].to_pylist()
+    if not ids:
         return
     items, entities = set(store.labels_of_kind("item")), set(store.labels_of_kind("entity"))
+    for label in sorted(items | entities):
+        store.write(f"MATCH (n:`{label}`) WHERE n.id IN $ids SET n.opted_out = true", {"ids": ids})
     for type_, from_label, to_label in store.relation_types():
         if from_label in items and to_label in entities:
             store.write(

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from graphstore.bookkeeping import apply_opt_outs, now, record_snapshot, upsert_record
 from graphstore.loading.relations import labels_of
+from graphstore.optouts import publish_opt_outs
 from graphstore.schema import SYSTEM_LABELS
 from graphstore.store import GraphStore
 from ingest.datasets.names import (
@@ -187,17 +188,21 @@ def lineage(store: GraphStore, generated_id: str) -> dict[str, Any]:
     return image
 
 
-def opt_out(store: GraphStore, data: DataRoot, id_: str, models: Sequence[TrainedModel] = ()) -> OptOutReport:
-    """Withdraw an item, or an entity with all items related to it, and tell what they touched.
+def opt_out(
+    store: GraphStore, data: DataRoot, id_: str, models: Sequence[TrainedModel] = (), reason: str | None = None
+) -> OptOutReport:
+    """Withdraw an item, or an entity with all items related to it, and report what they touched.
 
-    Withdrawn items stay in the store, marked `opted_out`, and take part in nothing any more. A later ingest does not
-    undo it, and items that come to a withdrawn entity are withdrawn too. What was generated from them is listed, not
-    deleted.
+    Withdrawn items stay in the store, marked `opted_out`, and take part in nothing any more. A later ingest, also into
+    another store, does not undo it, and items that come to a withdrawn entity are withdrawn too. What was generated
+    from them is listed, not deleted.
 
     Parameters
     ----------
     models
         All models there are.
+    reason
+        Why, for the record.
 
     Raises
     ------
@@ -215,10 +220,10 @@ def opt_out(store: GraphStore, data: DataRoot, id_: str, models: Sequence[Traine
     changed = store.read(f"MATCH (o:{OPT_OUT} {{id: $id}}) RETURN o.id AS id", {"id": id_}).num_rows == 0
     with store.transaction():
         if changed:
-            upsert_record(store, OPT_OUT, id=id_, created_at=now())
-        store.write(f"MATCH (n:`{label}` {{id: $id}}) SET n.opted_out = true", {"id": id_})
+            upsert_record(store, OPT_OUT, id=id_, created_at=now(), reason=reason)
         apply_opt_outs(store)
         version = record_snapshot(store)
+    publish_opt_outs(store, data)
     items = [id_] if kinds[label] == "item" else _items_of(store, label, id_)
     log.info("opted out %s: %d items", id_, len(items))
     return OptOutReport(

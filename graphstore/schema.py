@@ -91,7 +91,7 @@ SYSTEM_LABELS: dict[str, pa.Schema] = {
             ("loading", pa.bool_()),
         ]
     ),
-    OPT_OUT: pa.schema([("id", pa.string()), ("created_at", _TIMESTAMP)]),
+    OPT_OUT: pa.schema([("id", pa.string()), ("created_at", _TIMESTAMP), ("reason", pa.string())]),
 }
 
 #: Relations between system labels; `CONDITIONED_ON` and `GENERATED_FOR` lead to items and are made with their labels.

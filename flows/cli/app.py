@@ -88,7 +88,11 @@ def query(
 
 
 @command(app, "optout")
-def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="ITEM|ENTITY")]) -> None:
+def optout(
+    call: Call,
+    item_or_entity: Annotated[str, typer.Argument(metavar="ITEM|ENTITY", help="Id of the item or entity.")],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why it is withdrawn, for the record.")] = None,
+) -> None:
     """Withdraw a work, or all works of an entity.
 
     Lists the images and models that they touched.
@@ -97,7 +101,7 @@ def optout(call: Call, item_or_entity: Annotated[str, typer.Argument(metavar="IT
 
     from flows import upkeep
 
-    call.show_tree(asdict(upkeep.opt_out(call.settings, item_or_entity)))
+    call.show_tree(asdict(upkeep.opt_out(call.settings, item_or_entity, reason)))
 
 
 # -- model -------------------------------------------------------------------------------------------------------------

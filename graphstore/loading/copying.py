@@ -1,13 +1,14 @@
 """A whole graph from one store into another, of the same or of the other kind.
 
-- Everything goes: items, entities, lineage and bookkeeping, with all properties. What a store keeps to administer
-  itself (`schema.GRAPH_SCHEMA`, `schema.WRITE_LOCK`) does not.
-- The target must be empty, or have a copy of the same graph version that was cut off. From the first write on it has
+- Everything is copied: items, entities, lineage and bookkeeping, with all properties. What a store keeps to administer
+  itself (`schema.GRAPH_SCHEMA`, `schema.WRITE_LOCK`) is not.
+- The target must be empty, or have a copy of the same graph version, whole or cut off. From the first write on it has
   a `LoadedSource` node that says so, and sampling refuses it (`bookkeeping.check_complete`). The real `LoadedSource`
-  nodes come last, in the transaction that takes that one away.
-- The copy goes part by part: a part is the nodes of a label, or the relations of a type between two labels. Each part
-  is read again from the target and its digest compared. A part that is there already is left as it is, so a copy that
-  was cut off goes on where it was.
+  nodes come last, in the transaction that takes that one away. A process that is killed right after it has made a
+  whole copy, which the next run finds to be one.
+- The copy is made part by part: a part is the nodes of a label, or the relations of a type between two labels. Each
+  part is read again from the target and its digest compared. A part that is there already is left as it is, so a copy
+  that was cut off continues where it was.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def copy_graph(source: GraphStore, target: GraphStore) -> CopyReport:
     Parameters
     ----------
     target
-        Empty, or with a copy of the same graph version that was cut off.
+        Empty, or with a copy of the same graph version, whole or cut off.
 
     Raises
     ------
@@ -85,10 +86,13 @@ def copy_graph(source: GraphStore, target: GraphStore) -> CopyReport:
     check_complete(source)
     version = source.version()
     with target.exclusive():
-        _check_target(target, version)
-        with target.transaction():
-            mark_as_copying(target, version)
-        report = _copy_parts(source, target, version)
+        if target.version() == version and loaded_sources(source).keys() == loaded_sources(target).keys() != set():
+            report = _compare_parts(source, target, version)
+        else:
+            _check_target(target, version)
+            with target.transaction():
+                mark_as_copying(target, version)
+            report = _copy_parts(source, target, version)
     log.info("copied %d nodes and %d relations, graph version %s", report.nodes, report.relations, version)
     return report
 
@@ -99,10 +103,15 @@ def content_digest(store: GraphStore) -> str:
     The order in which a store has nodes, relations and properties does not count, nor do relation types without
     relations. SHA-256, as hex.
     """
+    return _whole(_part_digests(store))
+
+
+def _part_digests(store: GraphStore) -> dict[str, str]:
+    """The digest of each label, and of each relation type between two labels, that has anything in it."""
     parts = Parts(store)
     digests = {label: parts.nodes(label).digest for label in parts.labels}
     digests |= {" ".join(key): parts.relations(key).digest for key in store.relation_types()}
-    return _whole(digests)
+    return {name: digest for name, digest in digests.items() if digest}
 
 
 def _check_target(target: GraphStore, version: str) -> None:
@@ -189,6 +198,21 @@ def _copy_parts(source: GraphStore, target: GraphStore, version: str) -> CopyRep
     return CopyReport(sum(nodes.values()), sum(relations.values()), parts, there, version, _whole(digests))
 
 
+def _compare_parts(source: GraphStore, target: GraphStore, version: str) -> CopyReport:
+    """The report of a copy that is whole already."""
+    theirs, ours = _part_digests(source), _part_digests(target)
+    if theirs != ours:
+        differing = min(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        raise Graph2ImageError(
+            f"{target.url} is not empty: it has the same sources as {source.url}, but other content in {differing}",
+            "Copy into an empty store: another file, another server or database.",
+        )
+    schema = source.schema()
+    nodes, relations = (sum(info.count for info in part) for part in (schema.labels, schema.relations))
+    parts = len(theirs.keys() - {LOADED_SOURCE})
+    return CopyReport(nodes, relations, parts, parts, version, _whole(theirs))
+
+
 def _compare(name: str, sent: Part, found: Part) -> None:
     if sent.table.num_rows != found.table.num_rows:
         what = f"{found.table.num_rows} instead of {sent.table.num_rows}"
@@ -239,15 +263,15 @@ class Parts:
         type_, *labels = key
         properties = self._store.relation_properties(type_)
         table = self._store.relations(*key, properties.names)
-        # Their ends' places among the sorted ids, which the digests of the nodes stand for.
-        places = [
+        # Their ends' indices among the sorted ids, which the digests of the nodes stand for.
+        indices = [
             pc.fill_null(pc.index_in(table[end], value_set=self._ids[label]), -1).to_numpy().astype(np.int64)
             for end, label in zip(_ENDS, labels, strict=True)
         ]
-        order = pa.array(np.lexsort((places[1], places[0])))
-        numbers = pa.table([*map(pa.array, places), *table.columns[2:]], names=[*_ENDS, *properties.names])
+        order = pa.array(np.lexsort((indices[1], indices[0])))
+        indexed = pa.table([*map(pa.array, indices), *table.columns[2:]], names=[*_ENDS, *properties.names])
         ends = pa.schema([(end, pa.int64()) for end in _ENDS])
-        return Part(table, _digest(numbers, pa.schema([*ends, *properties]), order))
+        return Part(table, _digest(indexed, pa.schema([*ends, *properties]), order))
 
     def _schema(self, label: str) -> pa.Schema:
         if label not in self.labels:
@@ -273,7 +297,7 @@ def _digest(table: pa.Table, schema: pa.Schema, order: pa.Array) -> str:
 
 
 def _column_digest(column: pa.ChunkedArray) -> bytes:
-    """The same however the column is cut into chunks, and whatever lies in the places of nulls."""
+    """The same however the column is cut into chunks, and whatever lies where a null is."""
     pieces = (hashlib.sha256(), hashlib.sha256())
     for chunk in column.chunks:
         _feed(chunk, *pieces)

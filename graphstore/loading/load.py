@@ -39,6 +39,7 @@ from graphstore.loading.relations import (
     count,
     load_relations,
 )
+from graphstore.optouts import take_opt_outs
 from graphstore.schema import (
     ENTITY_PROPERTIES,
     ITEM_LINEAGE_RELATIONS,
@@ -143,6 +144,8 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
     digests = {f"{name}_digest": _digest(data, f"{name}/{source}") for name in ("items", "entities", "relations")}
     if not any(digests.values()):
         raise Graph2ImageError(f"there is nothing to load for source {source!r}", "Run `graph2image ingest` first.")
+    # Before there is anything in a new store that could be sampled.
+    take_opt_outs(store, data)
     before = loaded_sources(store)
     known = before.get(source)
     may_prune = prune and known and known["items_gone"] + known["entities_gone"] > 0

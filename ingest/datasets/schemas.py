@@ -172,3 +172,13 @@ def embedding_schema(key: str, dim: int) -> pa.Schema:
     return pa.schema(
         [pa.field(key, pa.string(), nullable=False), pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False)]
     )
+
+
+#: One row per withdrawal of an item or entity; the time is UTC.
+OPT_OUT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("created_at", pa.timestamp("us"), nullable=False),
+        pa.field("reason", pa.string()),
+    ]
+)

@@ -192,6 +192,59 @@ def test_a_copy_that_was_killed_is_refused_by_sampling_and_goes_on(
         check_complete(other)
 
 
+_COPY_AND_DIE_EMBEDDED = """
+import os, signal, sys, ladybug
+from graphstore.connect import open_store
+from graphstore.loading.copying import copy_graph
+execute, calls = ladybug.Connection.execute, 0
+def counted(connection, *arguments):
+    global calls
+    if connection.database.read_only:
+        return execute(connection, *arguments)
+    calls += 1
+    if calls == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return execute(connection, *arguments)
+ladybug.Connection.execute = counted
+with open_store(sys.argv[1], read_only=True) as source, open_store(sys.argv[2]) as target:
+    copy_graph(source, target)
+print(calls)
+"""
+
+
+def test_a_copy_into_an_embedded_store_is_continued_wherever_it_was_killed(
+    ladybug_url: str, data: DataRoot, tmp_path: Path
+) -> None:
+    """Between any two statements of the target's; also when all are done, before it is closed."""
+    with open_store(ladybug_url) as store:
+        fill(store, data)
+        digest = content_digest(store)
+
+    def run(url: str, calls: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _COPY_AND_DIE_EMBEDDED, ladybug_url, url, str(calls)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    total = int(run(f"ladybug://{tmp_path}/whole.lbug", 0).stdout)
+    points = sorted({*range(1, total, total // 9), total - 2, total - 1, total})
+    for point in points:
+        url = f"ladybug://{tmp_path}/killed-{point}.lbug"
+        assert run(url, point).returncode == -9
+        with open_store(ladybug_url, read_only=True) as source, open_store(url) as target:
+            assert copy_graph(source, target).digest == content_digest(target) == digest
+            check_complete(target)
+
+
+def test_a_whole_copy_is_found_to_be_one(store: GraphStore, other: GraphStore, data: DataRoot) -> None:
+    fill(store, data)
+    first = copy_graph(store, other)
+    again = copy_graph(store, other)
+    assert (again.digest, again.nodes, again.relations) == (first.digest, first.nodes, first.relations)
+    assert again.parts_there == again.parts == first.parts
+    other.write("MATCH (n:Artwork {id: 'rich:0'}) SET n.title = 'x'")
+    with pytest.raises(Graph2ImageError, match=r"the same sources as .*, but other content in Artwork"):
+        copy_graph(store, other)
+
+
 def test_what_does_not_arrive_is_told(store: GraphStore, other: GraphStore, data: DataRoot) -> None:
     fill(store, data)
     upsert = other.upsert_relations
