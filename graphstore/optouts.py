@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.bookkeeping import apply_opt_outs, loaded_sources, record_snapshot
-from graphstore.schema import OPT_OUT
 from graphstore.store import GraphStore
+from ingest.datasets.names import OPT_OUT
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import OPT_OUT_SCHEMA
 
