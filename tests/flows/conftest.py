@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 from flows.cli.app import app
 from flows.demo import DemoReport, run_demo
+from ingest.encoders import embed
+from ingest.encoders.mini_config import MiniClipConfig
 from model.evaluation import classifier
 
 #: Every part of the main job, each as small as it can be.
@@ -38,9 +41,10 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _short_judge() -> Iterator[None]:
-    """The classifier that judges images need not be a good one here."""
+def _quickly_trained() -> Iterator[None]:
+    """The classifier that judges images, and the mini encoder, need not be good ones here."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed, "MiniClipConfig", partial(MiniClipConfig, base_steps=20))
         patch.setattr(classifier, "FEWEST_STEPS", 60)
         patch.setattr(classifier, "EPOCHS", 1)
         yield

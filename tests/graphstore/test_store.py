@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,17 +50,13 @@ def test_query_returns_at_most_row_limit_rows(art: GraphStore, cypher: str, rows
 
 
 def test_the_store_itself_stops_at_the_row_limit(art: GraphStore) -> None:
-    started = time.monotonic()
-    table = art.query("UNWIND range(1, 100000) AS x UNWIND range(1, 100000) AS y RETURN x, y", row_limit=10)
-    assert is_truncated(table)
-    assert time.monotonic() - started < 5
+    table = art.query("UNWIND range(1, 100000) AS x UNWIND range(1, 1000000) AS y RETURN x, y", row_limit=10)
+    assert is_truncated(table)  # and not after an hour
 
 
 def test_query_stops_at_the_time_limit(art: GraphStore) -> None:
-    started = time.monotonic()
     with pytest.raises(Graph2ImageError, match="time limit"):
         art.query("UNWIND range(1, 100000) AS x UNWIND range(1, 1000000) AS y RETURN sum(x * y)", timeout_s=0.3)
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -40,10 +39,8 @@ def test_fashion(shared: Path, data: DataRoot) -> None:
     assert not [row for row in items if row["color"].lower() in row["text"].lower().split()]
     splits = Counter(row["split"] for row in items)
     assert 850 < splits["test"] < 1050
-    start = time.monotonic()
     again = ingest_source(data, Table(spec=EXAMPLES / "fashion.toml", root=shared / "fashion"))
     assert again == dataclasses.replace(report, images_new=0, changed=False)
-    assert time.monotonic() - start < 10  # about 1 s on a quiet machine
 
 
 def test_art(shared: Path, data: DataRoot) -> None:

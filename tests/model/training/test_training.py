@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,19 @@ from ingest.datasets.root import DataRoot
 from model.training.config import load_train_config
 from model.training.train import train
 train(DataRoot(sys.argv[1]), load_train_config(sys.argv[2]), sys.argv[3])
+"""
+#: Dies when a fifth checkpoint of the folder argv[4] is about to get its name.
+KILLED_TRAIN = f"""
+import os, signal, sys
+renamed = 0
+def hook(event, arguments):
+    global renamed
+    if event == "os.rename" and str(arguments[1]).startswith(sys.argv[4] + "/checkpoint-"):
+        renamed += 1
+        if renamed == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+{TRAIN}
 """
 FOUNDED = """
 preset = "mini"
@@ -215,14 +227,11 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     expected = train(whole.root, with_changes(whole, *longer), NEIGHBORS)
 
     with_changes(killed, *longer)
-    arguments = [killed.root.url, str(killed.config_path), NEIGHBORS]
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], cwd=Path(__file__).parents[3])
     training = Path(killed.root.path("training", expected.model_id))
-    deadline = time.monotonic() + 300
-    while not list(training.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    arguments = [killed.root.url, str(killed.config_path), NEIGHBORS, str(training)]
+    process = subprocess.run([sys.executable, "-c", KILLED_TRAIN, *arguments], cwd=Path(__file__).parents[3])
+    assert process.returncode == -signal.SIGKILL
+    assert list(training.glob("*.safetensors"))
 
     resumed = train(killed.root, killed.config, NEIGHBORS)
     assert resumed.model_id == expected.model_id
