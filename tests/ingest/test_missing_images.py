@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from webserver import Reply, serve
 
@@ -228,7 +228,7 @@ def test_fetched_images_are_tried_again_as_their_failure_allows(
 _RUNS = st.lists(st.tuples(st.none() | st.sets(st.sampled_from("123")), st.booleans()), min_size=1, max_size=5)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(_RUNS)
 def test_any_history_of_images(tmp_path_factory, picture, runs) -> None:
     """Against a model: an item has the last image that was there, and is missing if there never was one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.readers.delimited import MAX_ROW_LINES, DelimitedRow, Format, find_header, read_delimited
@@ -95,7 +95,6 @@ def test_what_there_is_instead_of_a_header(tmp_path: Path) -> None:
     assert (found.line, found.cells) == (1, ["a", "b"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.sampled_from('ab",\t\r'), max_size=8), max_size=12), st.booleans())
 @example(['"', "a", '"'], False)
 @example(['a,"b', 'a,"b', 'a"'], False)
