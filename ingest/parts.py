@@ -26,6 +26,7 @@ from ingest.datasets.schemas import (
     RELATION_SCHEMA,
 )
 from ingest.ids import IdIndex
+from ingest.records import RejectReason
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,14 @@ def item_ids(data: DataRoot, source: str, part: Part) -> Iterator[pa.Array]:
     """The ids of a part's items, Parquet file by Parquet file."""
     for file in part.files("items"):
         yield data.read_file(f"items/{source}", file, ["item_id"])["item_id"].combine_chunks()
+
+
+def unreachable_images(data: DataRoot, source: str, part: Part) -> Iterator[str]:
+    """Where the images of a part are that could not be reached."""
+    for file in part.files("missing-images"):
+        table = data.read_file(f"missing-images/{source}", file, ["image_ref", "reason"])
+        unreachable = pc.equal(table["reason"], RejectReason.IMAGE_UNREACHABLE.value)
+        yield from table.filter(unreachable)["image_ref"].to_pylist()
 
 
 class ItemImages:

@@ -35,7 +35,17 @@ from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.images.sources import ImageProblemError, ImageSource
 from ingest.images.store import ImageStore, StoredImage
-from ingest.parts import ItemImages, Part, SourceFile, gone_rows, is_whole, item_ids, read_parts, without
+from ingest.parts import (
+    ItemImages,
+    Part,
+    SourceFile,
+    gone_rows,
+    is_whole,
+    item_ids,
+    read_parts,
+    unreachable_images,
+    without,
+)
 from ingest.publish import publish_source
 from ingest.readers.files import explain_read_errors
 from ingest.records import RejectReason
@@ -192,6 +202,7 @@ def ingest(
             f"two files are named {twice[0]}: one would replace the other", "Rename one of them, or ingest only one."
         )
     run = _Run(data, source, item_columns, images, fractions, strict=strict, prune=prune, require_images=require_images)
+    run.acquire_unrequested(files)
     unchanged = sum(run.take(file) for file in files)
     run.finish()
     parts = [run.parts[file.name] for file in files]
@@ -259,6 +270,17 @@ class _Run:
         self._examples: list[tuple[list[str], ImageProblemError]] = []
         self._seen = IdIndex()
         self._names: list[str] = []
+
+    def acquire_unrequested(self, files: Sequence[InputFile]) -> None:
+        """Begin with the images that an earlier run did not come to ask for: those before must not hide them again."""
+        source = self._image_source
+        if source is None:
+            return
+        parts = [self.parts[file.name].current for file in files if file.name in self.parts]
+        refs = (ref for part in parts for ref in unreachable_images(self._data, self._source, part))
+        unrequested = ([ref] for ref in refs if not source.was_requested(ref))
+        with closing(map_ordered(self.images.acquire, unrequested, source.concurrency)) as outcomes:
+            deque(outcomes, maxlen=0)
 
     def take(self, file: InputFile) -> bool:
         """Ingest a file; returns whether it is the one that was ingested before and need not be read again."""

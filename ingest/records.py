@@ -43,7 +43,6 @@ class RejectReason(StrEnum):
     IMAGE_OPTED_OUT = "image_opted_out"
     IMAGE_UNSAFE_ADDRESS = "image_unsafe_address"
     IMAGE_UNREACHABLE = "image_unreachable"
-    IMAGE_NOT_REQUESTED = "image_not_requested"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from ingest.images.fetch_log import (
 )
 from ingest.images.http import Connection, Response
 from ingest.images.sources import MAX_IMAGE_BYTES, ImageProblemError, ImageSource
-from ingest.images.store import content_hash, image_path
+from ingest.images.store import MAGIC, content_hash, image_path
 from ingest.records import RejectReason
 
 #: Seconds until the second attempt, doubled for each further one; half of it is left to chance.
@@ -44,7 +44,8 @@ MAX_BACKOFF_SECONDS = 30.0
 #: A host that asks for more patience than this is not waited for any longer.
 MAX_RETRY_AFTER_SECONDS = 120.0
 
-#: Connections to a host that fail in a row until it is given up for the run.
+#: Connections to a host that cannot be made, in a row, until it is given up for the run. What a host does on one that
+#: was made says nothing of its other images.
 MAX_FAILED_CONNECTIONS = 20
 
 CONNECT_SECONDS = 10.0
@@ -91,6 +92,10 @@ class FetchSettings(BaseModel):
     refresh: bool = False
 
 
+class _NotRequestedError(ImageProblemError):
+    """An image was not asked for, as its host was given up before."""
+
+
 @dataclass
 class _Host:
     """What is kept of one scheme, host and port; used in the event loop only."""
@@ -102,6 +107,7 @@ class _Host:
     idle: list[Connection] = field(default_factory=list)
     #: When the next request may start, by the loop's clock.
     next_at: float = 0.0
+    #: Connections that could not be made since the last one that could.
     failures: int = 0
 
 
@@ -170,11 +176,14 @@ class HttpImages(ImageSource):
     def looked_for(self, ref: str) -> str:
         return self.url(ref)
 
+    def was_requested(self, ref: str) -> bool:
+        return self._log.has(self.url(ref))
+
     def learn(self, ref: str, outcome: str | ImageProblemError) -> None:
         url = self.url(ref)
         with self._lock:
             future = self._under_way.pop(url, None)
-        if future is None:
+        if future is None or isinstance(outcome, _NotRequestedError):
             return  # nothing was requested, or another thread has entered it
         image_hash, reason, detail, response = None, None, None, None
         if isinstance(outcome, str):
@@ -254,11 +263,9 @@ class HttpImages(ImageSource):
                 async with host.slots:
                     await self._turn(host)
                     if host.failures >= MAX_FAILED_CONNECTIONS:
-                        trouble = f"{host.name} was given up after {host.failures} failed connections in a row"
-                        break
+                        raise _given_up(host, requested=attempt > 0)
                     async with self._slots, asyncio.timeout(self._settings.timeout_s):
                         response = await self._exchange(host, target, headers)
-                host.failures = 0
                 if response.status not in _RETRIED:
                     return response
                 trouble = f"{host.name} answered with status {response.status}"
@@ -266,7 +273,6 @@ class HttpImages(ImageSource):
             except UnsafeAddressError as error:
                 raise ImageProblemError(RejectReason.IMAGE_UNSAFE_ADDRESS, str(error)) from None
             except OSError as error:  # TimeoutError is one
-                host.failures += 1
                 trouble = f"no response from {host.name}: {str(error) or 'not in time'}"
             if wait is not None:
                 # All requests to the host wait, this one too.
@@ -315,8 +321,14 @@ class HttpImages(ImageSource):
             del self._idle[connection]
             if connection.is_open:
                 return connection
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await connect(host.name, host.port, Connection, tls=host.tls, allowed=self._allowed)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await connect(host.name, host.port, Connection, tls=host.tls, allowed=self._allowed)
+        except (OSError, asyncio.CancelledError):  # cancelled: the time for the whole attempt is over
+            host.failures += 1
+            raise
+        host.failures = 0
+        return connection
 
     def _max_bytes(self, response: Response) -> int:
         return self._settings.max_bytes if _is_wanted(response) else MAX_OTHER_BYTES
@@ -328,6 +340,12 @@ class HttpImages(ImageSource):
         await asyncio.gather(*tasks, return_exceptions=True)
         for connection in self._idle:
             connection.close()
+
+
+def _given_up(host: _Host, *, requested: bool) -> ImageProblemError:
+    kind = ImageProblemError if requested else _NotRequestedError
+    detail = f"{host.name} was given up after {host.failures} failed connections in a row"
+    return kind(RejectReason.IMAGE_UNREACHABLE, detail)
 
 
 def _checked(address: str, base: httpx.URL | None = None) -> httpx.URL:
@@ -362,9 +380,14 @@ def _content(response: Response, stored: bytes | None) -> bytes:
         return stored
     assert response.content is not None
     encoding = (response.header(b"content-encoding") or "identity").lower()
-    if encoding != "identity":
+    if encoding != "identity" and not _looks_like_an_image(response.content):
         raise ImageProblemError(RejectReason.IMAGE_REFUSED, f"sent as {encoding}, which was not asked for")
     return response.content
+
+
+def _looks_like_an_image(content: bytes) -> bool:
+    """Whether the bytes are those of an image as it is, whatever the header says they are packed in."""
+    return content.startswith(MAGIC) or content[4:8] == b"ftyp"  # AVIF
 
 
 def _is_wanted(response: Response) -> bool:

@@ -60,11 +60,14 @@ class FetchLog:
         #: By URL: content hash and time of the images (`_packed`), all of the rest.
         self._images: dict[bytes, bytes] = {}
         self._problems: dict[bytes, Fetched] = {}
+        #: URLs whose request failed in a way that may pass.
+        self._tried: set[bytes] = set()
         self._load()
         #: What earlier runs got and this one asks for again, and what it needs for that.
         self._earlier: dict[bytes, bytes] = {}
         self._validators: dict[bytes, tuple[str | None, str | None]] = {}
         if refresh:
+            self._tried |= self._problems.keys()
             self._earlier, self._images, self._problems = self._images, {}, {}
             self._load_validators()
 
@@ -73,6 +76,11 @@ class FetchLog:
         key = _key(url)
         packed = self._images.get(key)
         return self._problems.get(key) if packed is None else _unpacked(packed)
+
+    def has(self, url: str) -> bool:
+        """Whether the URL was ever requested."""
+        key = _key(url)
+        return any(key in known for known in (self._images, self._problems, self._earlier, self._tried))
 
     def image(self, url: str) -> Fetched | None:
         """The image that a URL gave last time."""
@@ -122,8 +130,8 @@ class FetchLog:
                     _key(url),
                     Fetched(image_hash, reason and RejectReason(reason), detail and sys.intern(detail), None, None, at),
                 )
-        passing = [key for key, fetched in self._problems.items() if fetched.reason in TRANSIENT_REASONS]
-        for key in passing:
+        self._tried = {key for key, fetched in self._problems.items() if fetched.reason in TRANSIENT_REASONS}
+        for key in self._tried:
             del self._problems[key]
 
     def _load_validators(self) -> None:

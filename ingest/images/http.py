@@ -1,5 +1,8 @@
 """HTTP/1.1 GET on connections that are used again: h11 reads the protocol, asyncio moves the bytes.
 
+Header lines that are odd but do no harm (blanks before the colon, a line without one) are put right or left out before
+h11 sees them, as browsers do; the connection is then not used again, as what follows might be taken for something else.
+
 No more than fetching many small files needs, and that cheaply: one wake-up of the waiting task per response. A general
 client costs three times the processor time of a request, and those with a pool more the more connections are open.
 """
@@ -7,6 +10,7 @@ client costs three times the processor time of a request, and those with a pool 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -14,6 +18,13 @@ import h11
 
 #: Header lines of a response, in bytes altogether.
 MAX_HEADER_BYTES = 64 << 10
+
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LINE_END = re.compile(rb"\r?\n")
+_HEADER_NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
 
 
 class Response(NamedTuple):
@@ -41,6 +52,9 @@ class Connection(asyncio.Protocol):
         self._head: h11.Response | None = None
         self._parts: list[bytes] = []
         self._left = 0
+        #: What has come of the head; None once it is complete.
+        self._head_bytes: bytes | None = b""
+        self._is_reusable = True
 
     async def get(
         self, target: bytes, headers: list[tuple[bytes, bytes]], max_bytes: Callable[[Response], int]
@@ -69,7 +83,8 @@ class Connection(asyncio.Protocol):
             self._response = None
             self._head = None
             self._parts = []
-            if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._head_bytes = b""
+            if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE and self._is_reusable:
                 self._http.start_next_cycle()
             else:
                 self.close()
@@ -90,6 +105,25 @@ class Connection(asyncio.Protocol):
         if self._response is None or self._response.done():
             self.close()  # nothing was asked: what comes is not to be taken for the next response
             return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        if self._head_bytes is not None:
+            self._head_bytes += data
+            end = _HEAD_END.search(self._head_bytes)
+            if end is None and data and len(self._head_bytes) <= MAX_HEADER_BYTES:
+                return
+            data, self._head_bytes = self._head_bytes, None
+            if end is not None:
+                head = cleaned_head(data[: end.end()])
+                self._is_reusable = head == data[: end.end()]
+                if _INFORMATIONAL.match(head):  # the head of the response itself follows
+                    self._http.receive_data(head)
+                    self._read_events()
+                    self._head_bytes = b""
+                    self._receive(data[end.end() :])
+                    return
+                data = head + data[end.end() :]
         self._http.receive_data(data)
         self._read_events()
 
@@ -101,7 +135,8 @@ class Connection(asyncio.Protocol):
             self._response.set_exception(ConnectionError(str(error or "the connection was closed")))
 
     def _read_events(self) -> None:
-        assert self._response is not None
+        if self._response is None or self._response.done():
+            return
         try:
             while (event := self._http.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.Data):
@@ -130,3 +165,26 @@ class Connection(asyncio.Protocol):
         assert self._response is not None
         assert self._head is not None
         self._response.set_result(Response(self._head.status_code, self._head.headers, content))
+
+
+def cleaned_head(head: bytes) -> bytes:
+    """The head of a response without header lines that are none, and the others as they should be; equal if all are."""
+    status, *lines = _LINE_END.split(head)[:-2]
+    kept = [status]
+    is_kept = False
+    for line in lines:
+        if line[:1] in (b" ", b"\t"):  # continues the line before
+            if is_kept:
+                kept[-1] += b" " + _CONTROLS.sub(b"", line.strip())
+            continue
+        name, colon, value = line.partition(b":")
+        name = name.strip()
+        is_kept = bool(colon and _HEADER_NAME.fullmatch(name)) and not _is_void(name, value)
+        if is_kept:
+            kept.append(name + b":" + _CONTROLS.sub(b"", value))
+    return b"\r\n".join([*kept, b"", b""])
+
+
+def _is_void(name: bytes, value: bytes) -> bool:
+    """Whether a header says in an outdated way that the content is sent as it is."""
+    return name.lower() == b"transfer-encoding" and value.strip().lower() in (b"", b"identity", b"none")

@@ -92,6 +92,10 @@ class ImageSource(Protocol):
         """When the image came over a network, if it did."""
         return None
 
+    def was_requested(self, ref: str) -> bool:
+        """Whether `read` has ever asked for `ref`; False if an earlier run gave up before."""
+        return True
+
     def looked_for(self, ref: str) -> str:
         """The path or URL at which `read` looks for `ref`, for people to read."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,21 @@ def test_fetched_images_are_tried_again_as_their_failure_allows(
         report = products.ingest("a.json", refresh=True)
         assert (report.images_kept, report.missing_images) == (1, {"image_opted_out": 1})
         assert _images(products.data, "amazon") == {**images, "2": None}
+
+
+def test_a_run_begins_with_what_was_never_asked_for(products: Products, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first images of the file use up the host's chances; those of the next run are others."""
+    monkeypatch.setattr(fetch, "MAX_FAILED_CONNECTIONS", 3)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    products.write("a.json", *(f"{number}:title" for number in range(8)), place=url)
+    ingestion = Amazon(files=(str(products.root / "a.json"),), fetch=True)
+    once = FetchSettings(allowed_private_hosts=("127.0.0.1",), attempts=1, per_host=1)
+    for asked in (3, 6, 8):
+        assert ingest_source(products.data, ingestion, once).missing_images == {"image_unreachable": 8}
+        urls = {row["url"] for row in products.data.read("fetches").to_pylist()}
+        assert len(urls) == asked
 
 
 _RUNS = st.lists(st.tuples(st.none() | st.sets(st.sampled_from("123")), st.booleans()), min_size=1, max_size=5)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gzip
+import io
 import ipaddress
 import os
 import signal
@@ -21,12 +22,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from webserver import Replies, Reply, WebServer, serve
 
 from ingest.datasets.root import DataRoot
 from ingest.images import fetch, fetch_log
 from ingest.images.fetch import FetchSettings, HttpImages
-from ingest.images.http import Response
+from ingest.images.http import Response, cleaned_head
 from ingest.images.sources import ImageProblemError
 from ingest.images.store import ImageStore, StoredImage, content_hash
 from ingest.records import RejectReason
@@ -151,6 +153,60 @@ def test_answers(data: DataRoot, web: WebServer, reply: Reply, reason: str, requ
     # What may pass is tried again by the next run, the rest is not.
     assert _one(data, f"{web.url}/a.jpg", max_bytes=2000, timeout_s=timeout_s, attempts=3) == reason
     assert web.requests["/a.jpg"] == (2 * requests if reason == "image_unreachable" else 1)
+
+
+@pytest.mark.parametrize("encoding", ["none", "utf-8", "binary", "identity", "UTF-8", "gzip", "image/jpeg", "8bit", ""])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "AVIF", "WEBP"])
+def test_the_bytes_decide_how_they_are_packed(
+    data: DataRoot, web: WebServer, picture: Picture, encoding: str, name: str
+) -> None:
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(stream, name)
+    web.replies["/a.jpg"] = Reply(stream.getvalue(), headers=(("Content-Encoding", encoding),))
+    assert _one(data, f"{web.url}/a.jpg") is None
+
+
+ODD_LINES = [
+    b"X-A : b",
+    b"X-A\t: b",
+    b"no colon",
+    b": no name",
+    b"Sp ace: b",
+    b"X-(A): b",
+    b"X-\xc3\xa9: b",
+    b"X-A: b\x00c\x01",
+    b"X-A: \xff\xfe",
+    b"X-A: b\r\n folded",
+    b"no colon\r\n folded",
+    b"Transfer-Encoding: identity",
+    b"Content-Type : text/html",
+    b"Set-Cookie:",
+]
+
+
+@pytest.mark.parametrize("line", ODD_LINES)
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_odd_header_lines(data: DataRoot, picture: Picture, line: bytes, end: bytes) -> None:
+    content = picture(1)
+    length = b"Content-Length : %d" % len(content)
+    for lines in ([line, length], [length, line]):
+        head = end.join([b"HTTP/1.1 200 OK", *(part.replace(b"\r\n", end) for part in lines), b"", b""])
+        with _raw_server(head + content) as url:
+            assert _one(data, url, attempts=1) is None, lines
+
+
+def test_informational_heads(data: DataRoot, picture: Picture) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink : </a.css>\r\n\r\n"
+    with _raw_server(early + b"HTTP/1.1 200 OK\r\nX-A : b\r\n\r\n" + picture(1)) as url:
+        assert _one(data, url, attempts=1) is None
+
+
+@given(st.lists(st.sampled_from([b"A: b", b"A : b", b" c", b"no", b": d", b"Content-Length : 1"]), max_size=6))
+@settings(max_examples=100, derandomize=True)
+def test_a_cleaned_head_is_one_that_stays(lines: list[bytes]) -> None:
+    cleaned = cleaned_head(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"", b""]))
+    assert cleaned_head(cleaned) == cleaned
+    assert all(line[:1].isalpha() and b":" in line for line in cleaned.split(b"\r\n")[1:-2])
 
 
 def test_a_body_without_length_is_bounded(data: DataRoot) -> None:
@@ -420,6 +476,31 @@ def test_a_dead_host_is_given_up(data: DataRoot, web: WebServer, picture: Pictur
     assert _reasons(outcomes) == ["image_unreachable"] * 200 + [None]
     given_up = [o for o in outcomes if isinstance(o, ImageProblemError) and "given up" in o.detail]
     assert len(given_up) > 150
+
+
+def test_images_that_break_off_say_nothing_of_their_host(data: DataRoot, web: WebServer, picture: Picture) -> None:
+    cut = Reply(b"x" * 100, headers=(("Content-Length", "1000"), ("Connection", "close")))
+    web.replies = {f"/{i}.jpg": cut if i < 40 else Reply(picture(i)) for i in range(140)}
+    outcomes = _acquire(data, [f"{web.url}/{i}.jpg" for i in range(140)], attempts=2)
+    assert _reasons(outcomes) == ["image_unreachable"] * 40 + [None] * 100
+
+
+def test_slow_images_say_nothing_of_their_host(data: DataRoot, web: WebServer, picture: Picture) -> None:
+    web.replies = {f"/{i}.jpg": Reply(delay=2) if i < 30 else Reply(picture(i)) for i in range(40)}
+    outcomes = _acquire(data, [f"{web.url}/{i}.jpg" for i in range(30)], attempts=1, timeout_s=0.3)
+    outcomes += _acquire(data, [f"{web.url}/{i}.jpg" for i in range(30, 40)], attempts=1)
+    assert _reasons(outcomes) == ["image_unreachable"] * 30 + [None] * 10
+
+
+def test_what_was_not_asked_for_is_known(data: DataRoot) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        urls = [f"http://127.0.0.1:{unused.getsockname()[1]}/{i}.jpg" for i in range(100)]
+    outcomes = _acquire(data, urls, attempts=1, per_host=1)
+    given_up = [isinstance(o, ImageProblemError) and "given up" in o.detail for o in outcomes]
+    assert sum(given_up) == 80
+    with closing(HttpImages(data, _settings())) as source:
+        assert [source.was_requested(url) for url in urls] == [not given for given in given_up]
 
 
 def test_closing_breaks_off(data: DataRoot, web: WebServer) -> None:
