@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from ingest.encoders.checkpoint import publish_encoder
 from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
 from ingest.encoders.pixels import PixelGeometry
 from ingest.encoders.precision import bf16_autocast
+from ingest.encoders.workers import Workers, average_buffers, replicas, short_attention
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import try_images
 
@@ -65,7 +67,7 @@ def train_mini_clip(
             "training an encoder needs at least two training items with different images and texts",
             "Ingest more items, or name a ready encoder with --encoder.",
         )
-    model, losses = _train(pixels, [text for _, text in used], config)
+    model, losses = train_on_pixels(pixels, [text for _, text in used], config)
     seconds = time.perf_counter() - started
     log.info("Trained %s on %d pairs in %.0f s (loss %.2f -> %.2f)", encoder, len(used), seconds, losses[0], losses[-1])
     record = {
@@ -100,8 +102,10 @@ def _load_pixels(
     return used, pixels[: len(used)]
 
 
-def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConfig) -> tuple[CLIP, list[float]]:
-    """The trained model, and its loss at about fifty steps, evenly spaced."""
+def train_on_pixels(
+    pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConfig
+) -> tuple[CLIP, list[float]]:
+    """The model trained on `(pairs, 3, size, size)` uint8 images and their texts; its loss at about fifty steps."""
     generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -111,12 +115,15 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
     distinct_tokens = open_clip.SimpleTokenizer(context_length=config.context_length)(distinct_texts.tolist())
     text_ids = torch.from_numpy(inverse)
 
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    weights = list(model.parameters())
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        [
+            {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+        ],
         lr=config.learning_rate,
         betas=(0.9, 0.98),
+        fused=True,
     )
     steps, batch_size = config.steps(len(texts)), min(config.batch_size, len(texts))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -125,33 +132,51 @@ def _train(pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConf
     order = torch.empty(0, dtype=torch.int64)
     losses: list[float] = []
     progress = tqdm(range(steps), "mini CLIP", unit="step", disable=None)
-    for step in progress:
-        if len(order) < batch_size:
-            order = torch.randperm(len(texts), generator=generator)
-        batch, order = order[:batch_size], order[batch_size:]
-        views = torch.cat([_random_view(images[batch], config.smallest_crop, generator) for _ in range(2)])
-        with bf16_autocast():
-            image_features = model.encode_image(views.contiguous(memory_format=torch.channels_last))
+    views = replicas(model, 2)
+    with Workers() as workers, short_attention(images.device, config.context_length):
+        for step in progress:
+            if len(order) < batch_size:
+                order = torch.randperm(len(texts), generator=generator)
+            batch, order = order[:batch_size], order[batch_size:]
             # A text that several items of the batch have is encoded once.
-            distinct, position = torch.unique(text_ids[batch], return_inverse=True)
-            text_features = model.encode_text(distinct_tokens[distinct])[position]
-        first, second = F.normalize(image_features.float(), dim=1).chunk(2)
-        words = F.normalize(text_features.float(), dim=1)
-        same_text = text_ids[batch][:, None] == text_ids[batch][None, :]
-        loss = _contrast(model.logit_scale.exp() * first @ words.T, same_text)
-        same_picture = torch.eye(batch_size, dtype=torch.bool)
-        loss = loss + config.view_weight * _contrast(first @ second.T / config.view_temperature, same_picture)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))  # as in CLIP
-        if step % max(1, steps // 50) == 0 or step == steps - 1:
-            losses.append(round(loss.item(), 4))
-            progress.set_postfix(loss=losses[-1])
+            distinct, index = torch.unique(text_ids[batch], return_inverse=True)
+            encode: list[Callable[[], Tensor]] = [
+                partial(_encode, view.encode_image, _random_view(images[batch], config.smallest_crop, generator))
+                for view in views
+            ]
+            encode.append(partial(_encode, model.encode_text, distinct_tokens[distinct]))
+            features = list(workers.map(lambda tower: tower(), encode))
+            # The loss is of the whole batch, so it is computed of the features; then each part goes on backward.
+            first, second, words = (part.detach().requires_grad_() for part in features)
+            unit_first, unit_second = F.normalize(first, dim=1), F.normalize(second, dim=1)
+            same_text = text_ids[batch][:, None] == text_ids[batch][None, :]
+            logits = model.logit_scale.exp() * unit_first @ F.normalize(words[index], dim=1).T
+            same_image = torch.eye(batch_size, dtype=torch.bool)
+            view_logits = unit_first @ unit_second.T / config.view_temperature
+            loss = _contrast(logits, same_text) + config.view_weight * _contrast(view_logits, same_image)
+            *outer, of_scale = torch.autograd.grad(loss, (first, second, words, model.logit_scale))
+            parts = list(zip(features, outer, strict=True))
+            workers.backward(lambda part: (part[0] * part[1]).sum(), parts, weights)
+            model.logit_scale.grad = of_scale
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(max=math.log(100))  # as in CLIP
+            if step % max(1, steps // 50) == 0 or step == steps - 1:
+                losses.append(round(loss.item(), 4))
+                progress.set_postfix(loss=losses[-1])
+    average_buffers(views)
     return model.eval(), losses
+
+
+def _encode(tower: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Features `(n, dim)` float32 of normalized images or tokens."""
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    with bf16_autocast():
+        features = tower(inputs)
+    return features.float()
 
 
 def _random_view(images: Tensor, smallest_crop: float, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import embedding_schema
 from ingest.encoders.checkpoint import Encoder
 from ingest.encoders.identity import Precision
-from ingest.encoders.precision import cpu_has_bf16
+from ingest.encoders.precision import cpu_has_fast_bf16
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import try_images
 
@@ -61,7 +61,7 @@ def choose_precision(device: torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
-        return "bf16" if cpu_has_bf16() else "fp32"
+        return "bf16" if cpu_has_fast_bf16() else "fp32"
     return "fp32"
 
 

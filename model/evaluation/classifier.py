@@ -29,6 +29,7 @@ from ingest.datasets.integrity import sha256
 from ingest.datasets.items import item_entities, read_entities, read_items
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
+from ingest.encoders.workers import PARTS, Workers, average_buffers, replicas
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import load_squares
 
@@ -150,11 +151,11 @@ def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) 
         return None
     targets = np.array([[_class_of(head, entities[head.label].get(row["item_id"])) for head in heads] for row in items])
     hashes = [row["image_hash"] for row in items]
-    recipe = (IMAGE_SIZE, FEATURES, BATCH_SIZE, EPOCHS, FEWEST_STEPS, MOST_STEPS, LEARNING_RATE, HELD_BACK, seed)
+    recipe = (IMAGE_SIZE, FEATURES, BATCH_SIZE, EPOCHS, FEWEST_STEPS, MOST_STEPS, LEARNING_RATE, HELD_BACK, PARTS, seed)
     judge_id = f"judge-{digest([(h.label, h.classes) for h in heads], hashes, targets.tolist(), recipe)}"
     folder = f"classifiers/{judge_id}"
     if not data.exists(f"{folder}/judge.json"):
-        model, record = _train(load_squares(data, hashes, IMAGE_SIZE), targets, heads, seed)
+        model, record = train_classifier(load_squares(data, hashes, IMAGE_SIZE), targets, heads, seed)
         weights = save(model)
         data.write_bytes(f"{folder}/model.safetensors", weights)
         data.write_folder_list(folder, {"model.safetensors": sha256(weights)})
@@ -182,41 +183,60 @@ def _to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def _train(
-    pixels: Pixels, targets: npt.NDArray[np.int64], heads: Sequence[Head], seed: int
+def train_classifier(
+    pixels: Pixels, targets: npt.NDArray[np.int64], heads: Sequence[Head], seed: int, steps: int | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights (with the feature center) and the record of a newly trained classifier."""
+    """Weights (with the feature center) and the record of a newly trained classifier.
+
+    Parameters
+    ----------
+    pixels, targets
+        `(n, 64, 64, 3)` uint8 images, and each one's class `(n, heads)`, or -100.
+    steps
+        By default `EPOCHS` times over the images, within bounds.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Classifier(heads).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     held_back = np.arange(len(pixels)) % HELD_BACK == 0
     images, classes = torch.from_numpy(pixels[~held_back]).permute(0, 3, 1, 2), torch.from_numpy(targets[~held_back])
-    steps = min(max(FEWEST_STEPS, EPOCHS * len(images) // BATCH_SIZE), MOST_STEPS)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+    steps = steps or min(max(FEWEST_STEPS, EPOCHS * len(images) // BATCH_SIZE), MOST_STEPS)
+    weights = list(model.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
-    model.train()
-    for _ in tqdm(range(steps), "classifier", unit="step", disable=None):
-        batch = torch.randint(len(images), (min(BATCH_SIZE, len(images)),), generator=generator)
-        pictures = images[batch].float().div(127.5).sub(1)
-        # Mirrored and shifted by a few pixels; color stays as it is.
-        if torch.rand((), generator=generator) < 0.5:
-            pictures = pictures.flip(3)
-        left, top = torch.randint(0, 9, (2,), generator=generator).tolist()
-        padded = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
-        pictures = padded[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+    parts = replicas(model.train())
+
+    def share(micro_batch: tuple[Classifier, Tensor, Tensor, Tensor]) -> Tensor:
+        """The micro-batch's share of a step's loss: the heads' mean cross-entropies, added up."""
+        part, views, truth, known = micro_batch
         with bf16_autocast():
-            outputs = model(pictures.contiguous(memory_format=torch.channels_last))
+            outputs = part(views)
         losses = [
-            F.cross_entropy(output.float(), classes[batch, index], label_smoothing=0.1)
+            F.cross_entropy(output.float(), truth[:, index], label_smoothing=0.1, reduction="sum")
             for index, output in enumerate(outputs)
-            if bool((classes[batch, index] >= 0).any())
         ]
-        if losses:
-            optimizer.zero_grad()
-            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        schedule.step()
+        return (torch.stack(losses) / known.clamp(min=1)).sum()
+
+    with Workers() as workers:
+        for _ in tqdm(range(steps), "classifier", unit="step", disable=None):
+            batch = torch.randint(len(images), (min(BATCH_SIZE, len(images)),), generator=generator)
+            views = images[batch].float().div(127.5).sub(1)
+            # Mirrored and shifted by a few pixels; color stays as it is.
+            if torch.rand((), generator=generator) < 0.5:
+                views = views.flip(3)
+            left, top = torch.randint(0, 9, (2,), generator=generator).tolist()
+            padded = F.pad(views, (4, 4, 4, 4), mode="replicate")
+            views = padded[:, :, top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+            views = views.contiguous(memory_format=torch.channels_last)
+            known = (classes[batch] >= 0).sum(0)
+            if bool(known.any()):
+                chunks = zip(views.chunk(len(parts)), classes[batch].chunk(len(parts)), strict=True)
+                micro_batches = [(part, *chunk, known) for part, chunk in zip(parts, chunks, strict=False)]
+                workers.backward(share, micro_batches, weights)
+                optimizer.step()
+            schedule.step()
+    average_buffers(parts)
     model.eval()
     with torch.no_grad():
         center = torch.cat(
@@ -229,8 +249,8 @@ def _train(
         known = truth >= 0
         accuracy[head.label] = float((output.argmax(1).numpy()[known] == truth[known]).mean()) if known.any() else 0.0
     log.info("Trained the classifier on %d images: %s", len(images), {k: round(v, 2) for k, v in accuracy.items()})
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    return {**weights, "center": center.mean(0)}, {"accuracy": accuracy, "steps": steps, "images": len(images)}
+    trained = {name: value.contiguous() for name, value in model.state_dict().items()}
+    return {**trained, "center": center.mean(0)}, {"accuracy": accuracy, "steps": steps, "images": len(images)}
 
 
 def _load(data: DataRoot, judge_id: str, heads: Sequence[Head]) -> Judge:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import torch
-import torch.nn.functional as F
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
+from ingest.encoders.workers import Workers
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import load_squares
 from model.networks import taef2
@@ -46,21 +46,27 @@ def train_autoencoder(squares: npt.NDArray[np.uint8], config: AutoencoderConfig,
         optimizer, lambda step: min((step + 1) / 20, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
     )
     draw = np.random.default_rng(seed)
-    progress = tqdm(range(config.steps), desc="autoencoder", unit="step", disable=None)
-    for _ in progress:
-        batch = squares[draw.integers(len(squares), size=config.batch_size)]
-        mirrored = draw.random(config.batch_size) < 0.5
-        batch[mirrored] = batch[mirrored, :, ::-1]
-        pixels = to_pixels(batch).contiguous(memory_format=torch.channels_last)
+    weights = list(model.parameters())
+
+    def share(pixels: Tensor) -> Tensor:
+        """The micro-batch's share of the mean squared error of a step."""
         with bf16_autocast():
-            decoded = model.decoder(model.encoder(pixels))
-        loss = F.mse_loss(decoded.float(), pixels)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        progress.set_postfix(psnr=f"{_psnr(loss):.1f} dB")
+            decoded: Tensor = model.decoder(model.encoder(pixels))
+        errors = (decoded.float() - pixels).square().mean(dim=(1, 2, 3))
+        return errors.sum() / config.batch_size
+
+    progress = tqdm(range(config.steps), desc="autoencoder", unit="step", disable=None)
+    with Workers() as workers:
+        for _ in progress:
+            batch = squares[draw.integers(len(squares), size=config.batch_size)]
+            mirrored = draw.random(config.batch_size) < 0.5
+            batch[mirrored] = batch[mirrored, :, ::-1]
+            pixels = to_pixels(batch).contiguous(memory_format=torch.channels_last)
+            loss = workers.backward(share, pixels.chunk(workers.parts), weights)
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            schedule.step()
+            progress.set_postfix(psnr=f"{_psnr(loss):.1f} dB")
     logger.info("Trained the autoencoder: %.1f dB on the last batch", _psnr(loss))
     model.requires_grad_(False).eval()
     _set_statistics(model, squares)

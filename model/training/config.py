@@ -159,7 +159,7 @@ class OptimizationConfig(_Section):
         Shares of samples that are trained without text, without graph, and without either, so that every branch of the
         guidance formula is learned.
     precision
-        A processor without bf16 of its own computes in fp32 whatever this says.
+        A processor that is not faster in bf16 computes in fp32 whatever this says.
     gradient_checkpointing
         Computes activations twice instead of keeping them: less memory, more time.
     checkpoint_every, checkpoints_kept

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor, nn
 
-from ingest.encoders.precision import cpu_has_bf16
+from ingest.encoders.precision import cpu_has_fast_bf16
 from ingest.errors import Graph2ImageError
 from model.training.config import OptimizationConfig
 
@@ -64,7 +64,7 @@ def _has_bf16(device: torch.device) -> bool:
     """Whether the device computes in bf16 by instructions of its own."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type != "cpu" or cpu_has_bf16()
+    return device.type != "cpu" or cpu_has_fast_bf16()
 
 
 def build_optimizer(

@@ -2,8 +2,8 @@
 
 Nothing frozen is run in a step: it gathers rows of `TrainingArrays`. Each step's samples, noise, timesteps and dropout
 are a function of the seed and the step's number, whatever the number of processes and however a step is split into
-passes. So a run that was killed and started again goes on from its last checkpoint to bit-identical weights (on a CPU,
-with the same number of threads).
+micro-batches. So a run that was killed and started again goes on from its last checkpoint to bit-identical weights (on
+a CPU, where micro-batches are computed side by side, with one thread or two, and with the same number of more).
 
 The loss is that of noise or of v-prediction, with min-SNR weights (Hang et al. 2023) if asked for; timesteps are
 stratified over a step's samples (Kingma et al. 2021); text and graph are dropped independently, so that all branches of
@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ingest.encoders.workers import PARTS, Workers, short_attention
 from ingest.errors import Graph2ImageError
 from model.networks.backbones import Backbone, Condition, predict
 from model.networks.graph_qformer import GraphQFormer
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 #: Points of the loss curve that a model's record keeps.
 _CURVE_POINTS = 100
 #: Steps between two looks at the losses. On a GPU each look waits until it has computed all it was given.
-_LOOK_EVERY = 10
+_LOG_EVERY = 10
 
 
 class Denoiser(nn.Module):
@@ -65,7 +66,7 @@ class Denoiser(nn.Module):
 
 
 @dataclass(frozen=True)
-class Pass:
+class MicroBatch:
     """A part of a step that is computed at once: samples, and the noise that is put on their latents."""
 
     batch: Batch
@@ -116,8 +117,13 @@ class Trainer:
         self.losses = torch.full((config.steps,), math.nan, device=self.device)
         self.step = 0
         self._checked = 0
-        self._ahead: tuple[int, Future[list[Pass]]] | None = None
+        self._ahead: tuple[int, Future[list[MicroBatch]]] | None = None
         self._loader = ThreadPoolExecutor(1, "batches")
+        #: Workers that compute the micro-batches of a step on a processor; those of one of several processes, and of a
+        #: GPU, are computed one after the other.
+        self.workers: Workers | None = None
+        if self.device.type == "cpu" and self.accelerator.num_processes == 1:
+            self.workers = Workers(min(PARTS, config.batch_size))
 
     @property
     def parameter_count(self) -> int:
@@ -148,7 +154,7 @@ class Trainer:
             logger.info("Resuming at step %d of %d", self.step, config.steps)
         first, started = self.step, time.monotonic()
         main = self.accelerator.is_main_process
-        look_every = 1 if self.device.type == "cpu" else _LOOK_EVERY
+        log_every = 1 if self.device.type == "cpu" else _LOG_EVERY
         progress = tqdm(total=config.steps, initial=first, desc="train", unit="step", disable=None if main else True)
         while self.step < config.steps:
             self.train_step(arrays)
@@ -156,12 +162,12 @@ class Trainer:
             last = self.step == config.steps
             saving = last or self.step % config.checkpoint_every == 0
             sampling = config.sample_every > 0 and self.step % config.sample_every == 0 and not last
-            if saving or sampling or self.step % look_every == 0:
+            if saving or sampling or self.step % log_every == 0:
                 self._check_losses(arrays)
                 progress.set_postfix(loss=f"{self.recent_loss():.3f}")
-            if self.step % _LOOK_EVERY == 0 or last:
+            if self.step % _LOG_EVERY == 0 or last:
                 self.accelerator.log(
-                    {"loss": self.recent_loss(_LOOK_EVERY), "learning_rate": self.learning_rate(self.step - 1)},
+                    {"loss": self.recent_loss(_LOG_EVERY), "learning_rate": self.learning_rate(self.step - 1)},
                     step=self.step,
                 )
             if saving and main:
@@ -180,25 +186,35 @@ class Trainer:
 
     def train_step(self, arrays: TrainingArrays) -> None:
         """One optimizer step, of `config.samples_per_step` samples; its loss goes to `losses`."""
-        passes = self._load(arrays)
-        self.optimizer.zero_grad()
-        total = torch.zeros((), device=self.device)
-        for number, part in enumerate(passes, start=1):
-            last = number == len(passes)
-            with nullcontext() if last else self.accelerator.no_sync(self._model):
-                loss = self._loss(part) / len(passes)
-                self.accelerator.backward(loss)
-            total += loss.detach()
-        self.accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.step(self._weights)
+        micro_batches = self._load(arrays)
+        with self.workers or nullcontext(), short_attention(self.device, math.prod(arrays.latents.shape[-2:])):
+            total = self._backward(micro_batches)
+            self.accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(self.step)
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.step(self._weights)
         self.losses[self.step] = self.accelerator.reduce(total, "mean")
         self.step += 1
 
-    def _loss(self, part: Pass) -> Tensor:
+    def _backward(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
+        """Give the weights the gradients of the step's loss, which is returned."""
+        if self.workers is not None:
+            return self.workers.backward(self._loss, micro_batches, self._weights)
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for number, part in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
+            with nullcontext() if last else self.accelerator.no_sync(self._model):
+                loss = self._loss(part)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _loss(self, part: MicroBatch) -> Tensor:
+        """The micro-batch's share of the step's loss, which is the mean over this process's samples."""
+        samples = self.config.samples_per_step / self.accelerator.num_processes
         batch = part.batch.to(self.device)
         noise, timesteps = part.noise.to(self.device, non_blocking=True), part.timesteps.to(self.device)
         noisy = self.scheduler.add_noise(batch.latents, noise, timesteps)
@@ -206,34 +222,36 @@ class Trainer:
         if self.scheduler.config.prediction_type == "v_prediction":
             target = self.scheduler.get_velocity(batch.latents, noise, timesteps)
         errors = (self._model(noisy, timesteps, batch).float() - target).square().mean(dim=(1, 2, 3))
-        loss: Tensor = (errors * self.loss_weights[timesteps]).mean()
+        loss: Tensor = (errors * self.loss_weights[timesteps]).sum() / samples
         return loss
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def _load(self, arrays: TrainingArrays) -> list[Pass]:
-        """The passes of the current step; on a GPU those of the next one are gathered while it computes."""
+    def _load(self, arrays: TrainingArrays) -> list[MicroBatch]:
+        """The micro-batches of the current step; on a GPU those of the next one are gathered while it computes."""
         if self.device.type == "cpu":
-            return self.passes(arrays, self.step)
+            return self.micro_batches(arrays, self.step)
         if self._ahead is not None and self._ahead[0] == self.step:
-            passes = self._ahead[1].result()
+            micro_batches = self._ahead[1].result()
         else:
-            passes = self._gather(arrays, self.step)
+            micro_batches = self._gather(arrays, self.step)
         self._ahead = self.step + 1, self._loader.submit(self._gather, arrays, self.step + 1)
-        return passes
+        return micro_batches
 
-    def _gather(self, arrays: TrainingArrays, step: int) -> list[Pass]:
-        passes = self.passes(arrays, step)
-        return [Pass(part.batch.pin(), part.timesteps.pin_memory(), part.noise.pin_memory()) for part in passes]
+    def _gather(self, arrays: TrainingArrays, step: int) -> list[MicroBatch]:
+        micro_batches = self.micro_batches(arrays, step)
+        return [
+            MicroBatch(part.batch.pin(), part.timesteps.pin_memory(), part.noise.pin_memory()) for part in micro_batches
+        ]
 
-    def passes(self, arrays: TrainingArrays, step: int) -> list[Pass]:
-        """This process's share of a step, in `gradient_accumulation` parts."""
+    def micro_batches(self, arrays: TrainingArrays, step: int) -> list[MicroBatch]:
+        """This process's share of a step, in `gradient_accumulation` parts, of which workers share each."""
         config, count = self.config, self.config.samples_per_step
         random = torch.Generator().manual_seed(step_seed(self.seed, step))
-        fate = torch.rand(count, generator=random)
+        draw = torch.rand(count, generator=random)
         both, text = config.joint_dropout, config.joint_dropout + config.text_dropout
-        drop_text = fate < text
-        drop_graph = (fate < both) | ((fate >= text) & (fate < text + config.graph_dropout))
+        drop_text = draw < text
+        drop_graph = (draw < both) | ((draw >= text) & (draw < text + config.graph_dropout))
         total = self.scheduler.config.num_train_timesteps
         strata = (torch.arange(count) + torch.rand(count, generator=random)) / count
         timesteps = (strata * total).long().clamp(max=total - 1)
@@ -241,13 +259,14 @@ class Trainer:
 
         indices = arrays.indices(self.seed, step, count)
         # Strided, so that every part has samples of all strata.
-        parts = config.gradient_accumulation * self.accelerator.num_processes
-        passes = []
-        for number in range(config.gradient_accumulation):
-            own = slice(number * self.accelerator.num_processes + self.accelerator.process_index, None, parts)
-            batch = arrays.batch(indices[own], drop_text[own], drop_graph[own])
-            passes.append(Pass(batch, timesteps[own], noise[own]))
-        return passes
+        own = config.gradient_accumulation * (self.workers.parts if self.workers is not None else 1)
+        processes = self.accelerator.num_processes
+        micro_batches = []
+        for number in range(own):
+            rows = slice(number * processes + self.accelerator.process_index, None, own * processes)
+            batch = arrays.batch(indices[rows], drop_text[rows], drop_graph[rows])
+            micro_batches.append(MicroBatch(batch, timesteps[rows], noise[rows]))
+        return micro_batches
 
     # -- losses --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ingest.datasets.root import DataRoot
 from ingest.encoders.checkpoint import load_encoder
 from ingest.encoders.embed import embed
-from ingest.encoders.mini_clip import _contrast, _random_view, _train
+from ingest.encoders.mini_clip import _contrast, _random_view, train_on_pixels
 from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
 
 ITEMS = shape_items(400, test=96)
@@ -57,12 +57,12 @@ def test_same_seed_same_weights_and_no_trace_in_the_global_generator() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first, losses = _train(pixels, texts, config)
+    first, losses = train_on_pixels(pixels, texts, config)
     assert torch.equal(torch.rand(3), expected)
-    second, again = _train(pixels, texts, config)
+    second, again = train_on_pixels(pixels, texts, config)
     assert losses == pytest.approx(again, abs=1e-3)
     torch.testing.assert_close(first.state_dict(), second.state_dict(), atol=1e-4, rtol=1e-3)
-    other, _ = _train(pixels, texts, config.model_copy(update={"seed": 1}))
+    other, _ = train_on_pixels(pixels, texts, config.model_copy(update={"seed": 1}))
     assert not torch.allclose(other.visual.conv1.weight, first.visual.conv1.weight)
 
 

@@ -157,35 +157,52 @@ def test_accumulation_equals_one_big_batch(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 5))
-def test_passes_are_the_whole_step(batch_size: int, accumulation: int, step: int) -> None:
+def test_micro_batches_are_the_whole_step(batch_size: int, accumulation: int, step: int) -> None:
     data = arrays()
-    made = PASSES.setdefault((batch_size, accumulation), None) or trainer(
-        batch_size=batch_size, gradient_accumulation=accumulation
-    )
-    PASSES[batch_size, accumulation] = made
-    passes = made.passes(data, step)
-    assert [len(part.timesteps) for part in passes] == [batch_size] * accumulation
-    timesteps = torch.cat([part.timesteps for part in passes]).sort().values
+    key = batch_size, accumulation
+    made = TRAINERS.setdefault(key, None) or trainer(batch_size=batch_size, gradient_accumulation=accumulation)
+    TRAINERS[key] = made
+    micro_batches = made.micro_batches(data, step)
+    sizes = [len(part.timesteps) for part in micro_batches]
+    assert sum(sizes) == batch_size * accumulation
+    assert max(sizes) <= min(sizes) + 1 <= batch_size + 1
+    timesteps = torch.cat([part.timesteps for part in micro_batches]).sort().values
     strata = timesteps * batch_size * accumulation // 1000
     assert strata.tolist() == list(range(batch_size * accumulation))
-    seen = torch.cat([part.batch.latents for part in passes])
+    seen = torch.cat([part.batch.latents for part in micro_batches])
     expected = data.latents[data.indices(0, step, batch_size * accumulation)]
     assert sorted(map(str, seen.flatten(1).tolist())) == sorted(map(str, expected.flatten(1).tolist()))
 
 
-PASSES: dict[tuple[int, int], Trainer | None] = {}
+TRAINERS: dict[tuple[int, int], Trainer | None] = {}
+
+
+@pytest.mark.parametrize("trainable", ["full", "lora"])
+def test_two_threads_give_the_weights_of_one(trainable: str, tmp_path: Path) -> None:
+    data = arrays(everything=True)
+    alone, together = (trainer(everything=True, trainable=trainable, batch_size=5) for _ in range(2))
+    run(tmp_path / "alone", alone, data)
+    torch.set_num_threads(2)
+    try:
+        run(tmp_path / "together", together, data)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    weights = all_weights(alone)
+    assert all(torch.equal(value, weights[name]) for name, value in all_weights(together).items())
+    assert torch.equal(alone.losses, together.losses)
 
 
 def test_dropout_reaches_every_branch() -> None:
     made, data = trainer(text_dropout=0.2, graph_dropout=0.2, joint_dropout=0.2, batch_size=200), arrays()
-    (part,) = made.passes(data, 0)
-    indices = data.indices(0, 0, 200)
-    without_text = (part.batch.input_ids == data.input_ids[0]).all(dim=1)[data.text_index[indices] > 0]
-    without_graph = ~part.batch.neighbors.neighbor_mask.any(dim=1)
+    parts = made.micro_batches(data, 0)
+    indices = torch.cat([data.indices(0, 0, 200)[number :: len(parts)] for number in range(len(parts))])
+    texts = torch.cat([(part.batch.input_ids == data.input_ids[0]).all(dim=1) for part in parts])
+    without_text = texts[data.text_index[indices] > 0]
+    without_graph = torch.cat([~part.batch.neighbors.neighbor_mask.any(dim=1) for part in parts])
     assert 0.3 < without_text.float().mean() < 0.5
     assert 0.3 < without_graph[data.neighbor_counts[indices] > 0].float().mean() < 0.5
     counted = (data.text_index[indices] > 0) & (data.neighbor_counts[indices] > 0)
-    texts = (part.batch.input_ids == data.input_ids[0]).all(dim=1)
     branches = set(zip(texts[counted].tolist(), without_graph[counted].tolist(), strict=True))
     assert branches == {(False, False), (True, False), (False, True), (True, True)}
 
