@@ -26,14 +26,16 @@ def cpu_has_fast_bf16() -> bool:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """Of this thread's processor time, which a busy machine does not stretch, for one product."""
+    """Processor time of one product on one thread, which a busy machine does not stretch."""
     values = torch.ones(_SIDE, _SIDE, dtype=dtype)
-    fastest = float("inf")
+    fastest, threads = float("inf"), torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.inference_mode():
         for _ in range(_TRIES):
             started = time.thread_time()
             torch.mm(values, values)
             fastest = min(fastest, time.thread_time() - started)
+    torch.set_num_threads(threads)
     return fastest
 
 
