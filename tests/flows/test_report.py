@@ -307,6 +307,29 @@ def test_what_is_missing_is_said(data: DataRoot, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_images_that_are_missing_or_damaged_are_left_blank(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    rows = {(row["item_id"], row["variant"]): row for row in data.read("generated").to_pylist()}
+    data.fs.rm(data.path(rows[TEST[0], "text"]["image_path"]))
+    data.write_bytes(rows[TEST[1], "graph-1"]["image_path"], b"no image")
+    items = {row["item_id"]: row["image_hash"] for row in data.read("items/toy").to_pylist()}
+    path = f"images/files/{items[TEST[2]][:2]}/{items[TEST[2]]}.png"
+    data.fs.rm(data.path(path))
+    _, source = build(data, tmp_path / "report.html")
+    assert source.count('<span class="no-image">no image</span>') >= 3
+
+
+def test_rows_of_an_earlier_version_are_not_shown(data: DataRoot, tmp_path: Path) -> None:
+    generate_all(data)
+    _, before = build(data, tmp_path / "before.html")
+    row = next(row for row in data.read("generated").to_pylist() if row["variant"] == "graph-1.5")
+    old = row | {"generated_id": "0" * 16, "kind": None, "graph_guidance_scale": None, "shares": None}
+    data.append("generated", pa.Table.from_pylist([old], GENERATED_SCHEMA), GENERATED_SCHEMA)
+    _, after = build(data, tmp_path / "after.html")
+    assert "0" * 16 not in after
+    assert len(Page(after).alts) == len(Page(before).alts)
+
+
 def test_little_to_show(data: DataRoot, tmp_path: Path) -> None:
     """One item, no mixtures, nothing shuffled, no standard errors, no timings: still a page."""
     generate(data, TEST[0], TEXT, [])

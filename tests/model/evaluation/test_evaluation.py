@@ -288,6 +288,39 @@ def test_items_without_all_variants_are_left_out(evaluated: DataRoot, tmp_path: 
     assert (report.items, report.changed) == (3, True)
 
 
+def test_images_that_cannot_be_read_are_left_out_and_counted(evaluated: DataRoot, tmp_path: Path) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
+    paths = {(row["item_id"], row["variant"]): row["image_path"] for row in data.read("generated").to_pylist()}
+    data.fs.rm(data.path(paths[TESTED[0].item_id, "text"]))
+    data.write_bytes(paths[TESTED[1].item_id, "graph-1"], b"no image")
+    true_image = TESTED[2].image_hash
+    data.fs.rm(data.path(f"images/files/{true_image[:2]}/{true_image}.png"))
+    report = evaluate(data, MODEL)
+    assert (report.items, report.unreadable) == (TEST - 3, 2)
+    assert {item for item, _ in rows_of(data)} == {work.item_id for work in TESTED[3:]}
+
+
+def test_items_that_are_gone_are_not_compared(evaluated: DataRoot, tmp_path: Path) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
+    items = [row for row in data.read("items/art").to_pylist() if row["item_id"] != TESTED[0].item_id]
+    items = [row | ({"image_hash": None} if row["item_id"] == TESTED[1].item_id else {}) for row in items]
+    data.publish("items/art", [pa.Table.from_pylist(items, ITEM_SCHEMA)], ITEM_SCHEMA)
+    assert evaluate(data, MODEL).items == TEST - 2
+
+
+@pytest.mark.parametrize("content", [b"", b'{"n": 12}', b"[]"], ids=["empty", "foreign", "list"])
+def test_figures_that_are_damaged_are_made_again(evaluated: DataRoot, tmp_path: Path, content: bytes) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    evaluated.fs.cp(evaluated.path(), data.path(), recursive=True)
+    data.write_bytes(f"evaluations/{MODEL}/metrics.json", content)
+    with pytest.raises(Graph2ImageError, match=r"metrics\.json"):
+        read_metrics(data, MODEL)
+    assert evaluate(data, MODEL).changed
+    assert metrics_of(data) == metrics_of(evaluated)
+
+
 def test_nothing_to_compare(tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path))
     write_data(data)
