@@ -76,15 +76,18 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A generated image that may be compared: its row of the `generated` dataset, and what it shows."""
+    """A generated image that may be compared: its row of the `generated` dataset, and its variant."""
 
     row: Mapping[str, Any]
     variant: Variant
-    pixels: Pixels
 
     @property
     def item_id(self) -> str:
         return str(self.row["item_id"])
+
+    @property
+    def path(self) -> str:
+        return str(self.row["image_path"])
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,11 @@ def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> 
     """
     record = read_model_record(data, model_id)
     true_images = _true_images(data, withdrawn)
-    candidates, unreadable = _candidates(data, model_id, true_images, withdrawn)
-    chosen = _complete(candidates)
+    chosen = _complete(_candidates(data, model_id, true_images, withdrawn))
+    pixels = {candidate.path: _read_generated(data, candidate.row) for candidate in chosen}
+    incomplete = {candidate.item_id for candidate in chosen if pixels[candidate.path] is None}
+    unreadable = sum(image is None for image in pixels.values())
+    chosen = [candidate for candidate in chosen if candidate.item_id not in incomplete]
     items = sorted({candidate.item_id for candidate in chosen})
     if len(items) < 2:
         raise Graph2ImageError(
@@ -128,7 +134,7 @@ def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> 
         return EvaluationReport(model_id, before.n, labels, unreadable, changed=False)
 
     hashes = {candidate.item_id: true_images[candidate.item_id] for candidate in chosen}
-    judged = _judge(data, judge, _images_to_judge(data, record, chosen, withdrawn), hashes)
+    judged = _judge(data, judge, _images_to_judge(data, record, chosen, pixels, withdrawn), hashes)
     metrics = _metrics(inputs, judge, judged)
     table = pa.Table.from_pylist([_flat(image) for image in judged])
     buffer = io.BytesIO()
@@ -161,21 +167,16 @@ def _true_images(data: DataRoot, withdrawn: Collection[str]) -> dict[str, str]:
 
 def _candidates(
     data: DataRoot, model_id: str, true_images: Mapping[str, str], withdrawn: Collection[str]
-) -> tuple[list[_Candidate], int]:
-    """The model's images of test items in a variant that is compared, and how many files cannot be read."""
+) -> list[_Candidate]:
+    """The model's images of test items in a variant that is compared."""
     wanted = (pc.field("model_id") == model_id) & among("kind", ["text", "graph", "shuffled"])
     table = data.dataset("generated", GENERATED_SCHEMA).to_table(filter=wanted & among("item_id", true_images))
-    found, unreadable = [], 0
-    for row in table.to_pylist():
-        variant = Variant.of_row(row)
-        if variant is None or any(neighbor["item_id"] in withdrawn for neighbor in row["neighbors"]):
-            continue
-        pixels = _read_generated(data, row)
-        if pixels is None:
-            unreadable += 1
-        else:
-            found.append(_Candidate(row, variant, pixels))
-    return found, unreadable
+    return [
+        _Candidate(row, variant)
+        for row in table.to_pylist()
+        if (variant := Variant.of_row(row)) is not None
+        and not any(neighbor["item_id"] in withdrawn for neighbor in row["neighbors"])
+    ]
 
 
 def _read_generated(data: DataRoot, row: Mapping[str, Any]) -> Pixels | None:
@@ -216,9 +217,13 @@ def _complete_of_one(candidates: Sequence[_Candidate]) -> list[_Candidate]:
 
 
 def _images_to_judge(
-    data: DataRoot, record: ModelRecord, chosen: Sequence[_Candidate], withdrawn: Collection[str]
+    data: DataRoot,
+    record: ModelRecord,
+    chosen: Sequence[_Candidate],
+    pixels: Mapping[str, Pixels | None],
+    withdrawn: Collection[str],
 ) -> list[_Judged]:
-    """The generated images, and the best neighbor's own one for each item."""
+    """The generated images, of which `pixels` has the pixels by path, and the best neighbor's own one for each item."""
     items = sorted({candidate.item_id for candidate in chosen})
     dataset = data.dataset(f"neighbors/{record.neighbors}", NEIGHBOR_SCHEMA)
     sampled = dataset.to_table(["item_id", "neighbors"], filter=among("item_id", items)).to_pylist()
@@ -232,10 +237,11 @@ def _images_to_judge(
         _Judged(
             candidate.item_id,
             candidate.variant,
-            candidate.pixels,
+            shown,
             tuple(image_of[n["item_id"]] for n in candidate.row["neighbors"] if n["item_id"] in image_of),
         )
         for candidate in chosen
+        if (shown := pixels[candidate.path]) is not None
     ]
     best = {
         row["item_id"]: image_of[first]
