@@ -153,7 +153,7 @@ def paint_amazon(
         if already_there(folder, MAIN_FILES[release], draft, [f"{IMAGES}/{item.photo}" for item in photos]):
             log.info("the products in %s are there already", folder)
             return replace(report, changed=False)
-        log.info("photographing %d products into %s", len(photos), folder)
+        log.info("generating %d images of products in %s", len(photos), folder)
         paint_all(partial(_save_photo, folder / IMAGES, seed), photos, workers=workers, what="photographing")
         draft.replace(folder / MAIN_FILES[release])
     return report

@@ -95,7 +95,7 @@ def paint_art500k(
         if already_there(folder, LABEL_FILE, labels, [work.path for work in works]):
             log.info("the gallery in %s is there already", folder)
             return replace(report, changed=False)
-        log.info("painting %d artworks into %s", len(works), folder)
+        log.info("generating %d images of artworks in %s", len(works), folder)
         paint_all(partial(_save_work, folder), works, workers=workers, what="painting")
         write_whole(folder / "head_info.csv", f"{list(COLUMNS)}\n".encode())
         write_whole(folder / LABEL_FILE, labels)

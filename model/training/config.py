@@ -55,7 +55,7 @@ class UNetConfig(_Section):
     `attention_heads` is what diffusers calls `attention_head_dim` there.
     """
 
-    block_out_channels: tuple[int, ...]
+    block_out_channels: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(min_length=1)
     down_block_types: tuple[str, ...]
     up_block_types: tuple[str, ...]
     layers_per_block: int = Field(ge=1, le=1_024)

@@ -23,7 +23,7 @@ def app(given: list[Ingestion]) -> typer.Typer:
     def note(call: Call, ingestion: Ingestion) -> None:
         given.append(ingestion)
 
-    app = typer.Typer()
+    app = typer.Typer(rich_markup_mode=None)
     ingestion_commands(app, note)
     return app
 
