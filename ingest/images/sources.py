@@ -22,6 +22,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from ingest.errors import Graph2ImageError
+from ingest.images.names import SpelledNames, spellings, zip_spellings
 from ingest.records import RejectReason
 
 #: Larger files are refused.
@@ -180,6 +181,11 @@ def _folder_in_archive(archive: Path, members: Iterable[str], refs: Sequence[str
     return f"{archive}, under {found.most_common(1)[0][0]}/" if found else None
 
 
+def _is_spelled(name: str) -> bool:
+    """Whether the name of a file may be meant as another one."""
+    return not name.isascii() or "\\" in name or "#U" in name or "#L" in name
+
+
 def _missing(ref: str) -> ImageProblemError:
     return ImageProblemError(RejectReason.IMAGE_MISSING, f"there is no file {ref!r}")
 
@@ -196,11 +202,12 @@ class FolderImages(ImageSource):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
+        self._listings: dict[Path, SpelledNames[None]] = {}
 
     def read(self, ref: str) -> bytes:
         relative = _relative(ref)
         try:
-            path = (self._folder / relative).resolve(strict=True)
+            path = self._path(relative).resolve(strict=True)
             if not path.is_relative_to(self._folder):
                 raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link that leads out")
             status = path.stat()
@@ -213,8 +220,25 @@ class FolderImages(ImageSource):
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
             raise ImageProblemError(RejectReason.IMAGE_MISSING, f"cannot read {ref!r}: {error}") from error
 
+    def _path(self, relative: str) -> Path:
+        """The file that is meant, whose name may be spelled in another way."""
+        path = self._folder / relative
+        if relative.isascii() or path.exists():
+            return path
+        path = self._folder
+        for part in PurePosixPath(relative).parts:
+            if path not in self._listings:
+                names = dict.fromkeys(entry.name for entry in (path.iterdir() if path.is_dir() else ()))
+                listing = SpelledNames(names)
+                for name in names:
+                    if _is_spelled(name):
+                        listing.add(name, spellings(name))
+                self._listings[path] = listing
+            path /= self._listings[path].find(part) or part
+        return path
+
     def url(self, ref: str) -> str:
-        return f"file://{self._folder / _relative(ref)}"
+        return f"file://{self._path(_relative(ref))}"
 
     def looked_for(self, ref: str) -> str:
         return str(self._folder / _name(ref))
@@ -245,20 +269,24 @@ class TarImages(ImageSource):
     def __init__(self, archive: Path) -> None:
         self._archive = archive.resolve()
         self._members: dict[str, tuple[str, int, int] | None] = {}
+        self._names = SpelledNames(self._members)
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
                 plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.sparse is None
                 if not member.isdir():
                     place = (member.name, member.offset_data, member.size) if plain else None
-                    self._members[str(PurePosixPath(member.name))] = place
+                    name = str(PurePosixPath(member.name))
+                    self._members[name] = place
+                    if _is_spelled(name):
+                        self._names.add(name, spellings(name))
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
         self._file = archive.open("rb")
 
     def read(self, ref: str) -> bytes:
-        relative = _relative(ref)
-        if relative not in self._members:
+        name = self._names.find(_relative(ref))
+        if name is None:
             raise _missing(ref)
-        place = self._members[relative]
+        place = self._members[name]
         if place is None:
             raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
         _, offset, size = place
@@ -269,7 +297,8 @@ class TarImages(ImageSource):
         return content
 
     def url(self, ref: str) -> str:
-        place = self._members[_relative(ref)]
+        name = self._names.find(_relative(ref))
+        place = None if name is None else self._members[name]
         assert place is not None
         return f"tar://{place[0]}::file://{self._archive}"
 
@@ -292,13 +321,17 @@ class ZipImages(ImageSource):
         self._archive = archive.resolve()
         self._zip = zipfile.ZipFile(archive)
         self._members = {str(PurePosixPath(m.filename)): m for m in self._zip.infolist() if not m.is_dir()}
+        self._names = SpelledNames(self._members)
+        for name, member in self._members.items():
+            if _is_spelled(name):
+                self._names.add(name, zip_spellings(member))
         self._lock = threading.Lock()
 
     def read(self, ref: str) -> bytes:
-        relative = _relative(ref)
-        member = self._members.get(relative)
-        if member is None:
+        name = self._names.find(_relative(ref))
+        if name is None:
             raise _missing(ref)
+        member = self._members[name]
         mode = member.external_attr >> 16
         if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise ImageProblemError(RejectReason.IMAGE_UNSAFE_PATH, f"{ref!r} is a link or a special file")
@@ -312,7 +345,9 @@ class ZipImages(ImageSource):
         return content
 
     def url(self, ref: str) -> str:
-        return f"zip://{self._members[_relative(ref)].filename}::file://{self._archive}"
+        name = self._names.find(_relative(ref))
+        assert name is not None
+        return f"zip://{self._members[name].filename}::file://{self._archive}"
 
     def looked_for(self, ref: str) -> str:
         return f"{_name(ref)} in {self._archive}"

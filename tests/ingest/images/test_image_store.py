@@ -150,6 +150,85 @@ def test_special_files_are_not_opened(source: ImageSource, ref: str) -> None:
     assert caught.value.reason in ("image_unsafe_path", "image_missing")
 
 
+NFC, NFD = "D\u00fcrer/\u00c9t\u00e9.jpg", "Du\u0308rer/E\u0301te\u0301.jpg"
+AS_CP437, AS_CP1252 = (NFC.encode().decode(code_page) for code_page in ("cp437", "cp1252"))
+
+
+def _zipped(path: Path, raw: bytes, *, flag: bool = False, extra: bytes = b"") -> Path:
+    """A zip with one member, whose name is these bytes, with or without the flag for UTF-8."""
+    stand_in = "x" * len(raw)
+    member = zipfile.ZipInfo(stand_in)
+    member.extra = extra
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, b"content")
+    content = bytearray(path.read_bytes().replace(stand_in.encode(), raw))
+    if flag:
+        for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(signature) + offset + 1] |= 0x08
+    path.write_bytes(content)
+    return path
+
+
+def _unicode_path(raw: bytes, name: str) -> bytes:
+    field = b"\1" + struct.pack("<I", zlib.crc32(raw)) + name.encode()
+    return struct.pack("<HH", 0x7075, len(field)) + field
+
+
+@pytest.mark.parametrize("ref", [NFC, NFD])
+@pytest.mark.parametrize(
+    ("raw", "options"),
+    [
+        (NFC.encode(), {"flag": True}),
+        (NFD.encode(), {"flag": True}),
+        (NFC.encode(), {}),  # Info-ZIP, and Python 2
+        (NFD.encode(), {}),  # macOS
+        (NFC.encode("cp1252"), {}),
+        (NFC.encode("cp850"), {}),
+        (b"D#U00fcrer/#U00c9t#U00e9.jpg", {}),
+        (b"D_rer_t_.jpg", {"extra": _unicode_path(b"D_rer_t_.jpg", "other")}),
+        (b"D\x81rer\\\x90t\x82.jpg", {}),
+        (b"D?rer/?t?\xff.jpg", {"extra": _unicode_path(b"D?rer/?t?\xff.jpg", NFC)}),
+    ],
+)
+def test_names_in_the_spellings_of_zip_packers(tmp_path: Path, raw: bytes, options: dict[str, Any], ref: str) -> None:
+    source = open_image_source(_zipped(tmp_path / "a.zip", raw, **options))
+    if raw.startswith(b"D_"):  # no name beyond ASCII: nothing else is looked at
+        assert source.read("D_rer_t_.jpg") == b"content"
+        return
+    assert source.read(ref) == b"content"
+
+
+@pytest.mark.parametrize("ref", [NFC, NFD, AS_CP437, AS_CP1252])
+@pytest.mark.parametrize("name", [NFC, NFD, "D\udcfcrer/\udcc9t\udce9.jpg", AS_CP437, "D#U00fcrer/#U00c9t#U00e9.jpg"])
+def test_names_in_other_spellings_in_tars_and_folders(tmp_path: Path, name: str, ref: str) -> None:
+    path = tmp_path / "folder" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"content")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        tar.add(path, name)
+    for place in ("folder", "a.tar"):
+        source = open_image_source(tmp_path / place)
+        assert source.read(ref) == b"content"
+        assert source.url(ref).startswith(("file://", "tar://"))
+
+
+def test_names_are_compared_exactly_first(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (NFC, NFD, "caf\u00e9", "cafe\u0301 ", "a\u030a\u0323", "a\u0323\u030a "):
+            archive.writestr(name, name)
+    source = open_image_source(tmp_path / "a.zip")
+    assert [source.read(name).decode() for name in (NFC, NFD, "cafe\u0301")] == [NFC, NFD, "caf\u00e9"]
+
+
+def test_other_spellings_do_not_lead_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("..\\\u00fc.jpg", b"secret")
+    source = open_image_source(tmp_path / "a.zip")
+    for ref in ("../\u00fc.jpg", "..\\\u00fc.jpg", "#U002e#U002e/u\u0308.jpg"):
+        with pytest.raises(ImageProblemError):
+            source.read(ref)
+
+
 def test_sizes_are_bounded(tmp_path: Path) -> None:
     size = MAX_IMAGE_BYTES + 1
     with (tmp_path / "big.jpg").open("wb") as stream:
