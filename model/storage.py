@@ -27,15 +27,18 @@ def publish_folder(data: DataRoot, name: str, write: Callable[[Path], object], m
     with temporary_folder(data, name) as folder:
         write(folder)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        digests = {}
-        for file in files:
-            with (folder / file).open("rb") as stream:
-                digests[file] = file_sha256(stream)
+        digests = {file: local_sha256(folder / file) for file in files}
         for file in files:
             if file != marker:
                 publish_file(data, f"{name}/{file}", folder / file)
         data.write_folder_list(name, digests)
         publish_file(data, f"{name}/{marker}", folder / marker)
+
+
+def local_sha256(path: Path) -> str:
+    """SHA-256 of a local file, in hex."""
+    with path.open("rb") as stream:
+        return file_sha256(stream)
 
 
 def publish_file(data: DataRoot, name: str, path: Path) -> None:

@@ -6,7 +6,6 @@ Graph-QFormer, which starts from the text encoder.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from model.networks.backbones import Backbone, cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import TextEncoders
 from model.pretrained.weights import Checkpoint
+from model.storage import local_sha256
 
 _INDEX = "model_index.json"
 _PARTS = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler")
@@ -115,7 +115,7 @@ def base_model_id(source: str) -> str:
     folder = Path(checkpoint.name)
     suffixes = (".json", ".txt", ".safetensors")
     files = [file for part in _PARTS for file in sorted((folder / part).glob("*")) if file.suffix in suffixes]
-    contents = {file.relative_to(folder).as_posix(): _sha256(file) for file in (folder / _INDEX, *files)}
+    contents = {file.relative_to(folder).as_posix(): local_sha256(file) for file in (folder / _INDEX, *files)}
     kind = re.sub(r"\W", "", str(checkpoint.read_json(_INDEX).get("_class_name")))
     return f"{kind}-{digest(contents)}"
 
@@ -191,8 +191,3 @@ def _check_fit(where: str, base_model: ModelParts) -> None:
     ):
         if made != taken:
             raise Graph2ImageError(f"{where} does not fit the model's other parts: it takes {what} {taken}, not {made}")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

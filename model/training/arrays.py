@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ingest.datasets.integrity import DamagedError
 from ingest.datasets.root import DataRoot, explain_os_errors
 from ingest.datasets.rows import Rows
 from ingest.datasets.vectors import missing_embeddings, vector_dataset
@@ -29,6 +30,7 @@ from ingest.errors import Graph2ImageError
 from model.neighbor_sets import NeighborSet
 from model.neighbors import neighbor_weights, relation_numbers
 from model.networks.text_encoders import TextEncoders
+from model.storage import local_sha256
 from model.training.array_files import ArrayWriter, ArrayWriters
 from model.training.config import GraphEncoderConfig
 from model.training.items import StringIndex, TrainingItems
@@ -186,6 +188,12 @@ def open_arrays(folder: Path) -> TrainingArrays | None:
     """
     if not folder.is_dir():
         return None
+    try:
+        DataRoot(str(folder.parent)).check_folder(folder.name)
+    except DamagedError as error:
+        raise Graph2ImageError(
+            error.message, f"Delete the folder {folder}: the next training makes it again."
+        ) from error
     arrays: dict[str, Any] = {}
     for field in fields(TrainingArrays):
         path = folder / f"{field.name}.npy"
@@ -238,6 +246,8 @@ def build_arrays(
             _write_items(unfinished, data, items, latents)
             _write_neighbors(unfinished, data, items, config, encoder)
             _write_texts(unfinished, items, config, texts)
+            digests = {path.name: local_sha256(path) for path in sorted(unfinished.glob("*.npy"))}
+            DataRoot(str(unfinished.parent)).write_folder_list(unfinished.name, digests)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from ingest.images.loading import load_squares
 from model.networks import taef2
 from model.networks.autoencoder import AUTOENCODERS, MiniAutoencoder
 from model.networks.latents import encode_images, to_pixels
-from model.storage import local_folder, publish_folder
+from model.storage import local_folder, local_sha256, publish_folder
 from model.training.config import AutoencoderConfig
 
 logger = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ def autoencoder_id(config: AutoencoderConfig, image_hashes: Sequence[str], image
     folder = Path(config.path)
     if _is_taef2(folder):
         files = [folder / taef2.ENCODER_FILE, folder / taef2.DECODER_FILE]
-        return f"taef2-{digest(_sha256(files), sorted(image_hashes)[:_STATISTICS_IMAGES], image_size)}"
+        return f"taef2-{digest([local_sha256(file) for file in files], sorted(image_hashes)[:_STATISTICS_IMAGES], image_size)}"
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     if len(files) < 2 or not files[0].is_file():
         raise Graph2ImageError(
@@ -109,7 +108,7 @@ def autoencoder_id(config: AutoencoderConfig, image_hashes: Sequence[str], image
             f"autoencoder.path names a folder with config.json and safetensors weights, or with {taef2.ENCODER_FILE} "
             f"and {taef2.DECODER_FILE}.",
         )
-    return f"{_class_name(folder)}-{digest(_sha256(files))}"
+    return f"{_class_name(folder)}-{digest([local_sha256(file) for file in files])}"
 
 
 def prepare_autoencoder(
@@ -170,7 +169,3 @@ def _load_autoencoder(folder: Path) -> ModelMixin:
     except (OSError, RuntimeError, ValueError) as error:
         raise Graph2ImageError(f"cannot load the autoencoder in {folder}: {error}") from error
     return vae.requires_grad_(False).eval()
-
-
-def _sha256(files: Sequence[Path]) -> list[str]:
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
