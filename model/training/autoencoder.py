@@ -99,8 +99,8 @@ def autoencoder_id(config: AutoencoderConfig, image_hashes: Sequence[str], image
         return f"mini-ae-{digest(config.model_dump(exclude={'path'}), sorted(image_hashes), image_size, seed)}"
     folder = Path(config.path)
     if _is_taef2(folder):
-        files = [folder / taef2.ENCODER_FILE, folder / taef2.DECODER_FILE]
-        return f"taef2-{digest([local_sha256(file) for file in files], sorted(image_hashes)[:_STATISTICS_IMAGES], image_size)}"
+        weights = [local_sha256(folder / file) for file in (taef2.ENCODER_FILE, taef2.DECODER_FILE)]
+        return f"taef2-{digest(weights, sorted(image_hashes)[:_STATISTICS_IMAGES], image_size)}"
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     if len(files) < 2 or not files[0].is_file():
         raise Graph2ImageError(
