@@ -89,7 +89,7 @@ class ItemRecord:
     item_id
         `<source>:<id>`.
     text
-        What the model is told; `title` is what people read.
+        The model's prompt; `title` is what people read.
     image_refs
         Where the image may be, most likely place first; the first that exists counts. Empty for a source without
         images.

@@ -66,9 +66,9 @@ class Encoder:
         """See `PixelGeometry.smallest_size`."""
         return self._geometry.smallest_size
 
-    def prepare(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+    def prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """`(3, height, width)` pixels of an RGB image, for `encode_images`."""
-        return self._geometry.fit(picture)
+        return self._geometry.fit(image)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Tensor:

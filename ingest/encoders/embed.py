@@ -225,10 +225,10 @@ def _still_unreadable(data: DataRoot, encoder: str, image_hashes: Iterable[str])
     suspects = [image_hash for image_hash in image_hashes if image_hash in before]
     if not suspects:
         return {}
-    pictures = try_images(data, image_paths(data), suspects, lambda _: None)
+    outcomes = try_images(data, image_paths(data), suspects, lambda _: None)
     return {
         image_hash: error.message
-        for image_hash, error in zip(suspects, pictures, strict=True)
+        for image_hash, error in zip(suspects, outcomes, strict=True)
         if isinstance(error, Graph2ImageError)
     }
 

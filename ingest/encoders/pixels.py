@@ -45,9 +45,9 @@ class PixelGeometry:
         """(width, height) of an image that loses nothing by being decoded no larger: twice the model's input."""
         return 2 * self.width, 2 * self.height
 
-    def fit(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+    def fit(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """`(3, height, width)` pixels of an RGB image."""
-        pixels = np.array(picture)
+        pixels = np.array(image)
         if self.resize_mode == "shortest":
             pixels = _middle(pixels)
         # Permuted, not copied: the kernel is made for interleaved channels. It runs in the calling thread.

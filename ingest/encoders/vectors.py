@@ -82,18 +82,16 @@ def append_image_vectors(
     """
     unreadable: dict[str, str] = {}
     # So many ahead that the threads have the next batch ready, and decode the one after it, while the model works.
-    pictures = try_images(
-        data, paths, hashes, encoder.prepare, ahead=2 * batch_size, smallest_size=encoder.smallest_size
-    )
+    images = try_images(data, paths, hashes, encoder.prepare, ahead=2 * batch_size, smallest_size=encoder.smallest_size)
 
     def encode(batch: Sequence[str]) -> tuple[list[str], Tensor | None]:
         read, pixels = [], []
-        for image_hash, picture in zip(batch, islice(pictures, len(batch)), strict=True):
-            if isinstance(picture, Graph2ImageError):
-                unreadable[image_hash] = picture.message
+        for image_hash, image in zip(batch, islice(images, len(batch)), strict=True):
+            if isinstance(image, Graph2ImageError):
+                unreadable[image_hash] = image.message
             else:
                 read.append(image_hash)
-                pixels.append(picture)
+                pixels.append(image)
         return read, encoder.encode_images(pixels) if pixels else None
 
     def describe(image_hash: str) -> str:

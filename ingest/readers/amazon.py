@@ -77,7 +77,7 @@ MAX_FALLBACK_TEXT = 300
 #: Rows that show which release a file is from.
 _ROWS_LOOKED_AT = 100
 
-_NO_PICTURE = "/x-site/icons/no-img"
+_NO_IMAGE = "/x-site/icons/no-img"
 
 #: Between the parts of a category path, for as long as it takes to find the distinct ones.
 _PART_END = "\x1f"
@@ -265,37 +265,37 @@ def _targets(columns: dict[str, pa.Array], key_2014: str, key: str | None) -> pa
 
 
 def _image_refs(columns: dict[str, pa.Array]) -> pa.ListArray:
-    """Addresses of the main image of each product, the largest first."""
-    large = _first_address(columns["imageURLHighRes"])
-    thumbnails = pc.coalesce(_first_address(columns["imageURL"]), _first_address(columns["image"]))
+    """URLs of the main image of each product, the largest first."""
+    large = _first_url(columns["imageURLHighRes"])
+    thumbnails = pc.coalesce(_first_url(columns["imageURL"]), _first_url(columns["image"]))
     enlarged = _enlarged(thumbnails)
-    only = pc.coalesce(large, where(_is_address(columns["imUrl"]), columns["imUrl"]))
+    only = pc.coalesce(large, where(_is_url(columns["imUrl"]), columns["imUrl"]))
     only = where(thumbnails.is_null(), only)
     first = pc.coalesce(
-        where(pc.not_equal(large, enlarged), large), where(pc.invert(pc.match_substring(only, _NO_PICTURE)), only)
+        where(pc.not_equal(large, enlarged), large), where(pc.invert(pc.match_substring(only, _NO_IMAGE)), only)
     )
     has_images = has_any(columns["images"])
     return _rows_of(
         [
-            pc.if_else(has_images, size, address)
-            for size, address in zip(_sizes(columns["images"]), (first, enlarged, thumbnails), strict=True)
+            pc.if_else(has_images, size, url)
+            for size, url in zip(_sizes(columns["images"]), (first, enlarged, thumbnails), strict=True)
         ]
     )
 
 
 def _sizes(images: pa.ListArray) -> list[pa.StringArray]:
-    """Of the image marked as the main one, or else of the first that has an address at all, those of each size."""
-    items, pictures = flat(images)
-    sizes = [where(_is_address(size), size) for size in (pc.struct_field(pictures, key) for key in SIZES)]
+    """Of the image marked as the main one, or else of the first that has a URL at all, those of each size."""
+    items, images_of_all = flat(images)
+    sizes = [where(_is_url(size), size) for size in (pc.struct_field(images_of_all, key) for key in SIZES)]
     is_there = pc.coalesce(*sizes).is_valid()
-    is_main = pc.and_(is_there, pc.equal(pc.struct_field(pictures, "variant"), "MAIN"))
+    is_main = pc.and_(is_there, pc.equal(pc.struct_field(images_of_all, "variant"), "MAIN"))
     main, first = (_first_where(mask, items, len(images)) for mask in (is_main, is_there))
     return [size.take(pc.coalesce(main, first)) for size in sizes]
 
 
-def _first_address(lists: pa.ListArray) -> pa.StringArray:
-    items, addresses = flat(lists)
-    return addresses.take(_first_where(_is_address(addresses), items, len(lists)))
+def _first_url(lists: pa.ListArray) -> pa.StringArray:
+    items, urls = flat(lists)
+    return urls.take(_first_where(_is_url(urls), items, len(lists)))
 
 
 def _first_where(mask: pa.BooleanArray, items: pa.Int32Array, count: int) -> pa.Int64Array:
@@ -304,12 +304,12 @@ def _first_where(mask: pa.BooleanArray, items: pa.Int32Array, count: int) -> pa.
     return _first_of_each(items.to_numpy()[places], places, count)
 
 
-def _is_address(texts: pa.StringArray) -> pa.BooleanArray:
+def _is_url(texts: pa.StringArray) -> pa.BooleanArray:
     return pc.or_(pc.starts_with(texts, "http://"), pc.starts_with(texts, "https://"))
 
 
 def _enlarged(thumbnails: pa.StringArray) -> pa.StringArray:
-    """The addresses without the part of the file name that asks for a size: `41abc._SS40_.jpg` is `41abc.jpg`."""
+    """The URLs without the part of the file name that asks for a size: `41abc._SS40_.jpg` is `41abc.jpg`."""
     names, rests = _halves(thumbnails, "._", from_end=True)
     _, ends = _halves(rests, "_.")
     has_size = pc.and_(pc.not_equal(names, ""), pc.invert(pc.match_substring(rests, "/")))

@@ -41,10 +41,10 @@ _BARE_PRICE = re.compile(rb'("price": ?)((?:0|[1-9]\d{0,11})(?:\.\d+)?)(?=[,}])'
 _STRINGS = ("asin", "parent_asin", "title", "brand", "store", "main_category", "main_cat", "imUrl")
 #: What only rows of other files have: reviews, questions, and the books of Goodreads, which may have an asin, too.
 FOREIGN_KEYS = ("reviewerID", "user_id", "question", "book_id")
-_ADDRESSES = ("image", "imageURL", "imageURLHighRes")
+_URL_KEYS = ("image", "imageURL", "imageURLHighRes")
 _LINK_KEYS = tuple(key for _, _, key in LINKS if key)
 _LINK_KEYS_2014 = tuple(key for _, key, _ in LINKS)
-_PICTURE_KEYS = ("variant", *SIZES)
+_IMAGE_KEYS = ("variant", *SIZES)
 #: What an item without a title may say of itself.
 BLURBS = ("feature", "features", "description")
 
@@ -59,8 +59,8 @@ def _schema(price: pa.DataType, path: pa.DataType) -> pa.Schema:
             ("rating_number", pa.int64()),
             ("category", path),
             ("categories", path),
-            *((key, texts) for key in (*_ADDRESSES, *_LINK_KEYS)),
-            ("images", pa.list_(pa.struct([(key, pa.string()) for key in _PICTURE_KEYS]))),
+            *((key, texts) for key in (*_URL_KEYS, *_LINK_KEYS)),
+            ("images", pa.list_(pa.struct([(key, pa.string()) for key in _IMAGE_KEYS]))),
             ("related", pa.struct([(key, texts) for key in _LINK_KEYS_2014])),
         ]
     )
@@ -157,13 +157,13 @@ def _related(value: object) -> dict[str, list[str] | None] | None:
     return {key: _strings(value.get(key)) for key in _LINK_KEYS_2014} if type(value) is dict else None
 
 
-def _pictures(images: object) -> list[dict[str, str | None]]:
+def _images(images: object) -> list[dict[str, str | None]]:
     if type(images) is dict:  # parallel lists, as in the Parquet view of the data
         lists = {key: values for key, values in images.items() if type(values) is list}
         count = max(map(len, lists.values()), default=0)
         images = [{key: values[i] for key, values in lists.items() if i < len(values)} for i in range(count)]
     return [
-        {key: _string(image.get(key)) for key in _PICTURE_KEYS}
+        {key: _string(image.get(key)) for key in _IMAGE_KEYS}
         for image in (images if type(images) is list else ())
         if type(image) is dict
     ]
@@ -177,13 +177,13 @@ def _price_of_text(text: str) -> float | None:
 
 _COERCED: dict[str, Callable[[object], object]] = {
     **dict.fromkeys((*_STRINGS, *FOREIGN_KEYS), json_text),
-    **dict.fromkeys((*_ADDRESSES, *BLURBS), _one_or_more),
+    **dict.fromkeys((*_URL_KEYS, *BLURBS), _one_or_more),
     **dict.fromkeys(_LINK_KEYS, _strings),
     "price": _price,
     "average_rating": _rating,
     "rating_number": _count,
     "category": _paths,
     "categories": _paths,
-    "images": _pictures,
+    "images": _images,
     "related": _related,
 }

@@ -259,7 +259,7 @@ def _mended(fields: list[str], path: str, width: int, field_column: int) -> tupl
     Raises
     ------
     _BadRowError
-        If they cannot be told.
+        If they cannot be inferred.
     """
     if any("\0" in field for field in fields):
         raise _BadRowError(RejectReason.MALFORMED_ROW, "the row has NUL bytes")
@@ -287,7 +287,7 @@ def _parse_toy_block(block: Block, header: tuple[str, ...]) -> Batch:
     for row, line in enumerate(block.lines, block.first_row):
         if not line or line.isspace():
             continue
-        # A copy that somebody saved as UTF-8 is told by its letters: they make no sense as Latin-1, nor the reverse.
+        # A copy that somebody saved as UTF-8 shows in its letters: they make no sense as Latin-1, nor the reverse.
         try:
             text = line.decode()
         except UnicodeDecodeError:

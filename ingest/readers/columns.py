@@ -29,7 +29,7 @@ _LOOSE = r"  |[\x00-\x1f\x{85}]|[^\PZ ]"
 def parsed_rows(lines: Lines, schema: pa.Schema, mend: Callable[[bytes], bytes] = bytes) -> pa.Table | None:
     """The fields in `schema` of lines of JSON, each of which is one object; or None if one is anything else.
 
-    `mend` is applied to the text beforehand.
+    `mend` is applied to the text first.
     """
     content, ends = lines.content, lines.ends
     # No object begins on one line and ends on the next: "}" and "{" with nothing between are in no object. So each line

@@ -180,7 +180,7 @@ class _WholeLines(io.RawIOBase):
         return count
 
     def _next(self) -> bytes:
-        """What is certain to be whole lines; nothing if that cannot be told yet."""
+        """What is certain to be whole lines; nothing if that is not known yet."""
         piece = self.content.read()
         end = piece.rfind(b"\n") + 1
         if self.content.at_end and not self.content.is_cut:

@@ -1,7 +1,7 @@
 """Reader of the UCSD book graph of Goodreads: books, and the files about their authors, works, series and genres.
 
 What the files are really like: JSON lines in which every scalar is a string and a missing one is empty; authors are
-known by id, their names are in a file of their own; a book without a cover has the address of a placeholder; shelves
+known by id, their names are in a file of their own; a book without a cover has the URL of a placeholder; shelves
 are what readers call their piles, so most say nothing about the book; editions of one work are rows of their own.
 
 A book's row is mostly shelves, too many to look at one by one in Python. So a block of rows that are as upstream writes
@@ -69,7 +69,7 @@ BOOKKEEPING_SHELVES = pa.array(
     ]
 )  # fmt: skip
 
-#: Part of the address of what upstream shows for a book without a cover.
+#: Part of the URL of what upstream shows for a book without a cover.
 PLACEHOLDER_COVER = "/assets/nophoto/book/"
 
 #: Rows that show what a file is.
@@ -228,11 +228,11 @@ def _number(text: str) -> float | None:
 
 
 def _image_refs(urls: pa.StringArray) -> pa.ListArray:
-    """One address, or none where there is no cover."""
+    """One URL, or none where there is no cover."""
     urls = stripped(urls)
-    pictured = pc.and_(urls.is_valid(), pc.invert(pc.match_substring(urls, PLACEHOLDER_COVER).fill_null(False)))
-    ends = pc.cumulative_sum(pictured.cast(pa.int32()))
-    return pa.ListArray.from_arrays(pa.concat_arrays([pa.array([0], pa.int32()), ends]), urls.filter(pictured))
+    has_cover = pc.and_(urls.is_valid(), pc.invert(pc.match_substring(urls, PLACEHOLDER_COVER).fill_null(False)))
+    ends = pc.cumulative_sum(has_cover.cast(pa.int32()))
+    return pa.ListArray.from_arrays(pa.concat_arrays([pa.array([0], pa.int32()), ends]), urls.filter(has_cover))
 
 
 # -- relations -------------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def _parse(block: Block, layout: _Layout, folder: str, keys: _Keys) -> Batch:
         names = _names(row.get(keys.neighbors))
         unsafe = next((name for name in (center, *names) if not _is_safe(name)), None)
         if unsafe is not None:
-            detail = f"{unsafe!r} leads out of the place of the images"
+            detail = f"{unsafe!r} leads out of the folder of the images"
             batch.reject(number, RejectReason.IMAGE_UNSAFE_PATH, detail, line)
             continue
         identifier = _identifier(center)
@@ -185,7 +185,7 @@ def _neighbors_only(layout: _Layout) -> Iterator[Batch]:
         if neighbor not in layout.centers
         and (places := [place for place in layout.places(name, "train") if (layout.root / place).is_file()])
     )
-    for file, found in groupby(rest, key=lambda picture: picture[0]):
+    for file, found in groupby(rest, key=lambda mention: mention[0]):
         while part := list(islice(found, _BATCH_ROWS)):
             batch = BatchBuilder("instructg2i", file, "Item", ITEM_COLUMNS)
             for _, row, neighbor, name, places in part:

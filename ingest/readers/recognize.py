@@ -71,7 +71,7 @@ _HEADERS = (
     (b"['author_name', 'painting_name'", Kind.ART500K_COLUMN_NAMES),
 )
 
-_PICTURE = re.compile(rb"[^|]*/[^|]*\.(?:jpe?g|png|gif|bmp|tiff?|webp)\s*", re.IGNORECASE)
+_IMAGE_PATH = re.compile(rb"[^|]*/[^|]*\.(?:jpe?g|png|gif|bmp|tiff?|webp)\s*", re.IGNORECASE)
 
 
 def kind_of_row(keys: Collection[str]) -> Kind | None:
@@ -107,7 +107,7 @@ def kind_of_line(line: bytes) -> Kind | None:
         return found
     if _RATING.fullmatch(line):
         return Kind.AMAZON_RATINGS
-    if line.count(b"|") >= 2 and any(map(_PICTURE.fullmatch, line.split(b"|"))):
+    if line.count(b"|") >= 2 and any(map(_IMAGE_PATH.fullmatch, line.split(b"|"))):
         return Kind.ART500K_LABELS
     if {b"ID", b"AUTHOR", b"TITLE", b"TIMELINE"} <= {name.strip() for name in line.split(b"\t")}:
         return Kind.ART500K_TOY_LABELS

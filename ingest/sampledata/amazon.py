@@ -42,7 +42,7 @@ MAIN_FILES = {
     2023: "meta_Home_and_Kitchen.jsonl.gz",
 }
 IMAGES = "images"
-#: Addresses of the real shape on a host that cannot exist.
+#: URLs of the real shape on a host that cannot exist.
 IMAGE_URL = "https://images.example/images/I/"
 NO_IMAGE_2014 = "https://images.example/images/G/01/x-site/icons/no-img-sm._CB192198896_.gif"
 JUNK_TITLE = 'var aPageStart = (new Date()).getTime(); var ue_t0=ue_t0||+new Date(); <span id="title">'
@@ -119,7 +119,7 @@ def paint_amazon(
     ----------
     folder
         Gets `meta_Home_and_Kitchen.json.gz` (2023: `.jsonl.gz`) and `images/`, where each photo has the file name of
-        its address in the metadata: `hi_res` or else `large` in 2023, `imageURLHighRes` in 2018, `imUrl` in 2014.
+        its URL in the metadata: `hi_res` or else `large` in 2023, `imageURLHighRes` in 2018, `imUrl` in 2014.
     items
         Products; a few have no photo, or a broken one: see `SampleReport.defects`.
     release
@@ -151,7 +151,7 @@ def paint_amazon(
         occurring = {name: count for name, count in sorted(defects.items()) if images or name not in PHOTO_DEFECTS}
         report = SampleReport(folder, items, rows, len(photos), occurring, True)
         if already_there(folder, MAIN_FILES[release], draft, [f"{IMAGES}/{item.photo}" for item in photos]):
-            log.info("the products in %s are there already", folder)
+            log.info("the products in %s exist already", folder)
             return replace(report, changed=False)
         log.info("generating %d images of products in %s", len(photos), folder)
         paint_all(partial(_save_photo, folder / IMAGES, seed), photos, workers=workers, what="photographing")

@@ -1,4 +1,4 @@
-"""Ten ways to put a sketch on canvas; each movement of the gallery shares one.
+"""Ten ways to put a sketch on canvas; each movement shares one.
 
 A brush turns a `Sketch` and a palette's ramps into an image: sRGB in [0, 1], shape (height, width, 3). What differs
 between artists of one movement is their `Hand`.

@@ -1,4 +1,4 @@
-"""The gallery's label file: who painted what, in ART500K's 26 columns and with its defects."""
+"""The label file: who painted what, in ART500K's 26 columns and with its defects."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Layout:
         Tops of thin lines in the accent color.
     """
 
-    picture: tuple[float, float, float, float]
+    motif: tuple[float, float, float, float]
     paper: Role
     letters: Role
     title: float
@@ -111,7 +111,7 @@ def print_cover(cover: Cover, rng: np.random.Generator) -> Floats:
     ramps = Palette.of(cover.look.colors).jittered(rng, 0.008 + 0.03 * min(cover.edition, 1)).ramps()
     layout = LAYOUTS[cover.layout]
     left, top, right, bottom = (
-        round(edge * side) for edge, side in zip(layout.picture, (width, height, width, height), strict=True)
+        round(edge * side) for edge, side in zip(layout.motif, (width, height, width, height), strict=True)
     )
     page: Floats = np.ones((height, width, 3)) * ramps[layout.paper, 128]
     page[top:bottom, left:right] = _illustration(cover, ramps, (bottom - top, right - left), rng)
@@ -140,7 +140,7 @@ def _typeset(page: Floats, cover: Cover, ramps: Floats) -> Floats:
     h, w = page.shape[:2]
     # Letters on an image need a quiet ground.
     row = np.arange(h) / h
-    shade = np.where((row > 0.87) & (layout.picture[3] == 1), 0.72, 0.0)
+    shade = np.where((row > 0.87) & (layout.motif[3] == 1), 0.72, 0.0)
     if cover.layout == "band":
         shade[(row > 0.61) & (row < 0.83)] = 1.0
     elif cover.layout == "poster":

@@ -1,4 +1,4 @@
-"""A gallery of paintings in ART500K's own file format: label file, folders, `Title##id.jpg`, and its defects."""
+"""Synthetic paintings in ART500K's own file format: label file, folders, `Title##id.jpg`, and its defects."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def paint_art500k(
     report = SampleReport(folder, items, len(catalog.rows), len(works), defects, True)
     with explain_write_errors(folder):
         if already_there(folder, LABEL_FILE, labels, [work.path for work in works]):
-            log.info("the gallery in %s is there already", folder)
+            log.info("the data in %s exists already", folder)
             return replace(report, changed=False)
         log.info("generating %d images of artworks in %s", len(works), folder)
         paint_all(partial(_save_work, folder), works, workers=workers, what="painting")

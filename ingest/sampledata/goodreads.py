@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 MAIN_FILE = "goodreads_books.json.gz"
 IMAGES = "images"
-#: Addresses of the real shape on a host that cannot exist.
+#: URLs of the real shape on a host that cannot exist.
 IMAGE_URL = "https://images.example/books/1473603845m/{}.jpg"
 NO_COVER = "https://images.example/assets/nophoto/book/111x148-bcc042a9c91a29c1d680899eff700a03.png"
 BOOK_URL = "https://www.goodreads.example/book/show/{}"
@@ -168,7 +168,7 @@ def paint_goodreads(
     ):
         report = SampleReport(folder, items, len(books), len(printed), dict(sorted(defects.items())), True)
         if already_there(folder, MAIN_FILE, draft, [*others, *(f"{IMAGES}/{book.book_id}.jpg" for book in printed)]):
-            log.info("the books in %s are there already", folder)
+            log.info("the books in %s exist already", folder)
             return replace(report, changed=False)
         if printed:
             log.info("printing %d covers into %s", len(printed), folder)

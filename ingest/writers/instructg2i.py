@@ -108,15 +108,15 @@ def export_instructg2i(
         neighbors_skipped = 0
         for batch in samples.to_batches(columns=["item_id", "split", "neighbors"]):
             offsets = batch["neighbors"].offsets.to_pylist()
-            near = items.pictures(pc.struct_field(batch["neighbors"].values, "item_id"))
-            centers = items.pictures(batch["item_id"])
+            near = items.images(pc.struct_field(batch["neighbors"].values, "item_id"))
+            centers = items.images(batch["item_id"])
             rows = zip(batch["split"].to_pylist(), centers, items.texts(batch["item_id"]), strict=True)
             for number, (split, center, text) in enumerate(rows):
                 if isinstance(center, str) or not text or not text.strip():
                     skipped[center if isinstance(center, str) else "no_text"] += 1
                     continue
                 around = near[offsets[number] : offsets[number + 1]]
-                named = [picture for picture in around if not isinstance(picture, str)]
+                named = [image for image in around if not isinstance(image, str)]
                 neighbors_skipped += len(around) - len(named)
                 splits[split].add(center, text, named)
         if not any(split.rows for split in splits.values()):
@@ -126,7 +126,7 @@ def export_instructg2i(
         folder=folder,
         neighbors=neighbors,
         rows={name: split.rows for name, split in splits.items()},
-        images=sum(len(split.pictures) for split in splits.values()),
+        images=sum(len(split.images) for split in splits.values()),
         skipped=dict(sorted(skipped.items())),
         neighbors_skipped=neighbors_skipped,
         changed=any(changed),
@@ -139,7 +139,7 @@ def file_stem(item_id: str) -> str:
     """Name of an item's image without the suffix; different ids have different ones.
 
     A colon becomes `_`; letters, digits, `.` and `-` stay; any other byte (of UTF-8) becomes `~` and two hex digits, so
-    the id can be told from the name unless it is a very long one.
+    the id can be inferred from the name unless it is a very long one.
 
     >>> file_stem("art500k:Bc_9")
     'art500k_Bc~5f9'
@@ -185,7 +185,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _Image:
     """Of an item: its file name in an export, where it is under the data root, and its hash."""
 
     name: str
@@ -212,7 +212,7 @@ class _Items:
             self._index.add(ids, np.arange(start, start + len(ids)))
             start += len(ids)
 
-    def pictures(self, ids: pa.StringArray) -> list[_Picture | str]:
+    def images(self, ids: pa.StringArray) -> list[_Image | str]:
         """The image of each item, or why it is not to be shown: `unknown`, `opted_out` or `no_image`."""
         places = self._places(ids)
         columns = (column.take(places).to_pylist() for column in (self._paths, self._hashes, self._opted_out))
@@ -223,7 +223,7 @@ class _Items:
             if opted_out
             else "no_image"
             if path is None
-            else _Picture(f"{file_stem(item_id)}{posixpath.splitext(path)[1]}", path, image_hash)
+            else _Image(f"{file_stem(item_id)}{posixpath.splitext(path)[1]}", path, image_hash)
             for item_id, path, image_hash, opted_out in zip(ids.to_pylist(), *columns, strict=True)
         ]
 
@@ -241,7 +241,7 @@ class _SplitFolder:
 
     def __init__(self, data: DataRoot, folder: Path) -> None:
         self.rows = 0
-        self.pictures: set[str] = set()
+        self.images: set[str] = set()
         self._data = data
         self._is_local = isinstance(data.fs, LocalFileSystem)
         self._folder = folder
@@ -257,16 +257,16 @@ class _SplitFolder:
             self._stream.close()
         self._draft.unlink(missing_ok=True)
 
-    def add(self, center: _Picture, text: str, neighbors: list[_Picture]) -> None:
+    def add(self, center: _Image, text: str, neighbors: list[_Image]) -> None:
         """One row, and the images it names."""
         if self._stream is None:
             self._folder.mkdir(exist_ok=True)
             self._stream = self._draft.open("wb")
-        for picture in (center, *neighbors):
-            if picture.name not in self.pictures:
-                self.pictures.add(picture.name)
-                self._place(picture)
-        row = {"center": center.name, "text": text, "neighbors": [picture.name for picture in neighbors]}
+        for image in (center, *neighbors):
+            if image.name not in self.images:
+                self.images.add(image.name)
+                self._place(image)
+        row = {"center": center.name, "text": text, "neighbors": [image.name for image in neighbors]}
         self._stream.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         self.rows += 1
 
@@ -292,35 +292,35 @@ class _SplitFolder:
         """Images of earlier exports, and what a killed one left."""
         ours = (*FORMATS.values(), "tmp")
         for path in self._folder.iterdir() if self._folder.exists() else ():
-            if path.suffix[1:] in ours and path.name not in self.pictures:
+            if path.suffix[1:] in ours and path.name not in self.images:
                 yield path
 
-    def _place(self, picture: _Picture) -> None:
-        target = self._folder / picture.name
+    def _place(self, image: _Image) -> None:
+        target = self._folder / image.name
         try:
-            if target.exists() and self._is_same(target, picture):
+            if target.exists() and self._is_same(target, image):
                 return
             temporary = _temporary(target)
-            self._copy(picture, temporary)
+            self._copy(image, temporary)
             temporary.replace(target)
         except FileNotFoundError as error:
             raise Graph2ImageError(
-                f"the image {picture.path} is not under {self._data.url} any more", "Ingest its source again."
+                f"the image {image.path} is not under {self._data.url} any more", "Ingest its source again."
             ) from error
         self._changed = True
 
-    def _is_same(self, target: Path, picture: _Picture) -> bool:
-        if self._is_local and target.samefile(self._data.path(picture.path)):
+    def _is_same(self, target: Path, image: _Image) -> bool:
+        if self._is_local and target.samefile(self._data.path(image.path)):
             return True
-        return hashlib.sha256(target.read_bytes()).hexdigest() == picture.image_hash
+        return hashlib.sha256(target.read_bytes()).hexdigest() == image.image_hash
 
-    def _copy(self, picture: _Picture, target: Path) -> None:
+    def _copy(self, image: _Image, target: Path) -> None:
         if self._is_local:
             try:
-                os.link(self._data.path(picture.path), target)
+                os.link(self._data.path(image.path), target)
                 return
             except FileNotFoundError:
                 raise
             except OSError:
                 pass  # another device, or a file system without links
-        target.write_bytes(self._data.read_bytes(picture.path))
+        target.write_bytes(self._data.read_bytes(image.path))
