@@ -93,18 +93,14 @@ def ingest(settings: Settings, ingestion: Ingestion) -> IngestOutcome:
     from graphstore.loading.load import check_fits
     from graphstore.store import NoGraphError
     from ingest.images.fetch import FetchSettings
-    from ingest.ingestion import Table
-    from ingest.readers.table import column_schema
-    from ingest.readers.tablespec import load_spec
-    from ingest.sources import ingest_source
+    from ingest.sources import ingest_source, open_source
 
     with explain_validation("setting fetch"):
         fetch = FetchSettings(**settings.fetch)
-    if isinstance(ingestion, Table):
-        # Its names are the user's; what the graph cannot take is refused before anything is read.
-        spec = load_spec(ingestion.spec)
-        with contextlib.suppress(NoGraphError), settings.open_store(read_only=True) as store:
-            check_fits(store, spec.names(), column_schema(spec))
+    opened = open_source(ingestion)
+    # What the graph cannot take is refused before anything is read.
+    with contextlib.suppress(NoGraphError), settings.open_store(read_only=True) as store:
+        check_fits(store, opened.names, opened.item_columns)
     report = ingest_source(settings.data_root, ingestion, fetch)
     if report.rows_read and report.rows_read == sum(report.rejected.values()):
         reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.rejected.items())

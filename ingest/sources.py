@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from ingest.batches import Batch, from_records
+from ingest.datasets.names import GraphNames
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.images.fetch import FetchSettings, HttpImages
@@ -41,6 +42,8 @@ class Opened:
     ----------
     source
         What the datasets are called.
+    names
+        What the source brings to the graph.
     images
         Folder, tar or zip; None for none, or to fetch them.
     """
@@ -48,6 +51,7 @@ class Opened:
     source: str
     files: Sequence[InputFile]
     item_columns: pa.Schema
+    names: GraphNames
     images: Path | None
     fractions: SplitFractions = field(default_factory=SplitFractions)
 
@@ -70,7 +74,7 @@ def ingest_source(
         As `ingest.pipeline.ingest`; also if no file fits a pattern, one is a folder, or a spec is wrong or does not fit
         its table.
     """
-    opened = _OPENERS[type(ingestion)](ingestion)
+    opened = open_source(ingestion)
     with _image_source(data, ingestion, opened.images, fetch) as images:
         return ingest(
             data,
@@ -85,6 +89,11 @@ def ingest_source(
         )
 
 
+def open_source(ingestion: Ingestion) -> Opened:
+    """Find the files of an ingestion, and read its spec; errors as in `ingest_source`."""
+    return _OPENERS[type(ingestion)](ingestion)
+
+
 def _open_art500k(ingestion: Art500k) -> Opened:
     files = []
     for path in find_files(ingestion.files):
@@ -95,7 +104,7 @@ def _open_art500k(ingestion: Art500k) -> Opened:
     files += [
         InputFile(path.name, [path], partial(read_painterpalette, path)) for path in find_files(ingestion.painters)
     ]
-    return Opened("art500k", files, art500k.ITEM_COLUMNS, ingestion.images)
+    return Opened("art500k", files, art500k.ITEM_COLUMNS, art500k.NAMES, ingestion.images)
 
 
 def _open_amazon(ingestion: Amazon) -> Opened:
@@ -103,7 +112,7 @@ def _open_amazon(ingestion: Amazon) -> Opened:
         InputFile(path.name, [path], partial(amazon.read_amazon, path, _workers(path, ingestion.workers)))
         for path in find_files(ingestion.files)
     ]
-    return Opened("amazon", files, amazon.ITEM_COLUMNS, ingestion.images)
+    return Opened("amazon", files, amazon.ITEM_COLUMNS, amazon.NAMES, ingestion.images)
 
 
 def _open_goodreads(ingestion: Goodreads) -> Opened:
@@ -117,7 +126,7 @@ def _open_goodreads(ingestion: Goodreads) -> Opened:
         )
         for path in find_files(ingestion.files)
     ]
-    return Opened("goodreads", files, goodreads.ITEM_COLUMNS, ingestion.images)
+    return Opened("goodreads", files, goodreads.ITEM_COLUMNS, goodreads.NAMES, ingestion.images)
 
 
 def _open_instructg2i(ingestion: InstructG2I) -> Opened:
@@ -125,7 +134,7 @@ def _open_instructg2i(ingestion: InstructG2I) -> Opened:
     center, neighbors, text = ingestion.center_key, ingestion.neighbors_key, ingestion.text_key
     read = partial(instructg2i.read_instructg2i, folder, center_key=center, neighbors_key=neighbors, text_key=text)
     file = InputFile(folder.resolve().name, sorted(folder.glob("*/metadata.jsonl")), read, [center, neighbors, text])
-    return Opened("instructg2i", [file], instructg2i.ITEM_COLUMNS, folder)
+    return Opened("instructg2i", [file], instructg2i.ITEM_COLUMNS, instructg2i.NAMES, folder)
 
 
 def _open_table(ingestion: Table) -> Opened:
@@ -137,7 +146,7 @@ def _open_table(ingestion: Table) -> Opened:
     )
     place = spec.image and (spec.image.folder or spec.image.archive)
     fractions = SplitFractions(spec.split.val, spec.split.test)
-    return Opened(spec.source, [table], columns, root / place if place else None, fractions)
+    return Opened(spec.source, [table], columns, spec.names(), root / place if place else None, fractions)
 
 
 _OPENERS: dict[type[Ingestion], Callable[[Any], Opened]] = {

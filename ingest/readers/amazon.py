@@ -38,6 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.batches import BATCH_SCHEMA, DECLARED_NAME_SCHEMA, ENTITY_RELATION_SCHEMA, Batch
+from ingest.datasets.names import GraphNames
 from ingest.readers.amazonrows import (
     BLURBS,
     FOREIGN_KEYS,
@@ -66,6 +67,13 @@ ITEM_COLUMNS = pa.schema(
         pa.field("rating", pa.float64()),
         pa.field("rating_count", pa.int64()),
     ]
+)
+
+#: What the source brings to the graph.
+NAMES = GraphNames(
+    items=frozenset(["Product"]),
+    entities=frozenset(["Brand", "Category"]),
+    relation_types=frozenset(["BY_BRAND", "IN_CATEGORY", "SUBCATEGORY_OF", *(type_ for type_, *_ in LINKS)]),
 )
 
 MAX_CATEGORY_DEPTH = 8

@@ -28,6 +28,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ingest.batches import Batch, BatchBuilder
+from ingest.datasets.names import GraphNames
 from ingest.errors import Graph2ImageError
 from ingest.readers.artist_relations import listed_names, relate_artist, relate_artist_to
 from ingest.readers.artists import listed_artists, parse_artists, usual_names
@@ -100,6 +101,18 @@ _ENTITY_COLUMNS = (
     ("IN_SERIES", "Series", "Series"),
     ("OF_PERIOD", "Period", "Period"),
     ("ON_THEME", "Theme", "Theme"),
+)
+
+#: What the source brings to the graph, with what PainterPalette adds.
+NAMES = GraphNames(
+    items=frozenset(["Artwork"]),
+    entities=frozenset(["Artist", "Institution", "Nationality", *(label for _, label, _ in _ENTITY_COLUMNS)]),
+    relation_types=frozenset(
+        [
+            *(relation for relation, _, _ in _ENTITY_COLUMNS),
+            *("CREATED_BY", "HELD_BY", "HAS_NATIONALITY", "INFLUENCED_BY", "TAUGHT_BY", "FRIEND_OF"),
+        ]
+    ),
 )
 
 #: The columns that describe the artist, in the order that `relate_artist` takes them.

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.batches import BATCH_SCHEMA, Batch, BatchBuilder
+from ingest.datasets.names import GraphNames
 from ingest.readers.columns import (
     columns_of,
     edges,
@@ -55,6 +56,13 @@ ITEM_COLUMNS = pa.schema(
         ("publisher", pa.string()),
         ("isbn13", pa.string()),
     ]
+)
+
+#: What the source brings to the graph.
+NAMES = GraphNames(
+    items=frozenset(["Book"]),
+    entities=frozenset(["Author", "Series", "Work", "Shelf", "Genre"]),
+    relation_types=frozenset(["SIMILAR_TO", "WRITTEN_BY", "IN_SERIES", "EDITION_OF", "ON_SHELF", "IN_GENRE"]),
 )
 
 #: Shelves that say what a reader does with a copy, not what the book is: plans, possession, medium, liking.

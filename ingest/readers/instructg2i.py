@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from ingest.batches import Batch, BatchBuilder
+from ingest.datasets.names import GraphNames
 from ingest.errors import Graph2ImageError
 from ingest.readers.files import printable
 from ingest.readers.jsonrows import decode_json, json_rows
@@ -31,6 +32,13 @@ from ingest.records import RejectReason
 
 #: The layout has no columns beside the common ones.
 ITEM_COLUMNS = pa.schema([])
+
+#: What the source brings to the graph.
+NAMES = GraphNames(
+    items=frozenset(["Item"]),
+    entities=frozenset(),
+    relation_types=frozenset(["NEIGHBOR"]),
+)
 
 #: Folders with the split that each is.
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}

@@ -58,6 +58,15 @@ def test_names_that_the_graph_cannot_take(tmp_path: Path, names: dict[str, str],
     _ingest(tmp_path, "second")
 
 
+def test_what_a_table_took_is_not_there_for_another_source(tmp_path: Path) -> None:
+    _ingest(tmp_path, "first", entity="category")
+    products = tmp_path / "meta.json"
+    products.write_text('{"asin": "B01", "title": "Mug", "category": ["Home"]}\n')
+    with pytest.raises(Graph2ImageError, match="'Category' cannot be told from the label 'category'"):
+        ingest(Settings(data=str(tmp_path / "data")), Amazon(files=(str(products),)))
+    assert "items/amazon" not in DataRoot(str(tmp_path / "data")).names()
+
+
 def test_a_run_whose_every_row_is_rejected_fails(tmp_path: Path) -> None:
     with pytest.raises(Graph2ImageError, match=r"shop: every row was rejected \(bad_value 2\)"):
         _ingest(tmp_path, "shop", "1,Hat,Kiln,old\n2,Cap,Kiln,new\n")

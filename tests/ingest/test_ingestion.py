@@ -13,7 +13,7 @@ from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from ingest.ingestion import INGESTIONS, Amazon, AnyIngestion, Art500k, Goodreads, Ingestion, InstructG2I, Table
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
-from ingest.sources import ingest_source
+from ingest.sources import ingest_source, open_source
 
 any_ingestion: TypeAdapter[Ingestion] = TypeAdapter(AnyIngestion)
 
@@ -39,6 +39,11 @@ def test_every_source_from_its_painted_files(source: str, tmp_path: Path) -> Non
     assert sum(report.missing_images.values()) == painted.defects["missing_file"] + painted.defects["broken_image"]
     assert rejected == 0
     assert first.load.items == report.items
+    # The names that were checked before are those that came.
+    names, root = open_source(ingestion).names, DataRoot(settings.data)
+    assert set(root.read(f"items/{source}")["label"].to_pylist()) == names.items
+    assert set(root.read(f"entities/{source}")["label"].to_pylist()) <= names.entities
+    assert set(root.read(f"relations/{source}")["type"].to_pylist()) <= names.relation_types
     assert not ingest(settings, ingestion).changed
 
 

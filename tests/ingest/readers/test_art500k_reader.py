@@ -333,3 +333,39 @@ def test_any_lines_are_items_or_rejects(tmp_path: Path, lines: list[bytes], toy:
     batches = list(read_art500k(path))
     rows = sum(bool(line.strip()) for line in content.split(b"\n")) - toy
     assert sum(len(batch.items) for batch in batches) + len(rejects(batches)) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("['author_name', 'painting_name', 'image_url']\n", "holds the column names of ART500K's label list"),
+        ("artist,Nationality,Influencedby,PaintingSchool\nMonet,French,,\n", "holds PainterPalette's artists"),
+        ('{"asin": "B01", "title": "A mug"}\n', "holds Amazon product metadata"),
+        ("id,title\n1,Hat\n\x1b[31m\n", "does not hold ART500K's label list: it starts with 'id,title'"),
+        ("\x1b[31mred|x\n", "it starts with '\ufffd[31mred|x'"),
+        ("\n \n", "no row that can be read"),
+    ],
+)
+def test_files_that_are_no_label_list(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "any.csv"
+    path.write_text(content)
+    with pytest.raises(Graph2ImageError) as caught:
+        list(read_art500k(path))
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("toy", [True, False])
+def test_bad_lines_may_stand_before_all_others(tmp_path: Path, toy: bool) -> None:
+    good = TOY_HEADER.encode() + b"\n" + b"\t".join([b"7"] * len(TOY_HEADER.split("\t"))) if toy else b"a|b|A/a.jpg"
+    path = tmp_path / "any.csv"
+    path.write_bytes(b"bad\n" * 300 + good)
+    batches = list(read_art500k(path))
+    assert sum(len(batch.items) for batch in batches) == 1
+    assert [reject.row for reject in rejects(batches)] == list(range(1, 301))
+
+
+def test_titles_are_what_a_browser_shows(tmp_path: Path) -> None:
+    path = tmp_path / "any.csv"
+    path.write_text("a|The <i>Pond</i> &amp;amp; the Bridge##x1|A/b##x1.jpg\n")
+    (batch,) = read_art500k(path)
+    assert batch.items["title"].to_pylist() == ["The Pond & the Bridge"]
