@@ -15,7 +15,7 @@ from graphstore.projection.settings import DEFAULT_WALK, Direction, WalkSettings
 from graphstore.store import GraphStore
 from ingest.datasets.names import check_identifier
 
-#: The ends of a relation in the order in which a walk goes along it.
+#: The ends of a relation in the order in which a walk follows it.
 _ENDS: dict[Direction, str] = {"both": "[[a, b], [b, a]]", "forward": "[[a, b]]", "backward": "[[b, a]]"}
 
 
@@ -86,7 +86,7 @@ def is_present(node: str) -> str:
     return f"coalesce({node}.opted_out, false) = false"
 
 
-def _in_graph(item: str) -> str:
+def _is_reachable(item: str) -> str:
     return f"coalesce({item}.split IN $splits, false)"
 
 
@@ -94,17 +94,17 @@ def _nodes(label: str, walk: WalkSettings, *, is_item: bool) -> str:
     eligible = "0"
     if is_item:
         has_image = "n.image_hash IS NOT NULL AND NOT n.image_hash IN $unreadable"
-        condition = f"{_in_graph('n')} AND {has_image}" if walk.image_required else _in_graph("n")
+        condition = f"{_is_reachable('n')} AND {has_image}" if walk.image_required else _is_reachable("n")
         eligible = f"CASE WHEN {condition} THEN 1 ELSE 0 END"
     match = f"MATCH (n:`{check_identifier(label, 'label')}`) WHERE {is_present('n')}"
     return f"{match} RETURN n AS source, {eligible} AS eligible"
 
 
 def _edges(
-    relations: Collection[tuple[str, str, str]], items: Collection[str], ways: Mapping[str, str]
+    relations: Collection[tuple[str, str, str]], items: Collection[str], ends_of: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """Relation types, and clauses that yield source, target, weight; is_item: whether the source is an item; inside:
-    whether it is in the graph, that is, not a guest.
+    whether it is reachable, that is, not a source-only node.
     """
     parts: list[tuple[str, str]] = []
     shared: dict[tuple[str, str], set[str]] = {}
@@ -116,14 +116,15 @@ def _edges(
             shared.setdefault((type_, entity), set()).add(item)
             continue
         is_item = start in items
-        # Nothing leads to a guest.
-        reached, inside = (f"WHERE {_in_graph('target')}", _in_graph("source")) if is_item else ("", "true")
+        # Nothing leads to a source-only node.
+        reached, inside = (f"WHERE {_is_reachable('target')}", _is_reachable("source")) if is_item else ("", "true")
         parts.append(
             (
                 type_,
                 f"MATCH (a:`{start}`)-[r:`{type_}`]->(b:`{end}`) "
                 f"WHERE a <> b AND r.weight > 0 AND {is_present('a')} AND {is_present('b')} "
-                f"UNWIND {ways[type_]} AS ends WITH ends[0] AS source, ends[1] AS target, r.weight AS weight {reached} "
+                f"UNWIND {ends_of[type_]} AS ends "
+                f"WITH ends[0] AS source, ends[1] AS target, r.weight AS weight {reached} "
                 f"WITH source, target, weight, {str(is_item).lower()} AS is_item, {inside} AS inside",
             )
         )
@@ -136,12 +137,12 @@ def _edges(
             (
                 type_,
                 f"MATCH (e:`{entity}`) WHERE {is_present('e')} "
-                f"CALL (e) {{ {links} AND {_in_graph('i')} RETURN count(r) AS size }} {links} "
-                # An entity that only guests have is no entity of the graph: its size counts as 1.
+                f"CALL (e) {{ {links} AND {_is_reachable('i')} RETURN count(r) AS size }} {links} "
+                # An entity that only source-only nodes have is no entity of the graph: its size counts as 1.
                 "WITH e, startNode(r) AS a, endNode(r) AS b, "
                 f"r.weight * CASE size WHEN 0 THEN 1.0 ELSE toFloat(size) ^ $exponent END AS weight, "
-                f"{_in_graph('i')} AS inside "
-                f"UNWIND {ways[type_]} AS ends "
+                f"{_is_reachable('i')} AS inside "
+                f"UNWIND {ends_of[type_]} AS ends "
                 "WITH e, ends[0] AS source, ends[1] AS target, weight, inside WHERE inside OR target = e "
                 "WITH source, target, weight, source <> e AS is_item, inside OR source = e AS inside",
             )

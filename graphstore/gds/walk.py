@@ -183,7 +183,7 @@ def _is_left_behind(name: str, *, is_old: bool) -> bool:
 
 
 def _machine() -> str:
-    """Names what process numbers are unique in: a machine since its last start, or a container."""
+    """Names what process ids are unique in: a machine since its last start, or a container."""
     unique = b""
     with suppress(OSError):
         unique = Path("/proc/sys/kernel/random/boot_id").read_bytes() + bytes(Path("/proc/self/ns/pid").readlink())
@@ -261,7 +261,7 @@ def gds_top_k_ppr(
     sources
         Ids of nodes; or for each source a mapping from ids to weights.
     damping_factor
-        Probability that the walk goes on at each step.
+        Probability that the walk continues at each step.
     accuracy
         By how much a score may be too low at most; see `_limits`. None is too high.
 
@@ -280,7 +280,7 @@ def gds_top_k_ppr(
 def _limits(n_nodes: int, damping_factor: float, accuracy: float) -> tuple[int, float]:
     """GDS's `maxIterations` and `tolerance` with which all scores together are too low by at most `accuracy`.
 
-    After `n` iterations, `damping_factor ** n` of the walk goes on. Of what is at a node in one iteration, GDS counts
+    After `n` iterations, `damping_factor ** n` of the walk continues. Of what is at a node in one iteration, GDS counts
     `1 - damping_factor`; if that is at most `tolerance`, the rest of it, `tolerance * damping_factor / (1 -
     damping_factor)` at most, is lost. Each of the two is given half.
     """
@@ -302,16 +302,16 @@ def _normalized(source: GdsSource) -> dict[str, float]:
 
 
 def _find(graph: GdsGraph, ids: Sequence[str]) -> dict[str, tuple[int, str | None]]:
-    """Internal number, and group if it is an item, of each node."""
+    """Internal id, and group if it is an item, of each node."""
     matches = [
         f"UNWIND $ids AS id MATCH (n:`{label}` {{id: id}}) WHERE {is_present('n')} "
-        "RETURN id, id(n) AS number, n.group_id AS group"
+        "RETURN id, id(n) AS internal_id, n.group_id AS group"
         for label in graph.labels
     ]
     rows = graph.store.read(
-        f"CALL () {{ {' UNION ALL '.join(matches)} }} RETURN id, number, group", {"ids": list(ids)}
+        f"CALL () {{ {' UNION ALL '.join(matches)} }} RETURN id, internal_id, group", {"ids": list(ids)}
     ).to_pylist()
-    found = {row["id"]: (row["number"], row["group"]) for row in rows}
+    found = {row["id"]: (row["internal_id"], row["group"]) for row in rows}
     for id_ in ids:
         if id_ not in found:
             raise Graph2ImageError(
@@ -379,4 +379,4 @@ def _ranked(rows: Sequence[dict[str, Any]], seed: Mapping[str, float]) -> list[R
         for row, node_hash in zip(rows, hashes, strict=True)
     ]
     order = sorted(range(len(rows)), key=keys.__getitem__)
-    return [Ranked(rows[place]["id"], rows[place]["score"]) for place in order]
+    return [Ranked(rows[index]["id"], rows[index]["score"]) for index in order]

@@ -4,14 +4,13 @@ After a load the store has every item, entity and relation of the source's snaps
 lost relationships are the classic silent failure of graph loads.
 
 - An unchanged snapshot is recognized by its digests and costs nothing.
-- All that can be checked beforehand is. Then the source is marked while it is loaded, and its digests are recorded when
+- All that can be checked first is. Then the source is marked while it is loaded, and its digests are recorded when
   all of it is durable. After a load that was killed, or that failed in a store that cannot undo it, the mark is still
   there, sampling refuses the graph, and the same load again completes it.
 - A relation whose end is not in the store is *pending*: it stays in the relations dataset, and appears as soon as a
   load of any source brings that end.
-- Nodes that are no longer in the snapshot stay in the store and are counted as gone; `prune` removes those that no
-  lineage leads to. Relations
-  that a row no longer has are removed.
+- Nodes that were deleted at the source stay in the store and are counted; `prune` removes those that no lineage leads
+  to. Relations that a row no longer has are removed.
 - `opted_out` in the store only ever becomes true: a re-ingest does not bring back what somebody withdrew.
 """
 
@@ -68,7 +67,7 @@ class LoadReport:
     pending
         Relations of the source that wait for an end that is not in the store yet.
     items_gone, entities_gone
-        Nodes of the source in the store that the snapshot no longer has.
+        Nodes in the store that were deleted at the source: the snapshot no longer has them.
     nodes_pruned
         Nodes that this load removed, since the snapshot no longer has them.
     relations_removed
@@ -105,9 +104,9 @@ class _Plan:
         Of the snapshot.
     tables
         The nodes to upsert.
-    doomed
+    to_delete
         Ids of stored nodes to remove.
-    gone
+    deleted
         Ids of stored nodes that the snapshot no longer has, and that stay.
     labels
         Those that the source has after the load.
@@ -116,13 +115,13 @@ class _Plan:
     kind: str
     ids: pa.ChunkedArray
     tables: dict[str, pa.Table]
-    doomed: dict[str, list[str]]
-    gone: list[str]
+    to_delete: dict[str, list[str]]
+    deleted: list[str]
     labels: list[str]
 
     @property
-    def count_of_doomed(self) -> int:
-        return sum(map(len, self.doomed.values()))
+    def count_to_delete(self) -> int:
+        return sum(map(len, self.to_delete.values()))
 
 
 def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool = False) -> LoadReport:
@@ -139,7 +138,7 @@ def load_source(store: GraphStore, data: DataRoot, source: str, *, prune: bool =
         If nothing was ingested for `source`; if a label, relation type or column cannot be used in a graph; if ids
         repeat, belong to another source, or have changed their label; if a column's type is not that of the property
         in the store, a weight is no finite number or negative. Nothing is changed then. If the counts in the store
-        differ from the counts sent, or the store fails amid the load.
+        differ from the counts sent, or the store fails during the load.
     """
     digests = {f"{name}_digest": _digest(data, f"{name}/{source}") for name in ("items", "entities", "relations")}
     if not any(digests.values()):
@@ -200,7 +199,7 @@ def _record(
     record = {
         "id": source,
         **digests,
-        "gone_digest": digest(items.gone, entities.gone),
+        "gone_digest": digest(items.deleted, entities.deleted),
         "item_labels": items.labels,
         "entity_labels": entities.labels,
         "items": len(items.ids),
@@ -208,8 +207,8 @@ def _record(
         "relations": relations.loaded,
         "pending": relations.pending,
         "rejects": rejects,
-        "items_gone": len(items.gone),
-        "entities_gone": len(entities.gone),
+        "items_gone": len(items.deleted),
+        "entities_gone": len(entities.deleted),
         "loaded_at": now(),
         "loading": False,
     }
@@ -224,7 +223,7 @@ def _record(
         record,
         version,
         changed=True,
-        nodes_pruned=items.count_of_doomed + entities.count_of_doomed,
+        nodes_pruned=items.count_to_delete + entities.count_to_delete,
         relations_removed=relations.removed,
         resolved=appeared,
     )
@@ -232,7 +231,7 @@ def _record(
         "loaded %s: %d items, %d entities, %d relations, %d pending",
         *(source, report.items, report.entities, report.relations, report.pending),
     )
-    if items.gone or entities.gone:
+    if items.deleted or entities.deleted:
         log.warning(
             "%d items and %d entities of %s are in the store, but no longer in the source",
             *(report.items_gone, report.entities_gone, source),
@@ -254,8 +253,8 @@ def _plan_nodes(
     for label in before[source][f"{kind}_labels"] if source in before else []:
         nodes = store.nodes(label, ["id", "opted_out"])
         stored[label] = nodes.filter(pc.starts_with(nodes["id"], prefix))
-    gone: list[str] = []
-    doomed: dict[str, list[str]] = {}
+    deleted: list[str] = []
+    to_delete: dict[str, list[str]] = {}
     for label, known in stored.items():
         others = ids.filter(pc.not_equal(rows.column("label"), label))
         moved = known.column("id").filter(pc.is_in(known.column("id"), value_set=others))
@@ -264,12 +263,12 @@ def _plan_nodes(
                 f"{kind} {moved[0]} is a {label} in the graph store, but has another label now",
                 "Load the source into a new store, or give it another name.",
             )
-        gone_here = known.column("id").filter(pc.invert(pc.is_in(known.column("id"), value_set=ids))).to_pylist()
-        if prune and gone_here:
-            kept = _with_lineage(store, label, gone_here) if kind == "item" else set()
-            doomed[label] = [id_ for id_ in gone_here if id_ not in kept]
-            gone_here = sorted(kept)
-        gone += gone_here
+        deleted_here = known.column("id").filter(pc.invert(pc.is_in(known.column("id"), value_set=ids))).to_pylist()
+        if prune and deleted_here:
+            kept = _with_lineage(store, label, deleted_here) if kind == "item" else set()
+            to_delete[label] = [id_ for id_ in deleted_here if id_ not in kept]
+            deleted_here = sorted(kept)
+        deleted += deleted_here
 
     known_labels = store.node_labels()
     tables = {}
@@ -285,12 +284,12 @@ def _plan_nodes(
         store.check_nodes(label, table)
         tables[label] = table
     labels = sorted({*tables, *(label for label in stored if stored[label].num_rows)})
-    return _Plan(kind, ids, tables, doomed, sorted(gone), labels)
+    return _Plan(kind, ids, tables, to_delete, sorted(deleted), labels)
 
 
 def _load_nodes(store: GraphStore, plan: _Plan, source: str) -> None:
     """Do what the plan says, label by label, and count the nodes in the store."""
-    for label, ids in plan.doomed.items():
+    for label, ids in plan.to_delete.items():
         store.write(f"MATCH (n:`{label}`) WHERE n.id IN $ids DETACH DELETE n", {"ids": ids})
     for label, table in plan.tables.items():
         store.define_label(label, table.schema)
@@ -306,7 +305,7 @@ def _load_nodes(store: GraphStore, plan: _Plan, source: str) -> None:
         )
         for label in plan.labels
     )
-    check_count(f"{plan.kind} nodes of {source}", in_store, len(plan.ids) + len(plan.gone))
+    check_count(f"{plan.kind} nodes of {source}", in_store, len(plan.ids) + len(plan.deleted))
 
 
 def _prefix(kind: str, source: str) -> str:

@@ -3,7 +3,7 @@
 - The importer works in a scratch home while the server still runs. Then the server stops, the finished store files take
   the place of its own, and it starts again: an import that fails or is killed has not touched the server.
 - Only into a database without any data, of a server that `graph2image neo4j` started: what was there is deleted.
-- The importer reads Parquet, written from Arrow tables without a loop over rows. Nodes go by running numbers, which
+- The importer reads Parquet, written from Arrow tables without a loop over rows. Nodes have running numbers, which
   spares it a lookup by text of every relation's ends. It fails on lists, and on nulls among dates and times, and
   takes empty texts for null: these are written afterwards.
 - What was imported is marked as a copy that is not finished. `copy_graph` then finds it there, compares digests and
@@ -118,10 +118,10 @@ def _write_files(source: GraphStore, folder: Path) -> list[str]:
     arguments += _write(mark, folder, f"--nodes={LOADED_SOURCE}=")
     for type_, from_label, to_label in source.relation_types():
         table = source.relations(type_, from_label, to_label, source.relation_properties(type_).names)
-        for place, (column, label) in enumerate(((":START_ID", from_label), (":END_ID", to_label))):
+        for index, (column, label) in enumerate(((":START_ID", from_label), (":END_ID", to_label))):
             ids, first = numbered[label]
-            numbers = pc.add(pc.index_in(table.column(place), value_set=ids).cast(pa.int64()), first)
-            table = table.set_column(place, column, numbers)
+            numbers = pc.add(pc.index_in(table.column(index), value_set=ids).cast(pa.int64()), first)
+            table = table.set_column(index, column, numbers)
         arguments += _write(table, folder, f"--relationships={type_}=")
     return arguments
 

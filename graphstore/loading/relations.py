@@ -1,6 +1,6 @@
-"""Relations on their way into the graph store: which can be there, which have changed, which are gone.
+"""Relations on their way into the graph store: which can be there, which have changed, which to remove.
 
-Node ids are looked up once and are numbers from then on: a graph has many times more relations than nodes.
+Node ids are looked up once and are indices from then on: a graph has many times more relations than nodes.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class LoadedRelations:
 
 @dataclass(frozen=True)
 class _Nodes:
-    """All nodes of some labels: their ids, and the number of the label of each."""
+    """All nodes of some labels: their ids, and the index of the label of each."""
 
     labels: list[str]
     ids: pa.StringArray
-    label_numbers: npt.NDArray[np.int64]
+    label_indices: npt.NDArray[np.int64]
 
 
 def load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids: pa.ChunkedArray) -> LoadedRelations:
@@ -63,26 +63,26 @@ def load_relations(store: GraphStore, rows: pa.Table, source: str, snapshot_ids:
         If the counts in the store differ from the counts sent.
     """
     nodes = _nodes(store, sorted({*store.labels_of_kind("item"), *store.labels_of_kind("entity")}))
-    starts, ends = (_numbers(nodes, rows[key]) for key in _KEYS)
+    starts, ends = (_indices(nodes, rows[key]) for key in _KEYS)
     there = (starts >= 0) & (ends >= 0)
     pending = _distinct(rows.filter(pa.array(~there)))
     resolved, starts, ends = rows.filter(pa.array(there)), starts[there], ends[there]
 
     types = resolved["type"].combine_chunks().dictionary_encode()
-    type_numbers = types.indices.to_numpy().astype(np.int64)
+    type_indices = types.indices.to_numpy().astype(np.int64)
     # The same relation twice: the last row counts.
-    relation = (type_numbers * len(nodes.ids) + starts) * len(nodes.ids) + ends
+    relation = (type_indices * len(nodes.ids) + starts) * len(nodes.ids) + ends
     last = pl.Series(relation).is_last_distinct().to_numpy()
     if not last.all():
-        resolved, starts, ends, type_numbers = (
+        resolved, starts, ends, type_indices = (
             resolved.filter(pa.array(last)),
             starts[last],
             ends[last],
-            type_numbers[last],
+            type_indices[last],
         )
-    # One number for type and labels, from which the three can be had again.
+    # One code for type and labels, from which the three can be had again.
     count_of_labels = len(nodes.labels)
-    kinds = (type_numbers * count_of_labels + nodes.label_numbers[starts]) * count_of_labels + nodes.label_numbers[ends]
+    kinds = (type_indices * count_of_labels + nodes.label_indices[starts]) * count_of_labels + nodes.label_indices[ends]
     sent = {
         (types.dictionary[kind // count_of_labels**2].as_py(), *_label_pair(nodes, kind)): pa.array(kinds == kind)
         for kind in np.unique(kinds).tolist()
@@ -132,8 +132,8 @@ def _nodes(store: GraphStore, labels: list[str]) -> _Nodes:
     )
 
 
-def _numbers(nodes: _Nodes, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Position of each of `ids` among the nodes; -1 if it is none."""
+def _indices(nodes: _Nodes, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Index of each of `ids` among the nodes; -1 if it is none."""
     found = pc.fill_null(pc.index_in(ids, value_set=nodes.ids), -1)
     return found.to_numpy().astype(np.int64)  # type: ignore[no-any-return]  # pyarrow is untyped
 
@@ -189,10 +189,10 @@ def _is_own(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
 def labels_of(store: GraphStore, ids: pa.ChunkedArray, labels: Iterable[str]) -> pa.Array:
     """Which of `labels` each of `ids` has in the store; null if none."""
     nodes = _nodes(store, list(labels))
-    numbers = _numbers(nodes, ids)
+    indices = _indices(nodes, ids)
     names = pa.array(nodes.labels, pa.string())
-    owners = names.take(pa.array(nodes.label_numbers))
-    return owners.take(pa.array(numbers, mask=numbers < 0))
+    owners = names.take(pa.array(nodes.label_indices))
+    return owners.take(pa.array(indices, mask=indices < 0))
 
 
 def count(store: GraphStore, cypher: str, parameters: dict[str, str]) -> int:

@@ -31,7 +31,7 @@ from graphstore.store import Access
 from ingest.errors import Graph2ImageError, TransientError, first_line
 
 log = logging.getLogger(__name__)
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 # They would log the text of users' queries, and every lost connection; what is to be known of that is raised.
 for _name in ("neo4j.notifications", "neo4j.io", "neo4j.pool"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -323,7 +323,7 @@ def _lacks_memory(error: Exception) -> bool:
     return isinstance(error, Neo4jError) and "OutOfMemory" in (error.code or "")
 
 
-def run_again(session: neo4j.Session, address: Address, work: Callable[[neo4j.Transaction], _Answer]) -> _Answer:
+def run_again(session: neo4j.Session, address: Address, work: Callable[[neo4j.Transaction], _Result]) -> _Result:
     """Run `work` in a transaction and commit it: again for up to `RETRY_S` after what may pass, as a lost connection.
 
     The driver's managed transactions would also try again, in vain, what the server has too little memory for; and not
