@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -22,12 +21,15 @@ from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 
+#: With argv[4], it dies when it is about to write relations.
 _LOAD = """
-import sys
+import os, signal, sys
 from graphstore.loading.load import load_source
 from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
 with open_store(sys.argv[1]) as store:
+    if sys.argv[4:]:
+        store.upsert_relations = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     print("loading", flush=True)
     load_source(store, DataRoot(sys.argv[2]), sys.argv[3])
 print("loaded", flush=True)
@@ -73,17 +75,17 @@ def test_a_killed_load_is_known_and_completed_by_the_same_load(tmp_path: Path, e
         expected = _content(store)
 
     rng = random.Random(earlier)
-    killed = 0
-    for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _LOAD, url, data.url, "many"], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "loading\n"
-        time.sleep(rng.uniform(0, seconds))
-        os.kill(process.pid, signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
-            killed += 1
+    command = [sys.executable, "-c", _LOAD, url, data.url, "many"]
+    for moment in ("relations", *(rng.uniform(0, seconds) for _ in range(4))):
+        if moment == "relations":
+            assert subprocess.run([*command, moment], stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+        else:  # at any time
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loading\n"
+            time.sleep(moment)
+            process.kill()
+            process.wait()
         with open_store(url, read_only=True) as store:
             sources = loaded_sources(store)
             if sources and sources["many"]["loading"]:
@@ -91,7 +93,6 @@ def test_a_killed_load_is_known_and_completed_by_the_same_load(tmp_path: Path, e
                     project(store)
             elif sources:
                 assert _content(store) in (before, expected)
-    assert killed
     with open_store(url) as store:
         load_source(store, data, "many")
         assert _content(store) == expected

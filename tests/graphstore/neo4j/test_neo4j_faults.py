@@ -126,9 +126,10 @@ def server(home_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return home_server
 
 
-@pytest.fixture
-def many(data: DataRoot) -> DataRoot:
-    """A source of 30,000 relations."""
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
+    """A source of 30,000 relations; beside it, tests may publish others."""
+    data = DataRoot(str(tmp_path_factory.mktemp("many") / "data"))
     rng = random.Random(0)
     tags = [f"many/Tag/{number}" for number in range(ITEMS // 20)]
     publish(
@@ -151,10 +152,10 @@ def content(store: GraphStore) -> Any:
     return store.version(), nodes.to_pylist(), tagged.sort_by([("from_id", "ascending"), ("to_id", "ascending")])
 
 
-@pytest.fixture
-def undisturbed(many: DataRoot, ladybug_url: str) -> Any:
+@pytest.fixture(scope="module")
+def undisturbed(many: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What an undisturbed load ends with, by the other store."""
-    with open_store(ladybug_url) as store:
+    with open_store(f"ladybug://{tmp_path_factory.mktemp('undisturbed')}/graph.lbug") as store:
         load_source(store, many, "many")
         return content(store)
 
