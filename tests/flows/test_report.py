@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +16,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
+from chromium import chromium
 from PIL import Image
 
 from flows.report import build_report
@@ -382,71 +377,6 @@ def test_bins_and_ticks() -> None:
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Browser:
-    """Headless Chromium, spoken to over its DevTools pipe: messages are JSON, each ended by a zero byte."""
-
-    commands: io.FileIO
-    messages: io.FileIO
-    requests: list[str]
-    session: str | None = None
-    _last: int = 0
-    _buffer: bytes = b""
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        self.commands.write(json.dumps(message).encode() + b"\0")
-        while True:
-            while b"\0" not in self._buffer:
-                chunk = self.messages.read(1 << 16)
-                assert chunk, "Chromium has ended"
-                self._buffer += chunk
-            raw, _, self._buffer = self._buffer.partition(b"\0")
-            answer = json.loads(raw)
-            if answer.get("method") == "Network.requestWillBeSent":
-                self.requests.append(answer["params"]["request"]["url"])
-            if answer.get("id") == self._last:
-                assert "error" not in answer, answer
-                return dict(answer["result"])
-
-    def evaluate(self, expression: str) -> Any:
-        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"]["value"]
-
-
-@contextmanager
-def chromium(profile: Path) -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no Chromium")
-        pytest.skip("there is no Chromium")
-    command_read, command_write = os.pipe()
-    message_read, message_write = os.pipe()
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    script = f'exec "$@" 3<&{command_read} 4>&{message_write}'
-    process = subprocess.Popen(
-        ["bash", "-c", script, "bash", program, *flags.split(), "--disable-component-update", "--disable-sync",
-         "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-pipe"],
-        pass_fds=(command_read, message_write), stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(command_read)
-    os.close(message_write)
-    with io.FileIO(command_write, "w") as commands, io.FileIO(message_read) as messages:
-        browser = Browser(commands, messages, [])
-        try:
-            target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-            browser.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            yield browser
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
 
 
 @pytest.mark.browser
