@@ -130,6 +130,8 @@ class IngestReport:
         Images that were not stored before.
     missing_images
         Items whose row names an image, but which have none, by reason code; see `missing-images/<source>`.
+    shared_images
+        Images that very many unrelated items have, by hash, with their number: they are reported, and group no items.
     images_kept
         Items whose image could not be had again, and that keep the one that they had.
     most_images_missing
@@ -153,6 +155,7 @@ class IngestReport:
     relations: int
     images_new: int
     missing_images: dict[str, int]
+    shared_images: dict[str, int]
     images_kept: int
     most_images_missing: MostImagesMissing | None
     changed: bool
@@ -228,6 +231,7 @@ def ingest(
         relations=published.relations,
         images_new=run.images.new,
         missing_images=dict(sorted(missing_images.items())),
+        shared_images=published.shared_images,
         images_kept=run.images_kept,
         most_images_missing=run.most_images_missing(),
         changed=changed,

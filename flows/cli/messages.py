@@ -51,6 +51,11 @@ def ingested(outcome: IngestOutcome) -> str:
         )
     if report.images_kept:
         lines.append(f"{count(report.images_kept, 'image')} could not be had again: the items keep those they have.")
+    for image_hash, items in list(report.shared_images.items())[:3]:
+        lines.append(
+            f"{count(items, 'item')} have one and the same image, {image_hash[:12]}…: probably it stands for no image. "
+            "They are not grouped by it."
+        )
     if report.most_images_missing is not None:
         lines.append(most_images_missing(report.most_images_missing))
     if report.gone:

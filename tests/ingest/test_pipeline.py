@@ -164,6 +164,19 @@ def test_near_duplicates_share_group_and_split(shop, data, picture) -> None:
     assert set.union(*splits.values()) == {"train", "val", "test"}
 
 
+def test_an_image_of_very_many_items_groups_none(shop, data, picture) -> None:
+    shop.fill(30)
+    for number in range(12):
+        shop.add(f"s{number},Other {number},red,1,2000,,", picture(500))
+    for number in range(3):
+        shop.add(f"v{number},Variant {number},red,1,2000,,", picture(600))
+    report = ingest_source(data, Table(spec=shop.spec, root=shop.root))
+    items = {str(row["item_id"]): row for row in _rows(data, "items/shop")}
+    assert report.shared_images == {items["shop:s0"]["image_hash"]: 12}
+    assert {items[f"shop:s{number}"]["group_id"] for number in range(12)} == {f"shop:s{n}" for n in range(12)}
+    assert {items[f"shop:v{number}"]["group_id"] for number in range(3)} == {"shop:v0"}
+
+
 def test_appended_rows_leave_the_splits_of_others_alone(shop, data, picture) -> None:
     shop.fill(40)
     ingest_source(data, Table(spec=shop.spec, root=shop.root))
