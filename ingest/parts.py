@@ -25,6 +25,7 @@ from ingest.datasets.schemas import (
     REJECT_SCHEMA,
     RELATION_SCHEMA,
 )
+from ingest.errors import Graph2ImageError
 from ingest.ids import IdIndex
 from ingest.records import RejectReason
 
@@ -95,16 +96,23 @@ def read_parts(data: DataRoot, source: str) -> dict[str, SourceFile]:
     ------
     DamagedError
         If the list is damaged; or missing, of a source that is published.
+    Graph2ImageError
+        If another version of graph2image wrote it.
     """
     name = f"parts/{source}.json"
     if not data.exists(name):
         if data.is_published(f"items/{source}"):
             raise DamagedError(data.path(name), "is missing")
         return {}
-    return {
-        file: SourceFile(_part(value["current"]), tuple(_part(part) for part in value["gone"]))
-        for file, value in data.read_json(name).items()
-    }
+    try:
+        return {
+            file: SourceFile(_part(value["current"]), tuple(_part(part) for part in value["gone"]))
+            for file, value in data.read_json(name).items()
+        }
+    except (TypeError, KeyError) as error:  # a field that this version does not have, or one that it needs
+        raise Graph2ImageError(
+            f"{data.path(name)} was written by another version of graph2image", "Ingest into a new data root."
+        ) from error
 
 
 def _part(value: dict[str, object]) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -221,3 +222,10 @@ def test_any_history_of_files(tmp_path_factory, runs) -> None:
         assert files.views() == {(asin, viewed) for asin, (_, _, viewed) in owner.items() if asin != viewed}
         assert files.categories() == {title for _, title, _ in owner.values()}
         assert not files.ingest(name, prune=prune).changed
+
+
+def test_parts_of_another_version_are_refused(tmp_path: Path) -> None:
+    data = DataRoot(str(tmp_path / "data"))
+    data.write_json("parts/shop.json", {"a.csv": {"current": {"file": "a.csv", "descriptions": 1}, "gone": []}})
+    with pytest.raises(Graph2ImageError, match=r"parts/shop\.json was written by another version"):
+        read_parts(data, "shop")
