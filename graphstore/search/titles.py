@@ -29,24 +29,36 @@ _MOST_WORDS = 256
 #: Titles that are taken apart at once.
 _TITLES = 50_000
 
-# The rules of UAX #29 as Lucene has them: letters may be joined by one apostrophe, period or colon, digits by one
-# comma, period, semicolon or apostrophe; each ideograph and each Hiragana is a word, and so is a run of Katakana, or of
-# a script without spaces, and a pictograph.
-_EXTEND = r"[\p{M}\p{Cf}\x{FF9E}\x{FF9F}]"
-_IDEOGRAPH = r"\p{Han}\p{Hiragana}"
-_KATAKANA = r"[\p{Katakana}ー]"
+# Word boundaries of UAX #29, as Lucene's StandardTokenizer has them. Rust's `regex` knows the property Word_Break (wb).
+# Every character may be followed by those that extend it.
+_EXTEND = r"[\p{wb=Extend}\p{wb=Format}\p{wb=ZWJ}]*"
+#: Ideographs and Hiragana are words each; a run of a script without spaces is one (Line_Break=Complex_Context).
+_IDEOGRAPH = r"[\p{Han}\p{Hiragana}]"
 _UNSPACED = (
-    r"[\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Tai_Viet}\p{Ahom}&&[\p{L}\p{M}]]"
+    r"[[\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Tai_Viet}\p{Ahom}&&[\p{L}\p{M}]]"
+    r"\x{109E}\x{109F}\x{19DE}\x{19DF}\x{1AA0}-\x{1AAD}\x{AA77}-\x{AA79}\x{1173A}\x{1173B}\x{1173F}]"
 )
+_HEBREW = rf"\p{{wb=Hebrew_Letter}}{_EXTEND}"
 _LETTER = (
-    rf"[\w--[\p{{Nd}}\p{{M}}\p{{Katakana}}\p{{Join_Control}}ー\x{{FF9E}}\x{{FF9F}}{_IDEOGRAPH}{_UNSPACED}]]{_EXTEND}*"
+    rf"(?:\p{{wb=ALetter}}{_EXTEND}"
+    rf"|{_HEBREW}(?:\p{{wb=Double_Quote}}{_EXTEND}{_HEBREW})*(?:\p{{wb=Single_Quote}}{_EXTEND})?)"
 )
-_DIGIT = rf"\p{{Nd}}{_EXTEND}*"
+_DIGIT = rf"[\p{{wb=Numeric}}\x{{FF10}}-\x{{FF19}}]{_EXTEND}"
+_KATAKANA = rf"\p{{wb=Katakana}}{_EXTEND}"
+#: Joins what is on both sides of it, such as `_`.
+_JOIN = rf"(?:\p{{wb=ExtendNumLet}}{_EXTEND})"
+_MID = r"\p{wb=MidNumLet}\p{wb=Single_Quote}"
+_LETTERS = rf"{_LETTER}(?:(?:{_JOIN}*|[\p{{wb=MidLetter}}{_MID}]{_EXTEND}){_LETTER})*"
+_DIGITS = rf"{_DIGIT}(?:(?:{_JOIN}*|[\p{{wb=MidNum}}{_MID}]{_EXTEND}){_DIGIT})*"
+_CORE = rf"(?:{_KATAKANA}(?:{_JOIN}*{_KATAKANA})*|(?:{_LETTERS}|{_DIGITS})+)"
+_EMOJI = (
+    rf"[#*0-9]\x{{FE0F}}?\x{{20E3}}{_EXTEND}|\p{{Regional_Indicator}}{_EXTEND}\p{{Regional_Indicator}}{_EXTEND}"
+    r"|[\p{Extended_Pictographic}\p{Emoji_Modifier}](?:\p{Emoji_Modifier}|\x{200D}\p{Extended_Pictographic}"
+    rf"|[\p{{wb=Extend}}\p{{wb=Format}}\p{{wb=ZWJ}}])*"
+)
 _WORD = (
-    rf"(?:{_LETTER}(?:['’‘＇.:·‧․︓﹕．：]{_EXTEND}*{_LETTER})*|{_DIGIT}(?:[.,;'’‘＇․﹐﹔，；．]{_EXTEND}*{_DIGIT})*)+"
-    rf"|{_KATAKANA}(?:{_KATAKANA}|{_EXTEND})*|[{_IDEOGRAPH}]{_EXTEND}*|{_UNSPACED}(?:{_UNSPACED}|{_EXTEND})*"
-    rf"|[\p{{Extended_Pictographic}}--[©®]](?:\p{{Emoji_Modifier}}|\x{{200D}}\p{{Extended_Pictographic}}|{_EXTEND})*"
-    rf"|\p{{Regional_Indicator}}{_EXTEND}*\p{{Regional_Indicator}}{_EXTEND}*"
+    rf"{_JOIN}*{_CORE}(?:{_JOIN}+{_CORE})*{_JOIN}*|{_EMOJI}|{_IDEOGRAPH}{_EXTEND}"
+    rf"|{_UNSPACED}(?:{_UNSPACED}|[\p{{wb=Extend}}\p{{wb=Format}}\p{{wb=ZWJ}}])*"
 )
 
 

@@ -225,7 +225,7 @@ def test_a_copy_into_an_embedded_store_is_continued_wherever_it_was_killed(
         return subprocess.run(command, capture_output=True, text=True)
 
     total = int(run(f"ladybug://{tmp_path}/whole.lbug", 0).stdout)
-    points = sorted({*range(1, total, total // 9), total - 2, total - 1, total})
+    points = sorted({*range(1, total, total // 6), total - 2, total - 1, total})
     for point in points:
         url = f"ladybug://{tmp_path}/killed-{point}.lbug"
         assert run(url, point).returncode == -9
