@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from ingest.batches import Batch
 from ingest.collect import ROW_BITS, Acquired, Collector
+from ingest.datasets.lock import writer_lock
 from ingest.datasets.root import DataRoot, digest
 from ingest.datasets.schemas import ITEM_SCHEMA
 from ingest.errors import Graph2ImageError
@@ -198,21 +199,26 @@ def ingest(
     Graph2ImageError
         If a file cannot be read, the disk is full, or with `strict` at the first reject. What was published before is
         then untouched.
+    TransientError
+        If another process does not end writing the data root; one is waited for.
     """
     twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
     if twice:
         raise Graph2ImageError(
             f"two files are named {twice[0]}: one would replace the other", "Rename one of them, or ingest only one."
         )
-    run = _Run(data, source, item_columns, images, fractions, strict=strict, prune=prune, require_images=require_images)
-    run.acquire_unrequested(files)
-    unchanged = sum(run.take(file) for file in files)
-    run.finish()
-    parts = [run.parts[file.name] for file in files]
-    rejected = sum((Counter(part.current.rejected) for part in parts), Counter[str]())
-    missing_images = sum((Counter(part.current.missing_images) for part in parts), Counter[str]())
-    logger.info("%s: publishing", source)
-    published = publish_source(data, source, run.parts, pa.schema([*ITEM_SCHEMA, *item_columns]), fractions)
+    with writer_lock(data):
+        run = _Run(
+            data, source, item_columns, images, fractions, strict=strict, prune=prune, require_images=require_images
+        )
+        run.acquire_unrequested(files)
+        unchanged = sum(run.take(file) for file in files)
+        run.finish()
+        parts = [run.parts[file.name] for file in files]
+        rejected = sum((Counter(part.current.rejected) for part in parts), Counter[str]())
+        missing_images = sum((Counter(part.current.missing_images) for part in parts), Counter[str]())
+        logger.info("%s: publishing", source)
+        published = publish_source(data, source, run.parts, pa.schema([*ITEM_SCHEMA, *item_columns]), fractions)
     changed = published.changed or run.images.new > 0
     logger.info("%s: %s", source, "published" if changed else "unchanged")
     return IngestReport(
