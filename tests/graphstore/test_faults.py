@@ -56,6 +56,7 @@ def _content(store: GraphStore) -> Any:
     return store.version(), titles.to_pylist(), tagged.to_pylist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("earlier", [False, True], ids=["first load", "update"])
 def test_a_killed_load_is_known_and_completed_by_the_same_load(tmp_path: Path, earlier: bool) -> None:
     data = DataRoot(str(tmp_path / "data"))
@@ -99,6 +100,7 @@ def test_a_killed_load_is_known_and_completed_by_the_same_load(tmp_path: Path, e
         assert not load_source(store, data, "many").changed
 
 
+@pytest.mark.slow
 def test_two_loads_at_once_one_is_refused_and_none_is_lost(tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path / "data"))
     publish_many(data, 4000)

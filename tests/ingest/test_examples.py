@@ -30,6 +30,7 @@ def test_example_specs_are_valid(name: str) -> None:
     load_spec(EXAMPLES / f"{name}.toml")
 
 
+@pytest.mark.slow
 def test_fashion(shared: Path, data: DataRoot) -> None:
     report = ingest_source(data, Table(spec=EXAMPLES / "fashion.toml", root=shared / "fashion", strict=True))
     assert (report.rows_read, report.items, report.images_new) == (9583, 9583, 9461)

@@ -191,6 +191,7 @@ _ROWS = st.lists(st.builds("{}:{}:{}".format, st.integers(1, 5), st.sampled_from
 _RUNS = st.lists(st.tuples(st.sampled_from(["a.json", "b.json"]), _ROWS, st.booleans()), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(_RUNS)
 def test_any_history_of_files(tmp_path_factory, runs) -> None:

@@ -140,6 +140,7 @@ embed_tiny(Mortal(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_where_it_was(data: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors_module, "SHARD_ROWS", 5)
     write_items(data, ITEMS)

@@ -215,6 +215,7 @@ def test_any_artist_can_paint_anything_at_any_hour(artist, subject, hour, seed) 
         assert color.std() > 0.05  # an image, not a blank
 
 
+@pytest.mark.slow
 def test_colors_tell_the_artist() -> None:
     """Nearest centroid on an OKLab color histogram, on works that were left out."""
     artists, works = ARTISTS[::2], 6

@@ -221,6 +221,7 @@ def test_a_frozen_network_stays_that_of_the_base_model(tiny: TinyData, tmp_path:
     assert all(torch.equal(weights(tiny, report)[f"unet.{name}"], value) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     longer = (("steps = 6", "steps = 30"), ("_every = 2", "_every = 1"))
     whole, killed = make_data(tmp_path / "whole"), make_data(tmp_path / "killed")
@@ -241,6 +242,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_several_processes_train_as_one(tmp_path: Path) -> None:
     alone, shared = make_data(tmp_path / "alone"), make_data(tmp_path / "shared")
     expected = train(alone.root, with_changes(alone, ("sample_every = 0", "sample_every = 2")), NEIGHBORS)

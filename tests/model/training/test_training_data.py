@@ -212,6 +212,7 @@ def test_arrays_are_written_in_parts(lengths: list[int], dtype: str) -> None:
     assert np.array_equal(read, np.concatenate([np.zeros((0, 2, 3)), *parts]))
 
 
+@pytest.mark.slow
 def test_a_killed_build_starts_again_cleanly(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     folder = tmp_path / "arrays"
