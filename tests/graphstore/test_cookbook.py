@@ -32,6 +32,9 @@ def stores(both_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
             if number == 0:
                 models = publish_images_made(data, version)
             record_lineage(store, data, models)
+    # Afterwards: a store that is loaded from a data root with opt-outs has them from the first.
+    for url in both_urls:
+        with open_store(url) as store:
             used = store.read(
                 "MATCH (:GeneratedImage)-[:CONDITIONED_ON]->(:Artwork)-[:CREATED_BY]->(a:Artist) RETURN min(a.id) AS id"
             )
