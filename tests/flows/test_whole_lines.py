@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from flows import stages
 from flows.cli.app import app
+from flows.settings import load_settings
 from ingest.datasets.root import DataRoot
 from ingest.sampledata.amazon import MAIN_FILES
 
@@ -194,7 +195,7 @@ def test_from_files_to_an_opt_out(console: Console, tiny_config: Path, files: Fi
     assert neighbor in touched
     assert image["generated_id"] in touched
     console(shown("neighbors --all"))
-    sampled = data.read(f"neighbors/{stages.newest(data, 'neighbors')}").to_pylist()
+    sampled = data.read(f"neighbors/{stages.newest(load_settings(), 'neighbors')}").to_pylist()
     assert not any(near["item_id"] == neighbor for row in sampled for near in row["neighbors"])
     console(["status"])
     console(["doctor"])
