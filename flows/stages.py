@@ -138,17 +138,14 @@ def embed(
     batch_size: int = 256,
 ) -> EmbedOutcome:
     """Embed the images and texts that have no vector yet; bring the images' vectors to the store's index."""
+    from ingest.datasets.lock import writer_lock
     from ingest.encoders.embed import embed as embed_dataset
 
-    data = settings.data_root
-    report = embed_dataset(
-        data,
-        encoder=encoder,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        withdrawn=withdrawn_items(settings),
-    )
+    data, withdrawn = settings.data_root, withdrawn_items(settings)
+    with writer_lock(data, "embed"):
+        report = embed_dataset(
+            data, encoder=encoder, device=device, precision=precision, batch_size=batch_size, withdrawn=withdrawn
+        )
     with settings.open_graph(read_only=True) as store:
         if store.indexes is None:
             return EmbedOutcome(report, None)

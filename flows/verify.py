@@ -10,6 +10,7 @@ from itertools import groupby
 from flows import stages
 from flows.settings import Settings
 from graphstore.sampling.settings import SamplerSettings
+from ingest.datasets.lock import writer_lock
 from ingest.datasets.root import DataRoot
 from ingest.datasets.verify import Damage, find_damage
 from ingest.errors import Graph2ImageError
@@ -95,7 +96,10 @@ def verify(settings: Settings, *, repair: bool = False) -> VerifyReport:
     ]
     # What is made from images comes after them.
     cases.sort(key=lambda case: list(_REMEDIES).index(case.kind) if case.kind in _REMEDIES else len(_REMEDIES))
-    acted = [_act(case) if repair else False for case in cases]
+    acted = [False] * len(cases)
+    if repair:
+        with writer_lock(data, "ingest"):
+            acted = [_act(case) for case in cases]
     left = {damage.name for damage in find_damage(data).damage} if any(acted) else {d.name for d in inspection.damage}
     findings = [
         Finding(

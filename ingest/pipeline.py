@@ -207,7 +207,7 @@ def ingest(
         raise Graph2ImageError(
             f"two files are named {twice[0]}: one would replace the other", "Rename one of them, or ingest only one."
         )
-    with writer_lock(data):
+    with writer_lock(data, "ingest"):
         run = _Run(
             data, source, item_columns, images, fractions, strict=strict, prune=prune, require_images=require_images
         )

@@ -248,10 +248,9 @@ def test_a_url_that_is_none_is_no_traceback() -> None:
         _ = load_settings(store="neo4j://[::1").store_url
 
 
-@pytest.mark.parametrize("url", ["nothing://x", "://"])
-def test_a_kind_of_storage_that_is_not_there(url: str) -> None:
+def test_a_kind_of_storage_that_is_not_there() -> None:
     with pytest.raises(Graph2ImageError, match="cannot use the data root"):
-        _ = load_settings(data=url).data_root
+        _ = load_settings(data="nothing://x").data_root
 
 
 def test_a_remote_data_root_needs_a_named_store() -> None:

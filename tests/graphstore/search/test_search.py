@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sources import Row, item, publish, publish_embeddings, vector
 from typer.testing import CliRunner
@@ -154,6 +154,7 @@ CHARACTERS = st.one_of(
 
 
 @settings(max_examples=2)
+@example(titles=["0\u05f3", "0", "\u05d2\u05f3 0\u05f3a", "0'a", "a\u00b7b", "3.5", "3.a"])
 @given(titles=st.lists(st.text(CHARACTERS, min_size=1, max_size=24), min_size=12, max_size=12))
 def test_both_stores_find_the_same(ladybug_url: str, neo4j_url: str, data: DataRoot, titles: list[str]) -> None:
     urls = (ladybug_url, neo4j_url)

@@ -17,7 +17,7 @@ HOLD = """
 import sys, time
 from ingest.datasets.lock import writer_lock
 from ingest.datasets.root import DataRoot
-with writer_lock(DataRoot(sys.argv[1])):
+with writer_lock(DataRoot(sys.argv[1]), "ingest"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -38,12 +38,12 @@ def test_the_holder_is_named_and_a_killed_one_holds_nothing(tmp_path: Path) -> N
     assert holder.stdout.readline() == "held\n"
     with (
         pytest.raises(TransientError, match=f"is being written by process {holder.pid} on "),
-        writer_lock(data, wait_seconds=0),
+        writer_lock(data, "ingest", wait_seconds=0),
     ):
         pass
     holder.kill()
     holder.wait()
-    with writer_lock(data, wait_seconds=5):
+    with writer_lock(data, "ingest", wait_seconds=5), writer_lock(data, "embed", wait_seconds=0):
         pass
 
 

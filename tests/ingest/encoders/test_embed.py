@@ -125,6 +125,7 @@ def test_opted_out_items_are_not_embedded(data: DataRoot) -> None:
 
 KILLED = """
 import os, signal, sys
+sys.path.append("encoders")
 from ingest.datasets.root import DataRoot
 from ingest.encoders import vectors
 from test_embed import embed_tiny
@@ -150,7 +151,7 @@ def test_killed_run_goes_on_where_it_was(data: DataRoot, tmp_path: Path, monkeyp
     write_items(other, ITEMS)
     for file in data.fs.find(data.path("encoders")):  # the same encoder, so that only the embedding is killed
         other.write_bytes(file[len(data.path()) :], data.fs.cat_file(file))
-    killed = subprocess.run([sys.executable, "-c", KILLED, other.url], cwd=Path(__file__).parent, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, other.url], cwd=Path(__file__).parents[1], check=False)
     assert killed.returncode == -9
     assert len(files(other, undisturbed.encoder)) == 2
     resumed = embed_tiny(other)
@@ -389,7 +390,7 @@ def test_nothing_to_do_loads_no_model(data: DataRoot, tmp_path: Path) -> None:
     folder = copy_of_checkpoint(data, encoder, tmp_path / "mine")
     embed(data, encoder=str(folder), device="cpu")
     command = [sys.executable, "-c", NOTHING_TO_DO, data.url, "mini", encoder, str(folder)]
-    result = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
     assert result.stdout == "[]\n"
 
 
