@@ -18,7 +18,7 @@ help: ## This text
 setup: .venv/use.stamp ## The environment to use graph2image
 
 .PHONY: demo
-demo: setup ## Set up, then the main job end to end on the sample gallery; ends with demo/report.html
+demo: setup ## Set up, then the main job end to end on a synthetic gallery; ends with demo/report.html
 	$(BIN)/graph2image demo --out demo
 
 .PHONY: test

@@ -1,6 +1,6 @@
 """Images per second of `embed`, against the bare model and against the loop that people write.
 
-    .venv/bin/python -m benchmarks.embed [--device cuda] [--pictures 512] [--repeats 3]
+    .venv/bin/python -m benchmarks.embed [--device cuda] [--images 512] [--repeats 3]
 
 An open_clip model with random weights (no hub is needed) embeds JPEGs that the benchmark makes. In turn, so that all
 meet the same state of the machine:
@@ -48,7 +48,7 @@ ENCODER = "benchmark"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=512)
+    parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--size", type=int, nargs=2, default=(500, 400), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--model", default="ViT-B-32", help="an architecture of open_clip")
     parser.add_argument("--device", help="default: a GPU if there is one")
@@ -61,7 +61,7 @@ def main() -> None:
     precision: Precision = choose_precision(device) if options.precision == "auto" else options.precision
     with TemporaryDirectory(prefix="graph2image-benchmark-") as folder:
         data = DataRoot(folder)
-        write_pictures(data, options.pictures, *options.size)
+        write_images(data, options.images, *options.size)
         write_encoder(data, options.model)
         contenders = prepare(data, Path(folder), device, precision, options.batch_size)
         seconds, vectors = run_in_turn(contenders, options.repeats)
@@ -74,8 +74,8 @@ def main() -> None:
         {
             "what": name,
             "precision": "fp32" if name == "DataLoader loop" else precision,
-            "pictures/s (best)": options.pictures / min(times),
-            "pictures/s (median)": options.pictures / statistics.median(times),
+            "images/s (best)": options.images / min(times),
+            "images/s (median)": options.images / statistics.median(times),
             "of the bare model": limit / min(times),
         }
         for name, times in seconds.items()
@@ -88,7 +88,7 @@ def main() -> None:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
             "model": options.model,
-            "pictures": options.pictures,
+            "images": options.images,
             "size": options.size,
             "batch_size": options.batch_size,
             "precision": precision,
@@ -101,7 +101,7 @@ def main() -> None:
     )
 
 
-def write_pictures(data: DataRoot, count: int, width: int, height: int) -> None:
+def write_images(data: DataRoot, count: int, width: int, height: int) -> None:
     """JPEGs with shapes at every scale, one item each."""
     rng = np.random.default_rng(0)
     images, items = [], []

@@ -68,22 +68,22 @@ if __name__ == "__main__":
 """
 
 
-def make_pictures(count: int) -> list[bytes]:
+def make_images(count: int) -> list[bytes]:
     """JPEGs of smooth noise, about 27 KB each, no two alike."""
-    pictures = []
+    images = []
     for seed in range(count):
         noise = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
         stream = io.BytesIO()
         Image.fromarray(noise).resize((320, 320), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
-        pictures.append(stream.getvalue())
-    return pictures
+        images.append(stream.getvalue())
+    return images
 
 
 class Server(asyncio.Protocol):
     """As little HTTP as the clients need, so that the server costs little beside them."""
 
-    def __init__(self, pictures: list[bytes], latency: float, failures: float, chance: random.Random) -> None:
-        self._pictures = pictures
+    def __init__(self, images: list[bytes], latency: float, failures: float, chance: random.Random) -> None:
+        self._images = images
         self._latency = latency
         self._failures = failures
         self._chance = chance
@@ -101,7 +101,7 @@ class Server(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self._latency, self._answer, number, last)
 
     def _answer(self, number: int, last: bool) -> None:
-        status, body = b"200 OK", self._pictures[number]
+        status, body = b"200 OK", self._images[number]
         if self._chance.random() < self._failures:
             status, body = b"503 Busy", b""
         self._transport.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
@@ -111,11 +111,11 @@ class Server(asyncio.Protocol):
 
 def serve(ports: Any, count: int, latency: float, failures: float) -> None:
     """Serve for ever; puts the port into the queue when ready."""
-    pictures, chance = make_pictures(count), random.Random(0)
+    images, chance = make_images(count), random.Random(0)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        protocol: Callable[[], Server] = lambda: Server(pictures, latency, failures, chance)  # noqa: E731
+        protocol: Callable[[], Server] = lambda: Server(images, latency, failures, chance)  # noqa: E731
         server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=1024)
         ports.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()

@@ -113,15 +113,15 @@ def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
         for count in options.batch_sizes:
             for scales in options.scales or SCALES:
                 contenders = prepare(pipeline, frozen, data, count, scales, options)
-                seconds, pictures = run_in_turn(contenders, options)
-                difference = check_equal(pictures)
+                seconds, images = run_in_turn(contenders, options)
+                difference = check_equal(images)
                 setting = f"{unet}, {count} at a time, scales {scales[0]:g} and {scales[1]:g}"
                 speeds = {name: count / value for name, value in seconds.items()}
                 rows += [
                     {
                         "UNet, batch, scales": setting,
                         "what": name,
-                        "pictures/s": speed,
+                        "images/s": speed,
                         "largest difference": difference,
                     }
                     for name, speed in speeds.items()
@@ -164,7 +164,7 @@ def prepare(
     shape = (count, 4, SIZE // 8, SIZE // 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(options.device)
     embeds = torch.stack(
-        [frozen.embeddings([data.pictures[neighbor] for neighbor in data.neighbors[item]]) for item in items]
+        [frozen.embeddings([data.images[neighbor] for neighbor in data.neighbors[item]]) for item in items]
     )
     own = pipeline.scheduler
     fast = fast_settings(options)
@@ -176,7 +176,7 @@ def prepare(
     def ours(scheduler: Any, **settings: Any) -> Tensor:
         pipeline.scheduler = scheduler
         try:
-            (pictures,) = pipeline(
+            (images,) = pipeline(
                 [data.texts[item] for item in items],
                 neighbor_embeds=embeds,
                 guidance_scale=scales[0],
@@ -188,7 +188,7 @@ def prepare(
             )
         finally:
             pipeline.scheduler = own
-        return torch.as_tensor(pictures)
+        return torch.as_tensor(images)
 
     contenders: dict[str, Contender] = {
         "reference's way": lambda: torch.cat([reference([item]) for item in items]),
@@ -212,7 +212,7 @@ def the_references_way(
 ) -> Tensor:
     """Images of `items` from noise: everything is computed in the call, and all branches in every step."""
     text_scale, graph_scale = scales
-    neighbors = [data.pictures[neighbor] for item in items for neighbor in data.neighbors[item]]
+    neighbors = [data.images[neighbor] for item in items for neighbor in data.neighbors[item]]
     embeds = frozen.embeddings(neighbors).unflatten(0, (len(items), -1))
     text = frozen.texts.encode([data.texts[item] for item in items])
     empty = frozen.texts.encode([""] * len(items)).hidden
@@ -229,8 +229,8 @@ def the_references_way(
         guided = nothing + text_scale * (texts - nothing) + graph_scale * (both - texts)
         latents = scheduler.step(guided, timestep, latents).prev_sample
     decoded = frozen.vae.decode(latents / frozen.vae.config.scaling_factor).sample
-    pictures: Tensor = (decoded / 2 + 0.5).clamp(0, 1)
-    return pictures
+    images: Tensor = (decoded / 2 + 0.5).clamp(0, 1)
+    return images
 
 
 def run_in_turn(
@@ -238,19 +238,19 @@ def run_in_turn(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Seconds of each contender's fastest repeat, after one that is not counted, and its images."""
     fastest = dict.fromkeys(contenders, float("inf"))
-    pictures = {}
+    images = {}
     for repeat in range(options.repeats + 1):
         for name, contender in contenders.items():
             started = time.perf_counter()
-            pictures[name] = contender().cpu()  # which waits for a GPU
+            images[name] = contender().cpu()  # which waits for a GPU
             if repeat:
                 fastest[name] = min(fastest[name], time.perf_counter() - started)
-    return fastest, pictures
+    return fastest, images
 
 
-def check_equal(pictures: dict[str, Tensor]) -> float:
+def check_equal(images: dict[str, Tensor]) -> float:
     """Largest difference between the images of the full setting; raises if it is too large."""
-    full = [value for name, value in pictures.items() if "fast" not in name]
+    full = [value for name, value in images.items() if "fast" not in name]
     difference = max(float((value - full[0]).abs().max()) for value in full)
     if not difference <= TOLERANCE:
         raise RuntimeError(f"the contenders' images differ by {difference}, which is more than {TOLERANCE}")

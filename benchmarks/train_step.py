@@ -71,17 +71,17 @@ class Frozen:
     processor: CLIPImageProcessor
 
     @torch.no_grad()
-    def latents(self, pictures: Sequence[bytes]) -> Tensor:
+    def latents(self, files: Sequence[bytes]) -> Tensor:
         """Of images as files."""
-        pixels = np.stack([np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures])
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in files])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.vae.device).float() / 127.5 - 1.0
         sample: Tensor = self.vae.encode(images).latent_dist.sample()
         return sample * self.vae.config.scaling_factor
 
     @torch.no_grad()
-    def embeddings(self, pictures: Sequence[bytes]) -> Tensor:
+    def embeddings(self, files: Sequence[bytes]) -> Tensor:
         """Of neighbors' images as files."""
-        images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+        images = [Image.open(io.BytesIO(image)).convert("RGB") for image in files]
         pixels = self.processor(images, return_tensors="pt").pixel_values
         embeds: Tensor = self.image_encoder(pixels.to(self.image_encoder.device)).image_embeds
         return embeds
@@ -91,7 +91,7 @@ class Frozen:
 class Data:
     """Items with images as files, texts and neighbors."""
 
-    pictures: list[bytes]
+    images: list[bytes]
     texts: list[str]
     neighbors: list[list[int]]
 
@@ -186,7 +186,7 @@ def make_frozen(size: str, device: str) -> Frozen:
 def make_data() -> Data:
     """JPEGs with shapes at every scale, and random neighbors."""
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(ITEMS):
         pixels = np.zeros((SIZE, SIZE, 3))
         for detail in (4, 16, 64, 256):
@@ -194,9 +194,9 @@ def make_data() -> Data:
             pixels += np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) / detail
         stream = io.BytesIO()
         Image.fromarray((pixels / pixels.max() * 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-        pictures.append(stream.getvalue())
+        images.append(stream.getvalue())
     neighbors = [rng.choice(ITEMS, NEIGHBORS, replace=False).tolist() for _ in range(ITEMS)]
-    return Data(pictures, [f"an image of things, number {index}" for index in range(ITEMS)], neighbors)
+    return Data(images, [f"an image of things, number {index}" for index in range(ITEMS)], neighbors)
 
 
 def write_arrays(folder: Path, frozen: Frozen, data: Data) -> TrainingArrays:
@@ -278,8 +278,8 @@ def prepare(
     def items(step: int) -> list[int]:
         return [(step * count + place) % ITEMS for place in range(count)]
 
-    def pictures(indices: Sequence[int]) -> list[bytes]:
-        return [data.pictures[index] for index in indices]
+    def images(indices: Sequence[int]) -> list[bytes]:
+        return [data.images[index] for index in indices]
 
     def texts(step: int) -> EncodedTexts:
         return frozen.texts.encode([data.texts[item] for item in items(step)])
@@ -310,14 +310,14 @@ def prepare(
 
         def step(number: int) -> None:
             neighbors = [neighbor for item in items(number) for neighbor in data.neighbors[item]]
-            embeds = frozen.embeddings(pictures(neighbors)).unflatten(0, (count, NEIGHBORS))
-            loop.step(frozen.latents(pictures(items(number))), texts(number), embeds)
+            embeds = frozen.embeddings(images(neighbors)).unflatten(0, (count, NEIGHBORS))
+            loop.step(frozen.latents(images(items(number))), texts(number), embeds)
 
         return step
 
     def text_only() -> Callable[[int], None]:
         loop = Loop(unet, frozen, device, graph=False)
-        return lambda number: loop.step(frozen.latents(pictures(items(number))), texts(number), None)
+        return lambda number: loop.step(frozen.latents(images(items(number))), texts(number), None)
 
     return {"bare step": bare, "graph2image": ours, "reference's way": reference, "text-only fine-tuning": text_only}
 

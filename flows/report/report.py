@@ -56,7 +56,7 @@ def build_report(
     schema
         What the graph store has, for the counts.
     title
-        Name of the data, such as "A painted gallery".
+        Name of the data, such as "A synthetic gallery".
     store_url
         Store of the lineage command on the page.
     withdrawn

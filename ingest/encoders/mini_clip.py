@@ -93,11 +93,11 @@ def _load_pixels(
     used: list[tuple[str, str]] = []
     hashes = (image_hash for image_hash, _ in pairs)
     loaded = try_images(data, paths, hashes, geometry.fit, smallest_size=geometry.smallest_size)
-    for pair, picture in zip(pairs, tqdm(loaded, "read images", len(pairs), unit="picture", disable=None), strict=True):
-        if isinstance(picture, Graph2ImageError):
-            log.warning("Not trained on: %s", picture.message)
+    for pair, image in zip(pairs, tqdm(loaded, "read images", len(pairs), unit="image", disable=None), strict=True):
+        if isinstance(image, Graph2ImageError):
+            log.warning("Not trained on: %s", image.message)
         else:
-            pixels[len(used)] = picture
+            pixels[len(used)] = image
             used.append(pair)
     return used, pixels[: len(used)]
 

@@ -80,13 +80,13 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(*stages)
         self.heads = nn.ModuleList(nn.Linear(FEATURES, len(head.classes)) for head in heads)
 
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """Features `(batch, 128)`: the last feature maps, averaged over the image."""
-        maps: Tensor = self.body(pictures)
+        maps: Tensor = self.body(images)
         return maps.mean((2, 3))
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        features = self.features(pictures)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        features = self.features(images)
         return [head(features) for head in self.heads]
 
 
