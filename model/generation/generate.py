@@ -212,6 +212,7 @@ class _Run:
             [self._row(job, score) for job, score in zip(batch, scores, strict=True)], GENERATED_SCHEMA
         ).to_pylist()
         for row, image in zip(rows, images, strict=True):
+            del row["image_sha256"]  # of the file that holds this very record
             content = encode_image(image, row)
             self._data.write_bytes(row["image_path"], content)
             row["image_sha256"] = sha256(content)

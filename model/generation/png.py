@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.errors import Graph2ImageError, explain_validation
+from ingest.errors import Graph2ImageError, explain_validation, first_line
 from ingest.images.decoding import FORMATS
 from ingest.images.store import MAGIC, MAX_IMAGE_PIXELS
 from model.generation.variants import Kind
@@ -112,8 +112,9 @@ def open_generated(file: Path) -> tuple[Image.Image, str | None]:
         if pixels <= MAX_IMAGE_PIXELS:
             image.load()  # which checks every chunk, and finds the text behind the pixels
     except Exception as error:  # decoders raise anything on damaged bytes
-        what = "is damaged" if content.startswith(MAGIC) else "is no image"
-        raise Graph2ImageError(f"{file} {what}: {error}") from error
+        if not content.startswith(MAGIC):
+            raise Graph2ImageError(f"{file} is no image") from error
+        raise Graph2ImageError(f"{file} is damaged: {first_line(error)}") from error
     if pixels > MAX_IMAGE_PIXELS:
         raise Graph2ImageError(f"{file} is too large: {image.width} x {image.height} pixels")
     text = image.info.get(PNG_KEY)
