@@ -32,7 +32,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphstore.cypher.grammar import Dialect, read_query
-from graphstore.schema import ARROW_TYPES, SYSTEM_LABELS, SYSTEM_RELATIONS, TYPE_NAMES, conform, new_properties
+from graphstore.schema import (
+    ARROW_TYPES,
+    LOADED_SOURCE,
+    SYSTEM_LABELS,
+    SYSTEM_RELATIONS,
+    TYPE_NAMES,
+    conform,
+    new_properties,
+)
 from graphstore.store import GraphStore, NoGraphError, mark_truncated
 from ingest.datasets.names import check_identifier
 from ingest.errors import Graph2ImageError, TransientError, first_line
@@ -220,6 +228,8 @@ class LadybugStore(GraphStore):
             self._connection = ladybug.Connection(self._database)
             if not read_only:
                 self._define_system_tables()
+            elif LOADED_SOURCE not in self.node_labels():  # whoever made the file was killed right then
+                raise NoGraphError(url)
         except BaseException:
             self.close()
             raise

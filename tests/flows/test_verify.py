@@ -70,7 +70,9 @@ def test_a_sound_root(root: Path, graph2image: Command) -> None:
 @pytest.mark.parametrize("pattern", KINDS)
 def test_damage_is_named_and_mended(root: Path, graph2image: Command, pattern: str) -> None:
     remedy, repaired = KINDS[pattern]
-    damages = [cut, emptied, flipped, deleted]
+    # A shard that is only appended is not missed: the next run of its command computes it again.
+    appended = pattern.startswith(("embeddings", "text-embeddings", "latents"))
+    damages = [cut, emptied, flipped, cut if appended else deleted]
     file = published(root, pattern)
     for damage in [damages[len(pattern) % 4], flipped]:
         content = file.read_bytes()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ladybug
 import pytest
 from sources import publish_art
 
@@ -201,3 +202,12 @@ def test_a_query_needs_neither_numba_nor_torch(art: GraphStore, store_url: str) 
         "assert not {'numba', 'torch', 'polars', 'pandas', 'prefect'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, store_url], check=True)
+
+
+def test_a_file_whose_maker_was_killed_is_no_graph_yet(tmp_path: Path) -> None:
+    path = tmp_path / "graph.lbug"
+    ladybug.Database(str(path)).close()
+    with pytest.raises(Graph2ImageError, match="there is no graph store at"):
+        open_store(f"ladybug://{path}", read_only=True)
+    with open_store(f"ladybug://{path}") as store:
+        assert store.version()

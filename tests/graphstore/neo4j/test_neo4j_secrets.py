@@ -106,7 +106,7 @@ def test_a_store_does_not_show_the_password_it_was_opened_with(
 ) -> None:
     caplog.set_level(logging.DEBUG, "neo4j")
     access = Access(password_file=neo4j_server.password_file)
-    with open_store(both_urls[1], read_only=True, access=access) as store:
+    with open_store(both_urls[1], access=access) as store:
         shown = f"{store!r} {store.__dict__} {access!r} {os.environ}"
         with pytest.raises(Graph2ImageError) as caught:
             store.query("MATCH (n RETURN n")
