@@ -34,7 +34,6 @@ import pyarrow.compute as pc
 from graphstore.cypher.grammar import Dialect, read_query
 from graphstore.schema import (
     ARROW_TYPES,
-    LOADED_SOURCE,
     SYSTEM_LABELS,
     SYSTEM_RELATIONS,
     TYPE_NAMES,
@@ -42,7 +41,7 @@ from graphstore.schema import (
     new_properties,
 )
 from graphstore.store import GraphStore, NoGraphError, mark_truncated
-from ingest.datasets.names import check_identifier
+from ingest.datasets.names import LOADED_SOURCE, check_identifier
 from ingest.errors import Graph2ImageError, TransientError, first_line
 
 log = logging.getLogger(__name__)
