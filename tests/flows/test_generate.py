@@ -139,12 +139,11 @@ def test_withdrawn_items_are_neither_made_nor_used(tiny: TinyData, graph2image: 
     ("arguments", "message"),
     [
         (("toy:nope",), "there is no item 'toy:nope'"),
-        (("toy:00", "--steps", "0"), "at least 1"),
+        (("toy:00", "--steps", "0"), "must be from 1 to 1,000"),
         (("toy:00", "--interval", "0.9", "0.1"), "guidance interval 0.9 to 0.1"),
         (("toy:00", "--scheduler", "nope"), "Schedulers are: ddim"),
         (("toy:00", "--model", "nope"), "no model 'nope'"),
         (("toy:00", "--neighbors", "nope"), "no dataset 'neighbors/nope'"),
-        (("--split", "nope"), "no split 'nope'"),
         (("toy:00", "--watermark", "much too long for it"), "12 bytes"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_second_process_may_read_but_not_write(ladybug_url: str, data: DataRoo
         load_source(store, data, "art")
         assert run("read").stdout == "5\n"
         writing = run("write")
-    assert "Graph2ImageError" in writing.stderr
+    assert "TransientError" in writing.stderr
     assert "is open for writing in another process (PID" in writing.stderr
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from published import MODEL, publish_model
 from tiny_data import TinyData, make_data
 
+from ingest.datasets.integrity import FOLDER_LIST
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
 from model.generation.generate import GenerateReport, generate
@@ -148,7 +149,7 @@ def test_rows_and_files_say_what_a_image_was_made_from(data: TinyData) -> None:
     assert (mix["variant"], edge["variant"]) == ("mix-66.7-33.3", "mix-100-0")
     assert mix["scores"]["nearest_image"] in data.image_hashes[4:]
 
-    image = Image.open(io.BytesIO(data.root.read_bytes(mix["image_path"])))
+    image = Image.open(io.BytesIO(data.root.read_bytes(mix["image_path"], mix.pop("image_sha256"))))
     record = orjson.loads(str(image.text[PNG_KEY]))  # type: ignore[attr-defined]
     assert set(record.pop("software")) == {"graph2image", "torch", "diffusers"}
     assert record == mix
@@ -287,9 +288,12 @@ def test_damaged_and_pickled_weights_are_refused(tmp_path: Path) -> None:
     content = weights.read_bytes()
     request = GenerationRequest(data.item_ids[0], data.texts[0])
     weights.write_bytes(content[: len(content) // 2])
-    with pytest.raises(Graph2ImageError, match="cannot load the model tiny-1"):
+    with pytest.raises(Graph2ImageError, match=r"diffusion_pytorch_model\.safetensors has changed"):
         generate(data.root, MODEL, [request], SETTINGS)
     weights.rename(folder / "diffusion_pytorch_model.bin")
+    with pytest.raises(Graph2ImageError, match=r"diffusion_pytorch_model\.safetensors is missing"):
+        generate(data.root, MODEL, [request], SETTINGS)
+    Path(data.root.path("models", MODEL, FOLDER_LIST)).unlink()  # as of a model that was put there by hand
     with pytest.raises(Graph2ImageError, match="cannot load the model tiny-1"):
         generate(data.root, MODEL, [request], SETTINGS)
 
