@@ -16,6 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -32,11 +33,15 @@ from ingest.encoders.checkpoint import publish_encoder
 from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
 from ingest.encoders.pixels import PixelGeometry
 from ingest.encoders.precision import bf16_autocast
+from ingest.encoders.resuming import Checkpoints, State, load_optimized, optimized_state
 from ingest.encoders.workers import Workers, average_buffers, replicas, short_attention
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import try_images
 
 log = logging.getLogger(__name__)
+
+#: Where the state of an encoder's training is kept until it is published.
+TRAINING = "training/encoders"
 
 
 def train_mini_clip(
@@ -67,7 +72,9 @@ def train_mini_clip(
             "training an encoder needs at least two training items with different images and texts",
             "Ingest more items, or name a ready encoder with --encoder.",
         )
-    model, losses = train_on_pixels(pixels, [text for _, text in used], config)
+    # Of the pairs that can be read: their number decides the steps, and each one's place the batches.
+    checkpoints = Checkpoints(data, f"{TRAINING}/{encoder}-{digest(used)[:8]}", kept=1)
+    model, losses = train_on_pixels(pixels, [text for _, text in used], config, checkpoints)
     seconds = time.perf_counter() - started
     log.info("Trained %s on %d pairs in %.0f s (loss %.2f -> %.2f)", encoder, len(used), seconds, losses[0], losses[-1])
     record = {
@@ -81,6 +88,8 @@ def train_mini_clip(
         "losses": losses,
     }
     publish_encoder(data, encoder, model, config.checkpoint_config(), record)
+    with suppress(FileNotFoundError):  # what is there of other pairs is of a run that nobody will continue
+        data.fs.rm(data.path(TRAINING), recursive=True)
     return encoder
 
 
@@ -103,9 +112,12 @@ def _load_pixels(
 
 
 def train_on_pixels(
-    pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConfig
+    pixels: npt.NDArray[np.uint8], texts: list[str], config: MiniClipConfig, checkpoints: Checkpoints | None = None
 ) -> tuple[CLIP, list[float]]:
-    """The model trained on `(pairs, 3, size, size)` uint8 images and their texts; its loss at about fifty steps."""
+    """The model trained on `(pairs, 3, size, size)` uint8 images and their texts; its loss at about fifty steps.
+
+    It goes on from the newest of the `checkpoints`, to the same weights (on a CPU, with the same number of threads).
+    """
     generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -115,7 +127,8 @@ def train_on_pixels(
     distinct_tokens = open_clip.SimpleTokenizer(context_length=config.context_length)(distinct_texts.tolist())
     text_ids = torch.from_numpy(inverse)
 
-    weights = list(model.parameters())
+    optimized = dict(model.named_parameters())
+    weights = list(optimized.values())
     optimizer = torch.optim.AdamW(
         [
             {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
@@ -126,13 +139,28 @@ def train_on_pixels(
         fused=True,
     )
     steps, batch_size = config.steps(len(texts)), min(config.batch_size, len(texts))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / config.warmup_steps) * (1 + math.cos(math.pi * step / steps)) / 2
-    )
     order = torch.empty(0, dtype=torch.int64)
     losses: list[float] = []
-    progress = tqdm(range(steps), "mini CLIP", unit="step", disable=None)
     views = replicas(model, 2)
+    buffers = {f"buffer.{view}.{name}": buffer for view in (0, 1) for name, buffer in views[view].named_buffers()}
+
+    def state() -> State:
+        """What the next step depends on."""
+        kept = optimized_state(optimized, optimizer)
+        random = {"generator": generator.get_state(), "order": order}
+        recorded = {"losses": torch.tensor(losses, dtype=torch.float64)}
+        return State({**kept.tensors, **buffers, **random, **recorded}, {**kept.numbers, "step": step + 1})
+
+    first_step = 0
+    if checkpoints is not None and (resumed := _newest(checkpoints)) is not None:
+        load_optimized(resumed, optimized, optimizer)
+        for name, buffer in buffers.items():
+            buffer.copy_(resumed.tensors[name])
+        generator.set_state(resumed.tensors["generator"])
+        order, losses = resumed.tensors["order"], resumed.tensors["losses"].tolist()
+        first_step = int(resumed.numbers["step"])
+        log.info("The training of the encoder continues at step %d of %d", first_step, steps)
+    progress = tqdm(range(first_step, steps), "mini CLIP", initial=first_step, total=steps, unit="step", disable=None)
     with Workers() as workers, short_attention(images.device, config.context_length):
         for step in progress:
             if len(order) < batch_size:
@@ -159,15 +187,33 @@ def train_on_pixels(
             workers.backward(lambda part: (part[0] * part[1]).sum(), parts, weights)
             model.logit_scale.grad = of_scale
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * _learning_rate_factor(step, steps, config.warmup_steps)
             optimizer.step()
-            schedule.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(max=math.log(100))  # as in CLIP
             if step % max(1, steps // 50) == 0 or step == steps - 1:
                 losses.append(round(loss.item(), 4))
                 progress.set_postfix(loss=losses[-1])
+            if checkpoints is not None:
+                checkpoints.save_if_due(step + 1, state)
     average_buffers(views)
     return model.eval(), losses
+
+
+def _learning_rate_factor(step: int, steps: int, warmup_steps: int) -> float:
+    """What the learning rate is multiplied with: up in the first steps, and down along a cosine."""
+    return min(1.0, (step + 1) / warmup_steps) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _newest(checkpoints: Checkpoints) -> State | None:
+    """The state to continue from; one that is damaged costs time only."""
+    try:
+        return checkpoints.load_newest()
+    except Graph2ImageError as error:
+        log.warning("The training of the encoder begins anew: %s", error.message)
+        checkpoints.remove()
+        return None
 
 
 def _encode(tower: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from ingest.datasets.root import DataRoot, digest
+from ingest.encoders.resuming import Checkpoints
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
 from model.pretrained.base_models import ModelParts
@@ -38,7 +39,6 @@ from model.training.build import (
     load_parts,
     parts_ids,
 )
-from model.training.checkpoints import Checkpoints
 from model.training.config import TrainConfig
 from model.training.encoders import load_image_encoder
 from model.training.items import TrainingItems, read_training_items

@@ -28,12 +28,12 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ingest.encoders.resuming import Checkpoints, State, load_optimized, optimized_state
 from ingest.encoders.workers import PARTS, Workers, short_attention
 from ingest.errors import Graph2ImageError
 from model.networks.backbones import Backbone, Condition, predict
 from model.networks.graph_qformer import GraphQFormer
 from model.training.arrays import Batch, TrainingArrays
-from model.training.checkpoints import Checkpoints, State
 from model.training.config import OptimizationConfig
 from model.training.optimization import (
     build_optimizer,
@@ -330,14 +330,8 @@ class Trainer:
         tensors, numbers = {"losses": self.losses}, {"step": float(self.step)}
         averages = self.ema.shadow_params if self.ema is not None else []
         tensors |= {f"ema.{name}": value for name, value in zip(self.parameters, averages, strict=False)}
-        for name, parameter in self.parameters.items():
-            tensors[f"weight.{name}"] = parameter.detach()
-            for key, value in self.optimizer.state[parameter].items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{key}.{name}"] = value
-                else:
-                    numbers[f"optimizer.{key}.{name}"] = value
-        return State(tensors, numbers)
+        optimized = optimized_state(self.parameters, self.optimizer)
+        return State({**tensors, **optimized.tensors}, {**numbers, **optimized.numbers})
 
     def load_state(self, state: State) -> None:
         """Take up what `state` gave.
@@ -361,27 +355,7 @@ class Trainer:
             self.ema.optimization_step = self.step
             for name, average in zip(self.parameters, self.ema.shadow_params, strict=True):
                 average.copy_(state.tensors[f"ema.{name}"])
-        for name, parameter in self.parameters.items():
-            with torch.no_grad():
-                parameter.copy_(state.tensors[f"weight.{name}"])
-            self.optimizer.state[parameter].clear()
-        entries: dict[str, Tensor | float] = {**state.tensors, **state.numbers}
-        for name, value in entries.items():
-            part, _, rest = name.partition(".")
-            if part == "optimizer":
-                key, _, owner = rest.partition(".")
-                parameter = self.parameters[owner]
-                self.optimizer.state[parameter][key] = _like(value, parameter)
-
-
-def _like(value: Tensor | float, parameter: Tensor) -> Tensor | float:
-    """A number or tensor of the optimizer's on the parameter's device."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.shape == parameter.shape:
-        # In the parameter's memory format: the fused kernel walks both in memory order.
-        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    return value.to(parameter.device, copy=True)
+        load_optimized(state, self.parameters, self.optimizer)
 
 
 def step_seed(seed: int, step: int) -> int:

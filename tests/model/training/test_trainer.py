@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tiny_models import HIDDEN, POOLED, STRUCTURES, Structure, graph_encoder, parts
 
 from ingest.datasets.root import DataRoot
+from ingest.encoders.resuming import Checkpoints, State
 from ingest.errors import Graph2ImageError
 from model.training.arrays import TrainingArrays
 from model.training.build import build_scheduler, choose_trainable
-from model.training.checkpoints import Checkpoints, State
 from model.training.config import OptimizationConfig, load_train_config
 from model.training.optimization import (
     explain_out_of_memory,

@@ -1,12 +1,26 @@
-"""Checkpoints to resume a training from: one safetensors file each, of which the newest few are kept."""
+"""Resuming a training: checkpoints, one safetensors file each, of which the newest few are kept; and what is in them.
+
+A training takes up its state where it begins, and offers it after each step:
+
+    optimized = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if (state := checkpoints.load_newest()) is not None:
+        load_optimized(state, optimized, optimizer)
+        first = int(state.numbers["step"])
+    for step in range(first, steps):
+        ...
+        checkpoints.save_if_due(step + 1, lambda: optimized_state(optimized, optimizer))
+
+What else the next step depends on (buffers, random generators) is added to `State.tensors`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,13 +29,16 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from ingest.datasets.local_files import publish_file, temporary_folder
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.storage import publish_file, temporary_folder
 
 logger = logging.getLogger(__name__)
+
+#: Seconds of a training that a kill costs at most, where it is not its steps that are counted.
+SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,52 @@ class State:
     numbers: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+def optimized_state(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> State:
+    """Parameters by name, and what their optimizer keeps of each."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, float] = {}
+    for name, parameter in parameters.items():
+        tensors[f"weight.{name}"] = parameter.detach()
+        for key, value in optimizer.state[parameter].items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{key}.{name}"] = value
+            else:
+                numbers[f"optimizer.{key}.{name}"] = value
+    return State(tensors, numbers)
+
+
+def load_optimized(state: State, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Take up what `optimized_state` gave.
+
+    Raises
+    ------
+    KeyError, RuntimeError
+        If it is of other parameters.
+    """
+    for name, parameter in parameters.items():
+        with torch.no_grad():
+            parameter.copy_(state.tensors[f"weight.{name}"])
+        optimizer.state[parameter].clear()
+    entries: dict[str, Tensor | float] = {**state.tensors, **state.numbers}
+    for name, value in entries.items():
+        part, _, rest = name.partition(".")
+        if part == "optimizer":
+            key, _, owner = rest.partition(".")
+            parameter = parameters[owner]
+            optimizer.state[parameter][key] = _like(value, parameter)
+
+
+def _like(value: Tensor | float, parameter: Tensor) -> Tensor | float:
+    """A number or tensor of the optimizer's on the parameter's device."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape == parameter.shape:
+        # In the parameter's memory format: the fused kernel walks both in memory order.
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value.to(parameter.device, copy=True)
+
+
+@dataclass
 class Checkpoints:
     """The checkpoints in a folder of the data root.
 
@@ -47,6 +109,7 @@ class Checkpoints:
     data: DataRoot
     folder: str
     kept: int
+    _saved_at: float = field(default_factory=time.monotonic, init=False)
 
     def save(self, step: int, state: State) -> None:
         """Write the state after `step` steps, whole or not at all."""
@@ -66,6 +129,17 @@ class Checkpoints:
         for old in self._names()[: -self.kept]:
             with suppress(FileNotFoundError):
                 self.data.fs.rm(self.data.path(old))
+
+    def save_if_due(self, step: int, state: Callable[[], State]) -> None:
+        """Save the state after `step` steps, if the last one was saved (or the training begun) `SECONDS` ago."""
+        if time.monotonic() - self._saved_at >= SECONDS:
+            self.save(step, state())
+            self._saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the folder: the training is done."""
+        with suppress(FileNotFoundError):
+            self.data.fs.rm(self.data.path(self.folder), recursive=True)
 
     def load_newest(self) -> State | None:
         """The newest state that can be read; None if there is no checkpoint.
