@@ -4,6 +4,9 @@
 text says *what* is shown and the graph (artist, brand, author and series) decides *how* it looks, so what a
 graph-conditioned model gains from its neighbors can be seen and measured.
 
+Whose things they are is up to a cast: the usual one, or another drawn from a seed (`casts`). A share of the titles can
+say how things look (`captions`).
+
 An image starts as a `Sketch` without color (`landscapes`, `townscapes`, `stilllifes`, `figures`); a palette and a
 brush turn it into paint (`palettes`, `brushes`, `surfaces`).
 """

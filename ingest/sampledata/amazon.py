@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import orjson
 
 from ingest.errors import Graph2ImageError
 from ingest.sampledata.blurbs import blurbs
+from ingest.sampledata.captions import product_with_style
 from ingest.sampledata.defects import assign_defects, broken
 from ingest.sampledata.products import BRANDS, PRODUCTS, Brand, Product, photograph
 from ingest.sampledata.writing import (
@@ -30,6 +31,7 @@ from ingest.sampledata.writing import (
     explain_write_errors,
     jpeg,
     paint_all,
+    seed_of_cast,
     write_whole,
 )
 
@@ -110,10 +112,13 @@ def paint_amazon(
     release: Release = 2018,
     workers: int | None = None,
     images: bool = True,
+    brands: Sequence[Brand] = BRANDS,
+    words_of_style: float = 0.0,
 ) -> SampleReport:
-    """Photograph products of twelve invented brands, in the format of one release of the Amazon metadata.
+    """Photograph products of invented brands, in the format of one release of the Amazon metadata.
 
-    The files depend on `items`, `seed` and `release` only. A folder that holds them already is left as it is.
+    The files depend on `items`, `seed`, `release`, `brands` and `words_of_style` only. A folder that holds them already
+    is left as it is.
 
     Parameters
     ----------
@@ -128,21 +133,26 @@ def paint_amazon(
         Processes that paint; None for one per core.
     images
         False for the metadata alone, the same as with photos: some 10,000 rows a second.
+    brands
+        Who makes the products (`casts.invent_brands` makes others than the usual twelve).
+    words_of_style
+        Share of the titles that also say how the product looks, and some of these by whom it is.
 
     Raises
     ------
     Graph2ImageError
-        If `items` or `seed` is too small, there is no such release, `folder` holds other metadata or cannot be
-        written, or the disk is full.
+        If `items` or `seed` is too small, there is no such release or no brand, `words_of_style` is no share, `folder`
+        holds other metadata or cannot be written, or the disk is full.
     """
     if release not in MAIN_FILES:
         raise Graph2ImageError(
             f"there is no Amazon release {release}", f"Choose one of {', '.join(map(str, MAIN_FILES))}."
         )
-    check_request(items, seed)
+    check_request(items, seed, brands, words_of_style)
+    seed = seed_of_cast(seed, brands, BRANDS)
     folder = Path(folder)
     rng = Random(seed)
-    shop = _stock(rng, items, seed, release)
+    shop = _stock(rng, items, seed, release, brands, words_of_style)
     defects = Counter(item.defect for item in shop if item.defect)
     lines = _lines(rng, shop, release, defects)
     photos = [item for item in shop if images and item.defect not in ("no_image", "missing_file")]
@@ -164,21 +174,28 @@ def _save_photo(folder: Path, seed: int, item: _Item) -> None:
     write_whole(folder / item.photo, broken(content) if item.defect == "broken_image" else content)
 
 
-def _stock(rng: Random, items: int, seed: int, release: int) -> list[_Item]:
+def _stock(
+    rng: Random, items: int, seed: int, release: int, brands: Sequence[Brand], words_of_style: float
+) -> list[_Item]:
     shares = DEFECTS | (DEFECTS_2018 if release == 2018 else {})
     flawed = assign_defects(np.random.default_rng((seed, 0xA3A204)), items, shares)
     suffix = "L._AC_UL1500_.jpg" if release == 2023 else "L.jpg"
     shop = []
     for number in range(items):
         product, code = rng.choice(PRODUCTS), _code(rng, number)
+        # Some are of the older kind that is an ISBN with leading zeros.
+        asin = f"{number:010d}" if rng.random() < 0.05 else f"B0{code}"
+        brand, title = rng.choice(brands), rng.choice(product.titles)
+        words = Random(f"amazon {seed} {number}")
+        if words.random() < words_of_style:
+            title = product_with_style(words, title, brand)
         shop.append(
             _Item(
                 number,
-                # Some are of the older kind that is an ISBN with leading zeros.
-                f"{number:010d}" if rng.random() < 0.05 else f"B0{code}",
+                asin,
                 product,
-                rng.choice(BRANDS),
-                rng.choice(product.titles),
+                brand,
+                title,
                 round(rng.uniform(6, 120), 2),
                 f"71{code}{suffix}",
                 flawed.get(number),

@@ -6,8 +6,10 @@ towards the palettes of those who influenced them, so a path in the graph is a l
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ingest.errors import Graph2ImageError
 from ingest.sampledata import brushes
 from ingest.sampledata.brushes import Brush, Hand
 from ingest.sampledata.palettes import Palette, Role
@@ -41,7 +43,7 @@ class Artist:
     colors
         Own palette in hex, in the order of `Role`, before any influence.
     influences
-        Names of other artists here.
+        Names of other artists of the same cast.
     """
 
     name: str
@@ -228,13 +230,30 @@ ARTISTS = (
 )
 # fmt: on
 
-BY_NAME = {artist.name: artist for artist in ARTISTS}
 MOVEMENTS = tuple(dict.fromkeys(artist.movement for artist in ARTISTS))
 
 
-def palette_of(artist: Artist) -> Palette:
-    """The artist's palette after their influences."""
-    palette = Palette.of(artist.colors)
-    for name in artist.influences:
-        palette = palette.drifted(Palette.of(BY_NAME[name].colors), INFLUENCE)
+def palette_of(artist: Artist, artists: Sequence[Artist] = ARTISTS) -> Palette:
+    """The artist's palette after their influences among `artists`.
+
+    Raises
+    ------
+    Graph2ImageError
+        If an influence is none of `artists`.
+    """
+    colors = {other.name: other.colors for other in artists}
+    strangers = [name for name in artist.influences if name not in colors]
+    if strangers:
+        raise Graph2ImageError(
+            f"{artist.name} is influenced by {strangers[0]}, who is not among the artists",
+            "Paint with whole casts of artists.",
+        )
+    return influenced(artist.colors, [colors[name] for name in artist.influences])
+
+
+def influenced(colors: str, others: Iterable[str]) -> Palette:
+    """A palette that leans towards each of the others."""
+    palette = Palette.of(colors)
+    for other in others:
+        palette = palette.drifted(Palette.of(other), INFLUENCE)
     return palette

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
 
 import numpy as np
 
-from ingest.sampledata.artists import ARTISTS, Artist
+from ingest.sampledata.artists import ARTISTS, Artist, palette_of
+from ingest.sampledata.captions import artwork_with_style
 from ingest.sampledata.defects import assign_defects
+from ingest.sampledata.palettes import Palette
 from ingest.sampledata.scenes import HOURS, OUTDOOR_GENRES, SUBJECTS, Hour, Subject
 
 COLUMNS = (
@@ -42,10 +45,17 @@ ATTRIBUTIONS = ("after {}", "attributed to {}", "circle of {}", "workshop of {}"
 
 @dataclass(frozen=True)
 class Work:
-    """One painting to be: everything that decides its pixels."""
+    """One painting to be: everything that decides its pixels.
+
+    Attributes
+    ----------
+    palette
+        The artist's, after their influences.
+    """
 
     seed: tuple[int, int]
     artist: Artist
+    palette: Palette = field(compare=False, repr=False)
     subject: Subject
     variant: int
     hour: Hour
@@ -62,25 +72,32 @@ class Catalog:
     defects: dict[str, int]
 
 
-def draw_up_catalog(items: int, seed: int) -> Catalog:
-    """Decide on `items` artworks.
+def draw_up_catalog(items: int, seed: int, artists: Sequence[Artist] = ARTISTS, words_of_style: float = 0.0) -> Catalog:
+    """Decide on `items` artworks by `artists`.
 
     Every artist comes once before any comes again, and so with subjects: all paint everything about equally often,
-    and a title tells nothing about who painted it.
+    and a title tells nothing about who painted it, but for the share `words_of_style` that says how a work looks.
     """
     rng = np.random.default_rng((seed, 0x6A11E21))
     flawed = assign_defects(rng, items, DEFECTS)
-    artists, subjects = _rounds(rng, len(ARTISTS), items), _rounds(rng, len(SUBJECTS), items)
+    painters, subjects = _rounds(rng, len(artists), items), _rounds(rng, len(SUBJECTS), items)
+    palettes = [palette_of(artist, artists) for artist in artists]
+    columns = [_artist_columns(number, artists) for number in range(len(artists))]
     rows, works = [], []
     for index in range(items):
-        artist, subject = ARTISTS[artists[index]], SUBJECTS[subjects[index]]
+        number, subject = painters[index], SUBJECTS[subjects[index]]
+        artist, palette = artists[number], palettes[number]
         variant, hour = int(rng.integers(len(subject.titles))), HOURS[int(rng.integers(len(HOURS)))]
-        name = f"{subject.title(rng, variant, hour)}##{_identifier(seed, index)}"
+        title = subject.title(rng, variant, hour)
+        words = Random(f"art500k {seed} {index}")
+        if words.random() < words_of_style:
+            title = artwork_with_style(words, title, artist, palette)
+        name = f"{title}##{_identifier(seed, index)}"
         top = FOLDERS[int(rng.integers(len(FOLDERS)))]
         movement = artist.movement
         middle = {"Art Movement": movement.name, "Medium": movement.media[0].title()}.get(top, movement.field.title())
-        work = Work((seed, index), artist, subject, variant, hour, f"{top}/{middle}/{name}.jpg")
-        row = _row(rng, work, name)
+        work = Work((seed, index), artist, palette, subject, variant, hour, f"{top}/{middle}/{name}.jpg")
+        row = _row(rng, work, name, columns[number], _first_year(number))
         defect = flawed.get(index)
         if defect == "wrong_top_folder":
             elsewhere = [folder for folder in FOLDERS if folder != top][int(rng.integers(3))]
@@ -113,12 +130,14 @@ def _flawed_author(rng: np.random.Generator, artist: Artist, defect: str) -> str
     return artist.name
 
 
-def _row(rng: np.random.Generator, work: Work, name: str) -> dict[str, str]:
+def _row(
+    rng: np.random.Generator, work: Work, name: str, artist_columns: dict[str, str], first_year: int
+) -> dict[str, str]:
     subject, hour = work.subject, work.hour
-    year = _first_year(work.artist) + int(rng.integers(0, 24))
+    year = first_year + int(rng.integers(0, 24))
     date = (f"{year}", f"ca. {year}", f"ca. {year}-{year + 4}", "")[int(rng.integers(4))]
     height, width = int(rng.integers(30, 90)), int(rng.integers(30, 90))
-    return _artist_columns(work.artist) | {
+    return artist_columns | {
         "painting_name": name,
         "image_url": f"https://gallery.example/{name.split('##')[1]}.jpg",
         "Genre": subject.genre,
@@ -130,16 +149,16 @@ def _row(rng: np.random.Generator, work: Work, name: str) -> dict[str, str]:
     }
 
 
-def _first_year(artist: Artist) -> int:
-    return 1820 + 13 * (ARTISTS.index(artist) % 9)
+def _first_year(number: int) -> int:
+    return 1820 + 13 * (number % 9)
 
 
-@cache
-def _artist_columns(artist: Artist) -> dict[str, str]:
+def _artist_columns(number: int, artists: Sequence[Artist]) -> dict[str, str]:
     """The columns that are the same for all works of an artist; the others are empty."""
+    artist = artists[number]
     movement = artist.movement
-    followers = [a.name for a in ARTISTS if artist.name in a.influences]
-    friends = [a.name for a in ARTISTS if a.movement is movement and a is not artist]
+    followers = [a.name for a in artists if artist.name in a.influences]
+    friends = [a.name for a in artists if a.movement is movement and a is not artist]
     return dict.fromkeys(COLUMNS, "") | {
         "author_name": artist.name,
         "Style": movement.style,
@@ -151,7 +170,7 @@ def _artist_columns(artist: Artist) -> dict[str, str]:
         "Media": ",".join(movement.media),
         "Influenced on": ",".join(followers),
         "Pupils": ",".join(followers[:1]),
-        "Location": CITIES[ARTISTS.index(artist) % len(CITIES)],
+        "Location": CITIES[number % len(CITIES)],
         "Teachers": ",".join(artist.influences[:1]),
         "Friends and Co-workers": ",".join(friends[:2]),
         "Period": movement.period,

@@ -68,6 +68,14 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Author:
+    """A writer of books."""
+
+    name: str
+    look: Look
+
+
+@dataclass(frozen=True)
 class Cover:
     """One cover: what it shows and what it says. `edition` 0 is the first; later ones are set again."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ingest.sampledata.artists import palette_of
+from ingest.sampledata.artists import ARTISTS, Artist
 from ingest.sampledata.catalog import COLUMNS, IMAGE_DEFECTS, Work, draw_up_catalog
 from ingest.sampledata.defects import broken
 from ingest.sampledata.palettes import Floats
@@ -23,6 +24,7 @@ from ingest.sampledata.writing import (
     explain_write_errors,
     jpeg,
     paint_all,
+    seed_of_cast,
     write_whole,
 )
 
@@ -46,7 +48,7 @@ def paint_work(work: Work, rng: np.random.Generator) -> Floats:
     left, top = rng.uniform(0, zoom - 1, 2).tolist()
     view = sketch.placed(-left if mirror > 0 else 1 + left, -top, scale=zoom, flip=mirror)
     work.subject.draw(view, rng, work.hour, work.variant)
-    ramps = palette_of(artist).jittered(rng, 0.010).ramps()
+    ramps = work.palette.jittered(rng, 0.010).ramps()
     hand = replace(artist.hand, size=artist.hand.size * float(rng.uniform(0.92, 1.08)))
     color = artist.movement.brush(sketch, ramps, hand, rng)
     color = framed(textured(color, artist.ground, rng), artist.frame, ramps)
@@ -61,12 +63,20 @@ def _save_work(folder: Path, work: Work) -> None:
 
 
 def paint_art500k(
-    folder: Path, *, items: int = 1200, seed: int = 0, workers: int | None = None, images: bool = True
+    folder: Path,
+    *,
+    items: int = 1200,
+    seed: int = 0,
+    workers: int | None = None,
+    images: bool = True,
+    artists: Sequence[Artist] = ARTISTS,
+    words_of_style: float = 0.0,
 ) -> SampleReport:
-    """Paint artworks by forty invented artists, in the format of ART500K's full label file.
+    """Paint artworks by invented artists, in the format of ART500K's full label file.
 
-    A title says what an image shows and never who painted it; artist and movement decide palette and brush.
-    The files depend on `items` and `seed` only. A folder that holds them already is left as it is.
+    A title says what an image shows and, by default, never who painted it; artist and movement decide palette and
+    brush. The files depend on `items`, `seed`, `artists` and `words_of_style` only. A folder that holds them already
+    is left as it is.
 
     Parameters
     ----------
@@ -78,15 +88,20 @@ def paint_art500k(
         Processes that paint; None for one per core.
     images
         False for the same label file without the images, to try out how much metadata is handled.
+    artists
+        Who paints; influences are among them (`casts.invent_artists` makes others than the usual forty).
+    words_of_style
+        Share of the titles that also say how the work looks, and some of these by whom it is.
 
     Raises
     ------
     Graph2ImageError
-        If `items` or `seed` is too small, `folder` holds another label file, cannot be written, or the disk is full.
+        If `items` or `seed` is too small, there is no artist, `words_of_style` is no share, `folder` holds another
+        label file, cannot be written, or the disk is full.
     """
-    check_request(items, seed)
+    check_request(items, seed, artists, words_of_style)
     folder = Path(folder)
-    catalog = draw_up_catalog(items, seed)
+    catalog = draw_up_catalog(items, seed_of_cast(seed, artists, ARTISTS), artists, words_of_style)
     works = catalog.works if images else []
     defects = {name: count for name, count in catalog.defects.items() if images or name not in IMAGE_DEFECTS}
     labels = b"".join(f"{'|'.join(row)}\n".encode() for row in catalog.rows)

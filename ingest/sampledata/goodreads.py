@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
-from ingest.sampledata.covers import LAYOUTS, LOOKS, Cover, print_cover
+from ingest.sampledata.captions import book_with_style
+from ingest.sampledata.covers import LAYOUTS, LOOKS, Author, Cover, Look, print_cover
 from ingest.sampledata.defects import assign_defects, broken
 from ingest.sampledata.jackets import SHELVES_BY_USE, Draw, author_name, description
 from ingest.sampledata.writing import (
@@ -28,6 +29,7 @@ from ingest.sampledata.writing import (
     explain_write_errors,
     jpeg,
     paint_all,
+    seed_of_cast,
     write_whole,
 )
 
@@ -45,11 +47,12 @@ BOOK_URL = "https://www.goodreads.example/book/show/{}"
 DEFECTS = {"no_cover": 0.030, "missing_file": 0.010, "broken_image": 0.005, "unknown_author": 0.005}
 EDITIONS = 0.15
 
-AUTHORS = (
+_NAMES = (
     "Marguerite Holloway", "Tobias Renn", "Ingrid Solberg", "Caspian Doyle", "Lucía Ferrante", "Emre Aydın",
     "Odette Marchand", "Wilhelm Krause", "Nkechi Obiora", "Saoirse Quinlan", "Hollis Pemberton", "Yuki Tanabe",
     "Rafael Quintana", "Dorothea Blackwood", "Priya Raman", "August Lindqvist",
 )  # fmt: skip
+AUTHORS = tuple(Author(name, look) for name, look in zip(_NAMES, LOOKS, strict=True))
 #: Up to so many books the authors above have written them all; then there is one more author to every few books.
 FEW_BOOKS, BOOKS_PER_AUTHOR = 4_000, 8
 
@@ -90,6 +93,13 @@ TITLES = (
 
 
 @dataclass(frozen=True, slots=True)
+class _Writer:
+    author_id: str
+    name: str
+    look: Look
+
+
+@dataclass(frozen=True, slots=True)
 class _Series:
     series_id: str
     title: str
@@ -103,7 +113,7 @@ class _Book:
     book_id: str
     work_id: str
     author: int
-    author_name: str
+    writer: _Writer
     genre: str
     series: _Series | None
     number: int
@@ -117,19 +127,29 @@ class _Book:
     def full_title(self) -> str:
         return f"{self.title} ({self.series.title}, #{self.number})" if self.series else self.title
 
+    @property
+    def layout(self) -> str:
+        return self.series.layout if self.series else list(LAYOUTS)[(self.author + self.edition) % len(LAYOUTS)]
+
     def cover(self) -> Cover:
-        layout = self.series.layout if self.series else list(LAYOUTS)[(self.author + self.edition) % len(LAYOUTS)]
         number = str(self.number) if self.series else ""
-        look = LOOKS[self.author % len(LOOKS)]
-        return Cover(self.subject, look, layout, self.title, self.author_name, number, self.edition)
+        return Cover(self.subject, self.writer.look, self.layout, self.title, self.writer.name, number, self.edition)
 
 
 def paint_goodreads(
-    folder: Path, *, items: int = 600, seed: int = 0, workers: int | None = None, images: bool = True
+    folder: Path,
+    *,
+    items: int = 600,
+    seed: int = 0,
+    workers: int | None = None,
+    images: bool = True,
+    authors: Sequence[Author] = AUTHORS,
+    words_of_style: float = 0.0,
 ) -> SampleReport:
     """Print covers for books by invented authors, in the format of the Goodreads book graph.
 
-    The files depend on `items` and `seed` only. A folder that holds them already is left as it is.
+    The files depend on `items`, `seed`, `authors` and `words_of_style` only. A folder that holds them already is left
+    as it is.
 
     Parameters
     ----------
@@ -143,20 +163,29 @@ def paint_goodreads(
         Processes that paint; None for one per core.
     images
         False for the five files alone, which are the same then; some thousand books a second.
+    authors
+        Who writes (`casts.invent_authors` makes others than the usual sixteen). Of more than a few thousand books some
+        are by further authors, whose covers look like theirs.
+    words_of_style
+        Share of the titles that also say how the cover looks, and some of these by whom the book is.
 
     Raises
     ------
     Graph2ImageError
-        If `items` or `seed` is too small, `folder` holds other books or cannot be written, or the disk is full.
+        If `items` or `seed` is too small, there is no author, `words_of_style` is no share, `folder` holds other books
+        or cannot be written, or the disk is full.
     """
-    check_request(items, seed)
+    check_request(items, seed, authors, words_of_style)
     folder = Path(folder)
-    authors = _authors(items, seed)
-    books = _catalog(authors, items, seed)
+    seed = seed_of_cast(seed, authors, AUTHORS)
+    # The ids of the usual cast are small; those of any other start elsewhere, so that both fit into one graph.
+    first_id = 0 if tuple(authors) == AUTHORS else (1 + seed % 999_999) * 10**9
+    writers = _writers(authors, items, seed, first_id)
+    books = _catalog(writers, items, seed, first_id)
     defects = Counter(book.defect for book in books if book.defect)
     defects["further_edition"] = sum(book.edition > 0 for book in books)
     others = {
-        "goodreads_book_authors.json.gz": _author_rows(authors, seed),
+        "goodreads_book_authors.json.gz": _author_rows(writers, seed),
         "goodreads_book_works.json.gz": _work_rows(books, seed),
         "goodreads_book_series.json.gz": _series_rows(books),
         "goodreads_book_genres_initial.json.gz": _genre_rows(books, seed),
@@ -164,7 +193,11 @@ def paint_goodreads(
     printed = [book for book in books if images and book.defect not in ("no_cover", "missing_file")]
     with (
         explain_write_errors(folder),
-        drafted(folder / MAIN_FILE, _lines(_book_rows(books, seed, defects)), what="books") as draft,
+        drafted(
+            folder / MAIN_FILE,
+            _lines(_book_rows(books, writers[: len(authors)], seed, defects, words_of_style)),
+            what="books",
+        ) as draft,
     ):
         report = SampleReport(folder, items, len(books), len(printed), dict(sorted(defects.items())), True)
         if already_there(folder, MAIN_FILE, draft, [*others, *(f"{IMAGES}/{book.book_id}.jpg" for book in printed)]):
@@ -207,17 +240,23 @@ def _pick(draw: Draw, choices: Sequence[T]) -> T:
     return choices[int(draw() * len(choices))]
 
 
-def _authors(items: int, seed: int) -> list[str]:
+def _writers(authors: Sequence[Author], items: int, seed: int, first_id: int) -> list[_Writer]:
+    """The authors, and further ones in their looks if there are many books."""
     draw = _draws(seed, "authors")
-    return [*AUTHORS, *(author_name(draw) for _ in range(max(0, items - FEW_BOOKS) // BOOKS_PER_AUTHOR))]
+    further = (author_name(draw) for _ in range(max(0, items - FEW_BOOKS) // BOOKS_PER_AUTHOR))
+    names = [*(author.name for author in authors), *further]
+    return [
+        _Writer(str(first_id + 2_000_003 + 7919 * number), name, authors[number % len(authors)].look)
+        for number, name in enumerate(names)
+    ]
 
 
-def _catalog(authors: Sequence[str], items: int, seed: int) -> list[_Book]:
+def _catalog(writers: Sequence[_Writer], items: int, seed: int, first_id: int) -> list[_Book]:
     """Each author's series, books that stand alone, and further editions."""
     rng = np.random.default_rng((seed, 0x600D))
     flawed = assign_defects(rng, items, DEFECTS)
     longest_step = max(16, min(60_000, 90_000_000 // (2 * items)))
-    ids = [str(i) for i in np.cumsum(rng.integers(7, longest_step, 2 * items)).tolist()]
+    ids = [str(first_id + i) for i in np.cumsum(rng.integers(7, longest_step, 2 * items)).tolist()]
     draw = _draws(seed, "catalog")
     genres, layouts, subjects = list(GENRES), list(LAYOUTS), list(NOUNS)
     open_series: dict[int, tuple[_Series, int, int]] = {}
@@ -230,7 +269,7 @@ def _catalog(authors: Sequence[str], items: int, seed: int) -> list[_Book]:
             edition = editions[first.work_id]
             books.append(replace(first, book_id=ids[i], edition=edition, seed=(seed, i), defect=flawed.get(i)))
             continue
-        author = _between(draw, 0, len(authors))
+        author = _between(draw, 0, len(writers))
         series, number, length = open_series.get(author, (None, 0, 0))
         if series is None or number == length:
             name = f"The {_pick(draw, NAMES)} {_pick(draw, SERIES)}"
@@ -244,7 +283,7 @@ def _catalog(authors: Sequence[str], items: int, seed: int) -> list[_Book]:
                 book_id=ids[i],
                 work_id=ids[items + i],
                 author=author,
-                author_name=authors[author],
+                writer=writers[author],
                 genre=genres[author % len(genres)],
                 series=series if in_series else None,
                 number=number + 1,
@@ -261,7 +300,9 @@ def _catalog(authors: Sequence[str], items: int, seed: int) -> list[_Book]:
 # -- rows as upstream has them: every scalar a string, missing is the empty string ------------------------------------
 
 
-def _book_rows(books: Sequence[_Book], seed: int, defects: Counter[str]) -> Iterator[dict[str, Any]]:
+def _book_rows(
+    books: Sequence[_Book], translators: Sequence[_Writer], seed: int, defects: Counter[str], words_of_style: float
+) -> Iterator[dict[str, Any]]:
     draw = _draws(seed, "books")
     by_author: defaultdict[int, list[_Book]] = defaultdict(list)
     by_genre: defaultdict[str, list[_Book]] = defaultdict(list)
@@ -274,7 +315,12 @@ def _book_rows(books: Sequence[_Book], seed: int, defects: Counter[str]) -> Iter
         defects["dangling_link"] += len(gone)
         similar += gone
         similar.sort(key=lambda _: draw())
-        yield _book_row(draw, book, similar)
+        row = _book_row(draw, book, translators[(book.author + 5) % len(translators)], similar)
+        if Random(f"goodreads {seed} share {book.book_id}").random() < words_of_style:
+            for key in ("title", "title_without_series"):
+                words = Random(f"goodreads {seed} words {book.book_id}")  # the same in both
+                row[key] = book_with_style(words, row[key], book.writer.name, book.writer.look, book.layout)
+        yield row
 
 
 def _similar(draw: Draw, book: _Book, near: Sequence[_Book], shelf: Sequence[_Book]) -> list[str]:
@@ -301,12 +347,12 @@ def _shelves(draw: Draw, genre: str) -> list[dict[str, str]]:
     return [{"count": str(count), "name": name} for count, name in [(int(readers) + 1, "to-read"), *used]]
 
 
-def _book_row(draw: Draw, book: _Book, similar: list[str]) -> dict[str, Any]:
+def _book_row(draw: Draw, book: _Book, translator: _Writer, similar: list[str]) -> dict[str, Any]:
     ebook = book.edition > 0 and draw() < 0.3
     isbn = "" if ebook else f"{_between(draw, 0, 10**9):09d}X"
-    authors = [{"author_id": _author_id(book.author), "role": ""}]
+    authors = [{"author_id": book.writer.author_id, "role": ""}]
     if draw() < 0.08:
-        authors.append({"author_id": _author_id((book.author + 5) % len(AUTHORS)), "role": "Translator"})
+        authors.append({"author_id": translator.author_id, "role": "Translator"})
     if book.defect == "unknown_author":
         authors = [{"author_id": "99999999", "role": ""}]
     url = BOOK_URL.format(f"{book.book_id}-{book.title.lower().replace(' ', '-')}")
@@ -343,18 +389,14 @@ def _book_row(draw: Draw, book: _Book, similar: list[str]) -> dict[str, Any]:
     }
 
 
-def _author_id(author: int) -> str:
-    return str(2_000_003 + 7919 * author)
-
-
-def _author_rows(authors: Sequence[str], seed: int) -> Iterator[dict[str, str]]:
+def _author_rows(writers: Sequence[_Writer], seed: int) -> Iterator[dict[str, str]]:
     draw = _draws(seed, "author rows")
-    for author, name in enumerate(authors):
+    for writer in writers:
         yield {
             "average_rating": f"{3 + 1.6 * draw():.2f}",
-            "author_id": _author_id(author),
+            "author_id": writer.author_id,
             "text_reviews_count": str(_between(draw, 10, 2000)),
-            "name": name,
+            "name": writer.name,
             "ratings_count": str(_between(draw, 100, 40_000)),
         }
 

@@ -81,12 +81,12 @@ SHELVES_BY_USE = (
     *(f"{adjective}-{thing}-{year}" for year in _YEARS for thing in _THINGS for adjective in _ADJECTIVES),
 )
 
-_FIRST_NAMES = (
+FIRST_NAMES = (
     "Adaeze", "Anton", "Beatriz", "Bram", "Camille", "Dagny", "Dmitri", "Eilidh", "Esther", "Farid", "Fiona", "Gustavo",
     "Hana", "Henrik", "Imani", "Isolde", "Jasper", "Juno", "Kenji", "Leonora", "Magnus", "Mei", "Nadia", "Oscar",
     "Paloma", "Quentin", "Rosalind", "Samir", "Thea", "Ulrich", "Vera", "Walter", "Xavier", "Yara", "Zoltán", "Zuzana",
 )  # fmt: skip
-_LAST_NAMES = (
+LAST_NAMES = (
     "Abernathy", "Achterberg", "Bellamy", "Bianchi", "Castellanos", "Chaudhry", "Dahl", "Delacroix", "Eberhart", "Egan",
     "Fairweather", "Fonseca", "Grimaldi", "Haddad", "Hartigan", "Ivanova", "Jørgensen", "Kowalczyk", "Lindgren",
     "MacAllister", "Mbeki", "Nakagawa", "Novák", "Oduya", "O’Rourke", "Papadakis", "Quigley", "Rasmussen", "Sato",
@@ -107,6 +107,6 @@ def description(draw: Draw) -> str:
 
 def author_name(draw: Draw) -> str:
     """A first name, an initial and a last name; like real names, not always unique."""
-    first = _FIRST_NAMES[int(draw() * len(_FIRST_NAMES))]
-    last = _LAST_NAMES[int(draw() * len(_LAST_NAMES))]
+    first = FIRST_NAMES[int(draw() * len(FIRST_NAMES))]
+    last = LAST_NAMES[int(draw() * len(LAST_NAMES))]
     return f"{first} {chr(65 + int(draw() * 26))}. {last}"

@@ -1,4 +1,4 @@
-"""Product photos: eight things for the home on white, in the colors and pattern of twelve invented brands."""
+"""Product photos: eight things for the home on white, in the colors and pattern of their brand."""
 
 from __future__ import annotations
 
@@ -57,28 +57,62 @@ def _halves(u: Floats, v: Floats) -> Mask:
     return np.asarray(v + 0.25 * u > 0.72)
 
 
+def _diagonals(u: Floats, v: Floats) -> Mask:
+    return np.asarray(((u + v) * 8) % 1 < 0.40)
+
+
+def _lattice(u: Floats, v: Floats) -> Mask:
+    return np.asarray(((u * 7) % 1 < 0.22) | ((v * 7) % 1 < 0.22))
+
+
+def _diamonds(u: Floats, v: Floats) -> Mask:
+    return np.asarray(np.abs((u * 6) % 1 - 0.5) + np.abs((v * 6) % 1 - 0.5) < 0.34)
+
+
+def _bands(u: Floats, v: Floats) -> Mask:
+    return np.asarray((v * 3.6) % 1 < 0.45)
+
+
+#: Each pattern and the word for it.
+PATTERNS: dict[Pattern, str] = {
+    _plain: "plain",
+    _stripes: "striped",
+    _pinstripes: "pinstriped",
+    _dots: "dotted",
+    _checks: "checked",
+    _chevrons: "zigzag",
+    _waves: "wavy",
+    _halves: "two-tone",
+    _diagonals: "diagonally striped",
+    _lattice: "latticed",
+    _diamonds: "diamond-patterned",
+    _bands: "banded",
+}
+
+
 @dataclass(frozen=True)
 class Brand:
-    """A brand: its colors (hex, in the order of `Role`) and the pattern on everything it makes."""
+    """A brand: its colors (hex, in the order of `Role`), the pattern on everything it makes, the sides of its logo."""
 
     name: str
     colors: str
     pattern: Pattern
+    sides: int
 
 
 BRANDS = (
-    Brand("Nordlys Home", "1f2a38 d5e2e8 a7b8bf 5f8fae f2f5f4 ffffff", _pinstripes),
-    Brand("Casa Limón", "4a3a10 fff0b0 c9b458 f7cf2e f08a24 fffdf0", _dots),
-    Brand("Thistle & Rye", "2d1f3d cbb6dc 8a7aa0 7d55a8 c9e08a fbf8ff", _checks),
-    Brand("Ember Works", "2a0f0a f0b59a 8a4a3a d1452b f7b733 fff3ea", _chevrons),
-    Brand("Blue Heron", "0e2340 a9c9ea 6a8fb5 1f5fae f4f0e6 ffffff", _waves),
-    Brand("Mossgrove", "1d2b1c cfe0b8 8fa878 4f7f45 e9e2c0 fbfdf5", _halves),
-    Brand("Rosa & Pine", "3a1524 f6cdd6 b58a92 e0708f 2f7f6b fff7f8", _stripes),
-    Brand("Kiln Street", "2b1d14 e2cbb0 a88a6a b0713f 3f3a36 fdf6ec", _plain),
-    Brand("Paperlantern", "33100f fbd9a8 c08a5a ef6f3c 7a1f3d fff8ec", _dots),
-    Brand("Juniper Bay", "0d2f30 b5e3dc 6fa8a0 1f8f8a f2a07b f7fffd", _chevrons),
-    Brand("O'Mara Supply", "15171a cfd2d6 8a8f96 3a3f47 e8c44a f7f8f9", _stripes),
-    Brand("Sugarloaf", "3d2a4f f3d9f0 c8a2c8 f08fc0 8fd3e8 fffafd", _waves),
+    Brand("Nordlys Home", "1f2a38 d5e2e8 a7b8bf 5f8fae f2f5f4 ffffff", _pinstripes, 3),
+    Brand("Casa Limón", "4a3a10 fff0b0 c9b458 f7cf2e f08a24 fffdf0", _dots, 4),
+    Brand("Thistle & Rye", "2d1f3d cbb6dc 8a7aa0 7d55a8 c9e08a fbf8ff", _checks, 5),
+    Brand("Ember Works", "2a0f0a f0b59a 8a4a3a d1452b f7b733 fff3ea", _chevrons, 6),
+    Brand("Blue Heron", "0e2340 a9c9ea 6a8fb5 1f5fae f4f0e6 ffffff", _waves, 3),
+    Brand("Mossgrove", "1d2b1c cfe0b8 8fa878 4f7f45 e9e2c0 fbfdf5", _halves, 4),
+    Brand("Rosa & Pine", "3a1524 f6cdd6 b58a92 e0708f 2f7f6b fff7f8", _stripes, 5),
+    Brand("Kiln Street", "2b1d14 e2cbb0 a88a6a b0713f 3f3a36 fdf6ec", _plain, 6),
+    Brand("Paperlantern", "33100f fbd9a8 c08a5a ef6f3c 7a1f3d fff8ec", _dots, 3),
+    Brand("Juniper Bay", "0d2f30 b5e3dc 6fa8a0 1f8f8a f2a07b f7fffd", _chevrons, 4),
+    Brand("O'Mara Supply", "15171a cfd2d6 8a8f96 3a3f47 e8c44a f7f8f9", _stripes, 5),
+    Brand("Sugarloaf", "3d2a4f f3d9f0 c8a2c8 f08fc0 8fd3e8 fffafd", _waves, 6),
 )
 
 
@@ -205,9 +239,9 @@ def _print_pattern(sketch: Sketch, pattern: Pattern, rng: np.random.Generator) -
 def _print_logo(view: Sketch, brand: Brand) -> None:
     """A small mark at the foot of the product, the same for all of a brand."""
     mark = view.placed(0.5, 0.70, scale=0.035)
-    sides = 3 + BRANDS.index(brand) % 4
     mark.disc((0, 0), 1.35, LIGHT, 0.55)
-    mark.area([(sin(2 * pi * i / sides), -cos(2 * pi * i / sides)) for i in range(sides)], DARK, 0.45)
+    turns = [2 * pi * i / brand.sides for i in range(brand.sides)]
+    mark.area([(sin(turn), -cos(turn)) for turn in turns], DARK, 0.45)
 
 
 def _soft_shadow(there: Mask, side: int) -> Floats:

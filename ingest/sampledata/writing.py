@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import filecmp
 import gzip
+import hashlib
 import io
 import logging
 import multiprocessing
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
+import orjson
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -54,12 +57,41 @@ class SampleReport:
     changed: bool
 
 
-def check_request(items: int, seed: int) -> None:
-    """Raise `Graph2ImageError` unless there is something to make."""
+class Named(Protocol):
+    """A member of a cast: an artist, a brand, an author."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def check_request(items: int, seed: int, cast: Sequence[Named], words_of_style: float) -> None:
+    """Raise `Graph2ImageError` unless there is something to make, and somebody to make it."""
     if items < 1 or seed < 0:
         raise Graph2ImageError(
             f"cannot make {items} items from seed {seed}", "Ask for one item or more, and seed 0 or more."
         )
+    if not 0 <= words_of_style <= 1:
+        raise Graph2ImageError(
+            f"words of style in {words_of_style} of the titles are not possible", "Give a share from 0 to 1."
+        )
+    names = Counter(member.name for member in cast)
+    if not names:
+        raise Graph2ImageError("cannot make items without artists, brands or authors", "Give one or more of them.")
+    if len(names) < len(cast):
+        name, count = names.most_common(1)[0]
+        raise Graph2ImageError(f"{count} artists, brands or authors are called {name}", "Give names that differ.")
+
+
+def seed_of_cast(seed: int, cast: Sequence[Named], usual: Sequence[Named]) -> int:
+    """The seed itself for the usual cast; for another one a seed that depends on all of its members too.
+
+    So equal seeds share neither ids nor compositions between casts, and the main files of two casts differ even where
+    they name nobody.
+    """
+    if tuple(cast) == tuple(usual):
+        return seed
+    members = orjson.dumps(list(cast), default=lambda function: function.__qualname__)
+    return int.from_bytes(hashlib.sha256(b"%d %b" % (seed, members)).digest()[:7])
 
 
 @contextmanager

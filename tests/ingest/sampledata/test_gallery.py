@@ -17,13 +17,14 @@ from PIL import Image
 
 from ingest.errors import Graph2ImageError
 from ingest.sampledata import SampleReport, paint_art500k
-from ingest.sampledata.artists import ARTISTS, BY_NAME, MOVEMENTS, palette_of
+from ingest.sampledata.artists import ARTISTS, MOVEMENTS, palette_of
 from ingest.sampledata.catalog import DEFECTS, FOLDERS, Work, draw_up_catalog
 from ingest.sampledata.gallery import LABEL_FILE, paint_work
 from ingest.sampledata.palettes import Palette, Role, srgb_to_oklab
 from ingest.sampledata.scenes import HOURS, SUBJECTS
 
 ITEMS = 60
+BY_NAME = {artist.name: artist for artist in ARTISTS}
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
 )
 def test_any_artist_can_paint_anything_at_any_hour(artist, subject, hour, seed) -> None:
     for variant in range(len(subject.titles)):
-        work = Work((0, 0), artist, subject, variant, hour, "")
+        work = Work((0, 0), artist, palette_of(artist), subject, variant, hour, "")
         color = paint_work(work, np.random.default_rng(seed))
         assert color.shape[2] == 3
         assert np.isfinite(color).all()
@@ -222,7 +223,8 @@ def test_colors_tell_the_artist() -> None:
     features, labels = [], []
     for number, artist in enumerate(artists):
         for k in range(works):
-            work = Work((9, k), artist, SUBJECTS[(number + 5 * k) % len(SUBJECTS)], k % 2, HOURS[k % 4], "")
+            subject = SUBJECTS[(number + 5 * k) % len(SUBJECTS)]
+            work = Work((9, k), artist, palette_of(artist), subject, k % 2, HOURS[k % 4], "")
             lab = srgb_to_oklab(paint_work(work, np.random.default_rng((number, k)))[::2, ::2]).reshape(-1, 3)
             counts, _ = np.histogramdd(lab, bins=(5, 8, 8), range=((0, 1), (-0.25, 0.25), (-0.25, 0.25)))
             features.append(np.sqrt(counts / counts.sum()).ravel())
