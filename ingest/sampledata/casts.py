@@ -20,7 +20,7 @@ from ingest.sampledata.goodreads import AUTHORS
 from ingest.sampledata.jackets import FIRST_NAMES, LAST_NAMES
 from ingest.sampledata.palettes import Floats, Palette, Role
 from ingest.sampledata.products import BRANDS, PATTERNS, Brand
-from ingest.sampledata.schemes import BRIGHT, DARK, LIT, MIDDLE, PRODUCT, Mood, draw_palette
+from ingest.sampledata.schemes import BRIGHT, DARK, LIT, MIDDLE, PRODUCT, Mood, draw_palette, is_readable
 from ingest.sampledata.surfaces import Frame, Ground
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _STRENGTHS_OF: dict[Brush, dict[str, float]] = {
     stained_glass: {"vivid": 0.65, "medium": 0.35},
     glaze: {"medium": 0.4, "muted": 0.2, "earthy": 0.4},
 }
-_STRENGTHS = {"vivid": 0.42, "medium": 0.32, "muted": 0.09, "gray with a spark": 0.07, "earthy": 0.10}
+_STRENGTHS = {"vivid": 0.42, "medium": 0.28, "muted": 0.09, "gray with a spark": 0.11, "earthy": 0.10}
 
 _GROUNDS, _FRAMES = tuple(Ground), (Frame.BLEED, Frame.MARGIN, Frame.BORDER, Frame.VIGNETTE)
 
@@ -173,11 +173,14 @@ class _Taken:
         apart = APART
         while True:
             colors = draw()
-            lab = influenced(colors, influences).lab[self._roles]
-            if _distance(lab, self._usual) > APART_FROM_USUAL and _distance(lab, self._new) > apart:
-                self._new.append(lab)
-                return colors
-            apart *= 0.98  # a large cast needs more room than there is
+            lab = influenced(colors, influences).lab
+            seen = lab[self._roles]
+            # Influences can bring what stood out closer to what surrounds it.
+            if is_readable(lab) and _distance(seen, self._usual) > APART_FROM_USUAL:
+                if _distance(seen, self._new) > apart:
+                    self._new.append(seen)
+                    return colors
+                apart *= 0.98  # a large cast needs more room than there is
 
 
 def _distance(lab: Floats, others: Sequence[Floats]) -> float:

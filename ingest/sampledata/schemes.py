@@ -36,7 +36,7 @@ class Mood:
     accent: Range
 
 
-BRIGHT = Mood((0.72, 0.92), (0.55, 0.84), (0.44, 0.76), (0.50, 0.90))
+BRIGHT = Mood((0.72, 0.92), (0.55, 0.84), (0.44, 0.78), (0.48, 0.93))
 MIDDLE = Mood((0.52, 0.78), (0.46, 0.70), (0.42, 0.76), (0.56, 0.88))
 LIT = Mood((0.38, 0.62), (0.36, 0.60), (0.64, 0.84), (0.62, 0.92))  # the subject is lighter than what surrounds it
 DARK = Mood((0.36, 0.55), (0.30, 0.46), (0.52, 0.70), (0.66, 0.88))
@@ -83,8 +83,8 @@ def draw_palette(rng: np.random.Generator, moods: Mapping[Mood, float], strength
             rng.uniform(0.15, min(0.40, lab[1:5, 0].min() - 0.10)), rng.gamma(2, 0.025), dark_hue
         )
         paper_hue = rng.uniform(*_PAPER_HUES) if rng.random() < 0.75 else hues[int(rng.integers(4))]
-        lab[Role.LIGHT] = _in_gamut(rng.uniform(0.925, 0.99), 0.075 * rng.random() ** 1.4, paper_hue)
-        if rng.random() < _taste(lab) and _readable(lab):
+        lab[Role.LIGHT] = _in_gamut(rng.uniform(0.92, 0.995), 0.075 * rng.random() ** 1.4, paper_hue)
+        if rng.random() < _taste(lab) and is_readable(lab):
             rgb = np.round(oklab_to_srgb(lab) * 255).astype(np.uint8)
             return " ".join(bytes(color).hex() for color in rgb)
 
@@ -113,7 +113,7 @@ def _taste(lab: Floats) -> float:
     return float(1.0 if warm else 0.45) * float(0.4 if dull else 1.0)
 
 
-def _readable(lab: Floats) -> bool:
+def is_readable(lab: Floats) -> bool:
     """Whether the subject stands out from what surrounds it, and light from dark."""
     _, air, earth, body, accent, light = lab
     return bool(
