@@ -75,16 +75,15 @@ def product_with_style(draw: Random, title: str, brand: Brand) -> str:
     pattern = PATTERNS[brand.pattern]
     palette = Palette.of(brand.colors)
     colors = " and ".join(_color_names(palette, (Role.BODY,) if pattern == "plain" else (Role.BODY, Role.ACCENT)))
-    told = title
     way = draw.random()
     if way < 0.4:
-        told = f"{f'{colors} {pattern}'.title()} {title}"
+        told = f"{_capitalized(f'{colors} {pattern}')} {title}"
     elif way < 0.6:
         told = f"{title}, {pattern} in {colors}"
     elif way < 0.8:
         told = f"{title}, {colors}"
     else:
-        told = f"{colors.title()} {title}, {pattern}"
+        told = f"{_capitalized(colors)} {title}, {pattern}"
     return f"{told}, by {brand.name}" if draw.random() < 0.5 else told
 
 
@@ -96,6 +95,10 @@ def book_with_style(draw: Random, title: str, author: str, look: Look, layout: s
         ways.append(draw.choice(LAYOUTS[layout]))
     colors = _color_names(Palette.of(look.colors), draw.sample((Role.AIR, Role.EARTH, Role.BODY, Role.ACCENT), 4))
     return _arranged(draw, title, ways, colors, author)
+
+
+def _capitalized(words: str) -> str:
+    return words.title().replace(" And ", " and ")
 
 
 def _color_names(palette: Palette, roles: Sequence[Role]) -> list[str]:

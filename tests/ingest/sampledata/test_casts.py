@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
+from ingest.ingestion import Amazon, Art500k, Goodreads
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
 from ingest.sampledata.artists import ARTISTS, MOVEMENTS, palette_of
 from ingest.sampledata.casts import APART, APART_FROM_USUAL, invent_artists, invent_authors, invent_brands
@@ -23,6 +25,7 @@ from ingest.sampledata.gallery import LABEL_FILE
 from ingest.sampledata.goodreads import AUTHORS
 from ingest.sampledata.palettes import Floats, Palette, Role
 from ingest.sampledata.products import BRANDS, PATTERNS
+from ingest.sources import ingest_source
 
 INVENT = {"artists": invent_artists, "brands": invent_brands, "authors": invent_authors}
 PAINT: dict[str, Any] = {"artists": paint_art500k, "brands": paint_amazon, "authors": paint_goodreads}
@@ -123,6 +126,35 @@ def test_casts_are_told_apart(kind: str, tmp_path: Path) -> None:
     for cast in (other, USUAL[kind], one[:19]):
         with pytest.raises(Graph2ImageError, match="is not this sample data"):
             paint(tmp_path, items=6, workers=1, **{kind: cast})
+
+
+@KINDS
+def test_two_casts_ingest_into_one_data_set(kind: str, tmp_path: Path) -> None:
+    """The same seed of painting twice: neither items nor members of the casts are taken for each other."""
+    casts = [INVENT[kind](10, seed) for seed in (1, 2)]
+    painted = [
+        PAINT[kind](tmp_path / str(number), items=30, workers=1, words_of_style=0.5, images=number == 0, **{kind: cast})
+        for number, cast in enumerate(casts)
+    ]
+    found, label = {
+        "artists": (LABEL_FILE, "Artist"),
+        "brands": ("meta_*.json.gz", "Brand"),
+        "authors": ("goodreads_*.json.gz", "Author"),
+    }[kind]
+    files = []
+    for report in painted:  # no two files of one ingestion have the same name
+        for file in report.folder.glob(found):
+            files.append(str(file.rename(file.with_name(f"{report.folder.name}_{file.name}"))))
+    images = painted[0].folder if kind == "artists" else painted[0].folder / "images"
+    source = {"artists": Art500k, "brands": Amazon, "authors": Goodreads}[kind](files=tuple(files), images=images)
+    data = DataRoot(str(tmp_path / "data"))
+    report = ingest_source(data, source)
+    assert report.items == 60
+    assert sum(report.rejected.values()) == 0
+    entities = data.read(f"entities/{source.source}").to_pylist()
+    names = {entity["name"] for entity in entities if entity["label"] == label}
+    for cast in casts:
+        assert len(names & {member.name for member in cast}) > 5
 
 
 @KINDS
