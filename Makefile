@@ -7,6 +7,10 @@ UV := $(BIN)/uv
 # A group of tests stays on one worker, the longest first.
 TESTS := -n 2 --dist loadgroup --no-loadscope-reorder
 FOR ?= 600
+# Modules are compiled when they are installed, and what is compiled is kept, whatever the environment says: each process
+# that had to compile torch and transformers again would take seconds more to start.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 

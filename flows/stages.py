@@ -208,11 +208,14 @@ def train(
     the samples were ranked with.
     """
     from model.training.config import load_train_config
-    from model.training.train import train as train_model
 
     checked = load_train_config(config)
     neighbors = neighbors or newest(settings, "neighbors")
-    return train_model(settings.data_root, checked, neighbors, encoder, withdrawn_items(settings))
+    withdrawn = withdrawn_items(settings)
+    # Last, since the import takes seconds: what is missing is told before.
+    from model.training.train import train as train_model
+
+    return train_model(settings.data_root, checked, neighbors, encoder, withdrawn)
 
 
 def generate(

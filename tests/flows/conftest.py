@@ -61,15 +61,18 @@ def demo(demo_folder: Path, tiny_config: Path) -> DemoReport:
     return run_demo(demo_folder, items=160, config=tiny_config)
 
 
-@pytest.fixture
-def graph2image(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+@pytest.fixture(scope="session")
+def graph2image() -> Iterator[Callable[..., Result]]:
     """Call the command line in this process: `graph2image("status", data=…)`."""
-    monkeypatch.delenv("GRAPH2IMAGE_DATA", raising=False)
-    monkeypatch.delenv("GRAPH2IMAGE_STORE", raising=False)
 
     def call(*arguments: str, data: str | Path) -> Result:
-        return CliRunner().invoke(app, [*arguments, "--data", str(data)])
+        try:
+            return CliRunner().invoke(app, [*arguments, "--data", str(data)])
+        finally:
+            # A command logs to the standard error of its call, which is closed by now.
+            logging.basicConfig(force=True)
 
-    yield call
-    # A command logs to the standard error of its call, which is closed by now.
-    logging.basicConfig(force=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GRAPH2IMAGE_DATA", raising=False)
+        patch.delenv("GRAPH2IMAGE_STORE", raising=False)
+        yield call

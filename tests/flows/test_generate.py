@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from typer.testing import Result
 
 from flows.settings import Settings
 from graphstore.loading.load import load_source
-from ingest.datasets.root import text_hash
+from ingest.datasets.root import DataRoot, text_hash
 from ingest.datasets.schemas import (
     ENTITY_NAME_SCHEMA,
     ENTITY_SCHEMA,
@@ -38,10 +40,10 @@ Command = Callable[..., Result]
 NEW, ALONE, SILENT = "toy:18", "toy:alone", "toy:silent"
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> TinyData:
-    """A data root, loaded into a graph: all items but two are related to one entity."""
-    tiny = make_data(tmp_path)
+@pytest.fixture(scope="module")
+def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """A data root, loaded into a graph: all items but two are related to one entity. For tests that change nothing."""
+    tiny = make_data(tmp_path_factory.mktemp("tiny"))
     data = tiny.root
     rows = data.read("items/toy").to_pylist()
     lonely = {"label": "Thing", "split": "test", "opted_out": False}
@@ -67,6 +69,13 @@ def tiny(tmp_path: Path) -> TinyData:
         load_source(store, data, "toy")
     publish_model(tiny, sampler={"encoder": ENCODER, "mode": "ppr", "k": 3, "pool": 3})
     return tiny
+
+
+@pytest.fixture
+def tiny(shared_tiny: TinyData, tmp_path: Path) -> TinyData:
+    """A copy of the same, to change."""
+    shutil.copytree(shared_tiny.root.path(), tmp_path / "data")
+    return replace(shared_tiny, root=DataRoot(str(tmp_path / "data")))
 
 
 def made(data: TinyData, result: Result) -> list[dict[str, Any]]:
@@ -147,8 +156,8 @@ def test_withdrawn_items_are_neither_made_nor_used(tiny: TinyData, graph2image: 
         (("toy:00", "--watermark", "much too long for it"), "12 bytes"),
     ],
 )
-def test_mistakes(tiny: TinyData, graph2image: Command, arguments: tuple[str, ...], message: str) -> None:
-    result = graph2image("generate", *arguments, data=tiny.root.url)
+def test_mistakes(shared_tiny: TinyData, graph2image: Command, arguments: tuple[str, ...], message: str) -> None:
+    result = graph2image("generate", *arguments, data=shared_tiny.root.url)
     if "watermark" in result.stderr:
         pytest.importorskip("imwatermark", reason="the extra `watermark` is not installed")
     assert result.exit_code == 1, result.output
@@ -171,10 +180,19 @@ def test_fast_can_be_changed_in_parts(tiny: TinyData, graph2image: Command) -> N
 # -- lineage of a file -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def made_file(tiny: TinyData, graph2image: Command) -> Path:
-    (row,) = made(tiny, graph2image("generate", "toy:03", "--steps", "1", "--json", data=tiny.root.url))
-    return Path(tiny.root.path(row["image_path"]))
+@pytest.fixture(scope="module")
+def made_data(shared_tiny: TinyData, graph2image: Command, tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """A data root with one image, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("made") / "data"
+    shutil.copytree(shared_tiny.root.path(), folder)
+    assert graph2image("generate", "toy:03", "--steps", "1", data=folder).exit_code == 0
+    return replace(shared_tiny, root=DataRoot(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def made_file(made_data: TinyData) -> Path:
+    (row,) = made_data.root.read("generated").to_pylist()
+    return Path(made_data.root.path(row["image_path"]))
 
 
 def told(graph2image: Command, file: Path, data: str) -> dict[str, Any]:
@@ -185,18 +203,18 @@ def told(graph2image: Command, file: Path, data: str) -> dict[str, Any]:
 
 
 def test_a_file_tells_what_it_was_made_from(
-    tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
+    made_data: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
 ) -> None:
-    both = told(graph2image, made_file, tiny.root.url)
+    both = told(graph2image, made_file, made_data.root.url)
     assert both["agrees"] is True
     assert both["says"]["item_id"] == both["graph"]["item"]["id"] == "toy:03"
     assert [n["item_id"] for n in both["says"]["neighbors"]] == [n["id"] for n in both["graph"]["conditioned_on"]]
     assert both["says"]["software"]["graph2image"]
-    assert both["graph"] == json.loads(graph2image("lineage", made_file.stem, "--json", data=tiny.root.url).stdout)
+    assert both["graph"] == json.loads(graph2image("lineage", made_file.stem, "--json", data=made_data.root.url).stdout)
     elsewhere = told(graph2image, made_file, str(tmp_path / "nowhere"))
     assert (elsewhere["says"], elsewhere["graph"], elsewhere["agrees"]) == (both["says"], None, None)
     assert any("no graph store" in note for note in elsewhere["notes"])
-    assert "toy:03" in graph2image("lineage", str(made_file), data=tiny.root.url).stdout
+    assert "toy:03" in graph2image("lineage", str(made_file), data=made_data.root.url).stdout
 
 
 def with_record(made_file: Path, to: Path, record: object) -> Path:
@@ -207,18 +225,18 @@ def with_record(made_file: Path, to: Path, record: object) -> Path:
 
 
 def test_a_forged_record_is_found_out_and_not_obeyed(
-    tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
+    made_data: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
 ) -> None:
     record = orjson.loads(str(Image.open(made_file).info["graph2image"]))
     record["neighbors"] = record["neighbors"][:-1]
     record["image_path"] = "/etc/passwd"
     record["item_id"] = "toy:02\x1b[2J"
     forged = with_record(made_file, tmp_path / "forged.png", record)
-    told_of = told(graph2image, forged, tiny.root.url)
+    told_of = told(graph2image, forged, made_data.root.url)
     assert told_of["agrees"] is False
     assert told_of["notes"][-1] == "the file and the graph differ in: item, neighbors"
     assert "image_path" not in told_of["says"]
-    shown = graph2image("lineage", str(forged), data=tiny.root.url).stdout
+    shown = graph2image("lineage", str(forged), data=made_data.root.url).stdout
     assert "\x1b" not in shown
 
 
@@ -235,18 +253,20 @@ def test_a_forged_record_is_found_out_and_not_obeyed(
     ids=["cut", "list", "path", "deep", "long", "bomb"],
 )
 def test_hostile_records(
-    tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path, record: str, message: str
+    made_data: TinyData, graph2image: Command, made_file: Path, tmp_path: Path, record: str, message: str
 ) -> None:
     forged = with_record(made_file, tmp_path / "forged.png", record)
-    result = graph2image("lineage", str(forged), data=tiny.root.url)
+    result = graph2image("lineage", str(forged), data=made_data.root.url)
     assert result.exit_code == 1
     assert message in result.stderr
     assert len(result.stderr) < 1000
 
 
-def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, made_file: Path, tmp_path: Path) -> None:
+def test_files_that_are_none_of_ours(
+    made_data: TinyData, graph2image: Command, made_file: Path, tmp_path: Path
+) -> None:
     def error(file: Path) -> str:
-        result = graph2image("lineage", str(file), data=tiny.root.url)
+        result = graph2image("lineage", str(file), data=made_data.root.url)
         assert result.exit_code == 1, result.output
         return result.stderr
 
@@ -259,7 +279,7 @@ def test_files_that_are_none_of_ours(tiny: TinyData, graph2image: Command, made_
     text.write_text("hello")
     assert "is no image" in error(text)
     assert "there is no file" in error(tmp_path / "nothing.png")
-    assert "no generated image" in graph2image("lineage", "0123456789abcdef", data=tiny.root.url).stderr
+    assert "no generated image" in graph2image("lineage", "0123456789abcdef", data=made_data.root.url).stderr
 
 
 def test_a_watermark_outlives_the_record(tiny: TinyData, graph2image: Command, tmp_path: Path) -> None:
