@@ -218,6 +218,23 @@ def train(
     return train_model(settings.data_root, checked, neighbors, encoder, withdrawn)
 
 
+def train_command(settings: Settings, model_id: str) -> str | None:
+    """What a user calls to train a published model again; None if its record cannot be read."""
+    from model.record import read_model_record
+    from model.training.config import load_train_config, preset_names
+
+    try:
+        record = read_model_record(settings.data_root, model_id)
+    except Graph2ImageError:
+        return None
+    config = record.config.model_dump(mode="json")
+    preset = str(config["preset"])
+    is_preset = preset in preset_names() and load_train_config(preset).model_dump(mode="json") == config
+    name = preset if is_preset else "CONFIG"
+    command = f"`graph2image train {name} --neighbors {record.neighbors} --encoder {record.encoder}`"
+    return command if is_preset else f"{command}, CONFIG being the file of preset {preset!r} that it was trained by"
+
+
 def generate(
     settings: Settings,
     model_id: str,
@@ -229,13 +246,19 @@ def generate(
 
     `notes` are what `requests` are otherwise than asked for; they are passed on.
     """
-    from graphstore.lineage import record_lineage
     from model.generation.generate import generate as generate_images
 
+    report = generate_images(settings.data_root, model_id, requests, generation)
+    return GenerateOutcome(report, record_lineage(settings, [model_id]), notes)
+
+
+def record_lineage(settings: Settings, model_ids: Sequence[str] | None = None) -> LineageReport:
+    """Record in the graph store what the images of all published models, or of some, were made from."""
+    from graphstore import lineage
+
     data = settings.data_root
-    report = generate_images(data, model_id, requests, generation)
     with settings.open_graph() as store:
-        return GenerateOutcome(report, record_lineage(store, data, trained_models(data, [model_id])), notes)
+        return lineage.record_lineage(store, data, trained_models(data, model_ids))
 
 
 def evaluate(settings: Settings, model_id: str) -> EvaluationReport:

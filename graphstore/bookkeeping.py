@@ -139,3 +139,27 @@ def apply_opt_outs(store: GraphStore) -> None:
                 f"MATCH (n:`{from_label}`)-[:`{type_}`]->(e:`{to_label}`) WHERE e.opted_out = true "
                 "SET n.opted_out = true"
             )
+
+
+def count_differences(store: GraphStore) -> list[str]:
+    """How the nodes and relations that a store has differ from those that were loaded; empty if they do not.
+
+    What is being loaded or copied is not counted: then only that is told.
+    """
+    try:
+        check_complete(store)
+    except Graph2ImageError as error:
+        return [error.message]
+    rows = loaded_sources(store).values()
+    found = []
+    nodes: dict[str, int] = {}
+    for kind, plural in (("item", "items"), ("entity", "entities")):
+        nodes[plural] = sum(store.nodes(label, ["id"]).num_rows for label in store.labels_of_kind(kind))
+        found.append((plural, nodes[plural], sum(row[plural] + row[f"{plural}_gone"] for row in rows)))
+    labels = {*store.labels_of_kind("item"), *store.labels_of_kind("entity")}
+    relations = sum(store.relations(*key).num_rows for key in store.relation_types() if {key[1], key[2]} <= labels)
+    expected = sum(row["relations"] for row in rows)
+    # What is no longer in its source keeps its relations, which no source counts.
+    if relations < expected or not any(row["items_gone"] + row["entities_gone"] for row in rows):
+        found.append(("relations", relations, expected))
+    return [f"has {there:,} {what}, of {loaded:,} loaded" for what, there, loaded in found if there != loaded]

@@ -81,7 +81,7 @@ class ShardWriter:
 
     def _write(self, tables: list[pa.Table]) -> tuple[str, int]:
         table = pa.concat_tables(tables)
-        return self._data.append(self._name, table, self._schema), table.num_rows
+        return self._data.write_table(self._name, table, self._schema), table.num_rows
 
     def finish(self) -> Shards:
         """The files, all written."""

@@ -264,4 +264,4 @@ def _still_referred_to(data: DataRoot, source: str, part: Part, relations: Shard
 
 
 def _written(data: DataRoot, name: str, table: pa.Table, schema: pa.Schema) -> Shards:
-    return [(data.append(name, table, schema), table.num_rows)] if table.num_rows else []
+    return [(data.write_table(name, table, schema), table.num_rows)] if table.num_rows else []

@@ -62,7 +62,7 @@ def publish_source(
         names = [file for part in parts for file in part.files(dataset)]
         published[dataset], anew = data.publish_files(
             name,
-            names or [data.append(name, schema.empty_table(), schema)],
+            names or [data.write_table(name, schema.empty_table(), schema)],
             sum(part.rows(dataset) for part in parts),
         )
         changed = changed or anew
@@ -93,7 +93,7 @@ def _settled(
             whole = data.read_file(name, file)
             for column, values in settled.items():
                 whole = whole.set_column(whole.column_names.index(column), whole.schema.field(column), values)
-            renamed[file] = data.append(name, whole, whole.schema)
+            renamed[file] = data.write_table(name, whole, whole.schema)
     return {
         file: SourceFile(_renamed(parts.current, renamed), tuple(_renamed(part, renamed) for part in parts.gone))
         for file, parts in files.items()

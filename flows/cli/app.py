@@ -155,7 +155,7 @@ def verify(
     from flows.cli import messages
     from flows.verify import verify as verify_root
 
-    report = verify_root(call.settings, repair=repair)
+    report = verify_root(call.settings, repair_damage=repair)
     call.show(report, messages.verified(report))
     if not report.sound:
         raise typer.Exit(1)

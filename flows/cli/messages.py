@@ -199,7 +199,8 @@ def verified(report: VerifyReport) -> str:
     lines = [f"Compared {count(report.files, 'file')} ({report.bytes / 2**20:,.0f} MiB) with their digests."]
     for finding in report.findings:
         lines += [f"  {file}" for file in finding.files]
-        lines.append("    made again." if finding.repaired else f"    Made again by: {finding.remedy}.")
+        done = {"damaged": "", "removed": "Removed. ", "made again": "made again."}[finding.outcome]
+        lines.append(f"    {done if finding.outcome == 'made again' else f'{done}Made again by: {finding.remedy}.'}")
     if not report.findings:
         lines.append("All are as they were published.")
     return "\n".join(lines)

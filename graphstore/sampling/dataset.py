@@ -104,7 +104,7 @@ def sample_all(store: GraphStore, data: DataRoot, settings: SamplerSettings) -> 
     with tqdm(total=len(targets), desc="sample neighbors", unit="item", disable=None) as progress:
         for part in np.split(targets, range(SHARD_ROWS, len(targets), SHARD_ROWS)):
             if _key(ids.take(part)) not in existing:
-                data.append(dataset, sample_rows(sampler, part), NEIGHBOR_SCHEMA)
+                data.write_table(dataset, sample_rows(sampler, part), NEIGHBOR_SCHEMA)
                 new += 1
             progress.update(len(part))
 

@@ -6,7 +6,9 @@ A dataset is a folder of Parquet files under a data root (any `fsspec` URL). Two
   is renamed into place. Readers see the old rows or the new rows, never a mixture; equal content has
   an equal digest.
 - `append` adds one file with a content-derived name. Rows are computed from immutable inputs and keyed by content
-  (an image hash, a generated id), so a file that exists twice under a re-run is the same file.
+  (an image hash, a generated id), so a file that exists twice under a re-run is the same file. Each is listed by an
+  empty file in `_appended/`, so that one that is deleted is missed: an append costs the same however many there are,
+  and writers need not wait for each other.
 
 A file is written under a temporary name and renamed, so a killed run leaves nothing half-read. What is read is checked
 (`integrity`): damage is an error that names the file, never other rows.
@@ -41,6 +43,9 @@ _SNAPSHOT = "_snapshot.json"
 
 #: Says that there is such a list: without it, files of several generations would be read as one.
 _PUBLISHED = "_published"
+
+#: Lists the files of a dataset that is only appended to: a folder of empty files, each called as a file without suffix.
+_APPENDED = "_appended"
 
 #: Age from which a file that no snapshot lists is taken for a leftover.
 SWEEP_AGE = timedelta(days=1)
@@ -101,6 +106,8 @@ class DataRoot:
         # Arrow reads in threads of its own, faster through its own filesystem; and one that still had a Python file in
         # its hands when the interpreter ends would abort the process.
         self._arrow_fs = pafs.LocalFileSystem() if isinstance(self.fs, LocalFileSystem) else self.fs
+        #: Datasets of which this object has listed what an earlier run did not.
+        self._listed: set[str] = set()
 
     def path(self, *parts: str) -> str:
         """Path of something under the root, as the root's filesystem names it."""
@@ -173,6 +180,14 @@ class DataRoot:
         """
         self.write_json(f"{name}/{FOLDER_LIST}", {"files": dict(digests)})
 
+    def write_folder(self, name: str, files: Mapping[str, bytes], marker: str) -> None:
+        """Write the files of a folder and their list; of them `marker`, by which it is complete, comes last."""
+        for file, content in files.items():
+            if file != marker:
+                self.write_bytes(f"{name}/{file}", content)
+        self.write_folder_list(name, {file: sha256(content) for file, content in files.items()})
+        self.write_bytes(f"{name}/{marker}", files[marker])
+
     def check_folder(self, name: str) -> None:
         """Check every file of a folder against its list; a folder without one is as it is.
 
@@ -195,16 +210,18 @@ class DataRoot:
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of the datasets under `prefix` that have at least one published file, sorted."""
-        found = []
+        found = set()
         root = self.path(prefix) if prefix else self._path
         if not self.fs.exists(root):
             return []
         for folder, subfolders, files in self.fs.walk(root):
             name = folder[len(self._path) :].strip("/")
             if any(file in (_SNAPSHOT, _PUBLISHED) or file.endswith(".parquet") for file in files):
-                found.append(name)
-            if name == "images":
-                subfolders.clear()  # they hold the images, of which there may be millions
+                found.add(name)
+            elif posixpath.basename(name) == _APPENDED and files:  # also if none of what it lists is left
+                found.add(posixpath.dirname(name))
+            if name == "images" and "files" in subfolders:
+                subfolders.remove("files")  # of which there may be millions
         return sorted(found)
 
     def is_published(self, name: str) -> bool:
@@ -237,14 +254,14 @@ class DataRoot:
         files: list[str] = []
         rows = 0
         for table in tables:
-            files.append(self.append(name, table, schema))
+            files.append(self.write_table(name, table, schema))
             rows += table.num_rows
-        return self.publish_files(name, files or [self.append(name, schema.empty_table(), schema)], rows, metadata)
+        return self.publish_files(name, files or [self.write_table(name, schema.empty_table(), schema)], rows, metadata)
 
     def publish_files(
         self, name: str, files: Sequence[str], rows: int, metadata: dict[str, Any] | None = None
     ) -> tuple[Snapshot, bool]:
-        """Replace dataset `name` by files that `append` has written, `rows` rows in all; returns as `publish` does."""
+        """Replace dataset `name` by files that `write_table` has written, `rows` rows in all; as `publish`."""
         before = self.snapshot(name)
         snapshot = Snapshot(tuple(files), rows, digest(list(files), metadata or {}), metadata or {})
         if before == snapshot:
@@ -271,9 +288,59 @@ class DataRoot:
                 if leftover and self.fs.modified(file) < oldest:
                     self.fs.rm(file)
 
+    def write_table(self, name: str, table: pa.Table, schema: pa.Schema) -> str:
+        """Write a file for `publish_files` into the folder of dataset `name`; returns its content-derived name."""
+        buffer = io.BytesIO()
+        pq.write_table(table.cast(schema), buffer, compression="zstd", write_page_checksum=True)
+        content = buffer.getvalue()
+        file = f"{sha256(content)[:NAME_DIGITS]}.parquet"
+        if not self.exists(f"{name}/{file}"):
+            self.write_bytes(f"{name}/{file}", content)
+        return file
+
     def append(self, name: str, table: pa.Table, schema: pa.Schema) -> str:
-        """Add one file to dataset `name`; returns its content-derived name."""
-        return self._write_table(name, table.cast(schema))
+        """Add one file to dataset `name`, which `publish` never wrote; returns its content-derived name."""
+        file = self.write_table(name, table, schema)
+        if name not in self._listed:
+            self.list_appended(name)
+            self._listed.add(name)
+        else:
+            self._list(name, file)
+        return file
+
+    def list_appended(self, name: str) -> None:
+        """List the files of an appended dataset that are not: of an earlier version, or of a run killed in between."""
+        listed = self._appended(name)
+        for path in self._files(name):
+            if (file := posixpath.basename(path)) not in listed:
+                self._list(name, file)
+
+    def lost_files(self, name: str) -> list[str]:
+        """Files of an appended dataset that are listed, and not there."""
+        listed = self._appended(name)  # before the files: a run that appends now writes a file first
+        lost = listed.difference(map(posixpath.basename, self._files(name)))
+        if lost:
+            self.fs.invalidate_cache(self.path(name))  # some filesystems remember what they have listed
+        return sorted(file for file in lost if not self.exists(f"{name}/{file}"))
+
+    def drop_file(self, name: str, file: str) -> None:
+        """Remove what there is of a file of an appended dataset, so that it is not missed."""
+        for path in (self.path(name, file), self.path(name, _APPENDED, _stem(file))):
+            with suppress(FileNotFoundError):
+                self.fs.rm(path)
+
+    def _appended(self, name: str) -> set[str]:
+        try:
+            listed = self.fs.ls(self.path(name, _APPENDED), detail=False)
+        except FileNotFoundError:
+            return set()
+        return {f"{posixpath.basename(path)}.parquet" for path in listed}
+
+    def _list(self, name: str, file: str) -> None:
+        path = self.path(name, _APPENDED, _stem(file))
+        with explain_os_errors(path):
+            self.fs.makedirs(posixpath.dirname(path), exist_ok=True)
+            self.fs.pipe_file(path, b"")
 
     def dataset(self, name: str, schema: pa.Schema | None = None) -> Rows:
         """The rows of `name`, to scan with column selection and filters.
@@ -282,8 +349,12 @@ class DataRoot:
         ------
         Graph2ImageError
             If there is no such dataset and no `schema` is given; with a `schema` an absent dataset is an empty one.
+        DamagedError
+            If a file of it is missing, or a list of files is damaged.
         """
         snapshot = self.snapshot(name)
+        if snapshot is None and (lost := self.lost_files(name)):
+            raise DamagedError(self.path(name, lost[0]), "is missing")
         files = [self.path(name, file) for file in snapshot.files] if snapshot else self._files(name)
         if not files and schema is None:
             raise Graph2ImageError(f"there is no dataset {name!r} under {self.url}")
@@ -303,11 +374,6 @@ class DataRoot:
             return []
         return sorted(f for f in self.fs.ls(folder, detail=False) if f.endswith(".parquet"))
 
-    def _write_table(self, name: str, table: pa.Table) -> str:
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-        content = buffer.getvalue()
-        file = f"{sha256(content)[:NAME_DIGITS]}.parquet"
-        if not self.exists(f"{name}/{file}"):
-            self.write_bytes(f"{name}/{file}", content)
-        return file
+
+def _stem(file: str) -> str:
+    return file.removesuffix(".parquet")

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,6 +21,8 @@ from ingest.datasets.schemas import GENERATED_SCHEMA, IMAGE_SCHEMA, ITEM_SCHEMA
 
 _PUBLISHED_NAME = re.compile(rf"[0-9a-f]{{{NAME_DIGITS}}}\.parquet")
 _SCHEMAS = {"images": IMAGE_SCHEMA, "generated": GENERATED_SCHEMA}
+#: Kinds of folders that have a list of their files.
+_LISTED_FOLDERS = ("autoencoders", "classifiers", "encoders", "models")
 _IMAGE = re.compile(r"images/files/[0-9a-f]{2}/([0-9a-f]{64})\.\w+")
 
 
@@ -60,7 +63,7 @@ def find_damage(data: DataRoot) -> Inspection:
         for damage in tqdm(found, "Verify", len(sizes), unit="file", disable=None):
             if damage is not None:
                 problems[damage.name] = damage.problem
-    for look in (_lost_lists, _lost_images, _lost_generated):
+    for look in (_lost_lists, _lost_folder_lists, _lost_images, _lost_generated):
         for damage in look(data, sizes, frozenset(problems)):
             problems.setdefault(damage.name, damage.problem)
     return Inspection(len(sizes), sum(sizes.values()), tuple(Damage(name, problems[name]) for name in sorted(problems)))
@@ -103,19 +106,31 @@ def _damage(data: DataRoot, name: str) -> Damage | None:
 
 
 def _lost_lists(data: DataRoot, present: Collection[str], _: Collection[str]) -> Iterator[Damage]:
-    """Lists of a dataset's files that are missing, and files that such a list has."""
+    """Lists of a dataset's files that are missing, and files that a list has."""
     for name in data.names():
         try:
             snapshot = data.snapshot(name)
         except DamagedError as error:
             yield Damage(f"{name}/{posixpath.basename(error.path)}", error.problem)
             continue
-        for file in snapshot.files if snapshot else ():
+        listed = snapshot.files if snapshot else data.lost_files(name)
+        for file in listed:
             if f"{name}/{file}" not in present:
                 yield Damage(f"{name}/{file}", "is missing")
         source = name.removeprefix("items/")
         if source != name and snapshot and f"parts/{source}.json" not in present:
             yield Damage(f"parts/{source}.json", "is missing")
+
+
+def _lost_folder_lists(data: DataRoot, _: Collection[str], __: Collection[str]) -> Iterator[Damage]:
+    """Lists that folders with weights should have: the folder was damaged, or its publishing was cut off."""
+    for kind in _LISTED_FOLDERS:
+        with suppress(FileNotFoundError):
+            for folder in data.fs.ls(data.path(kind), detail=False):
+                name = f"{kind}/{posixpath.basename(folder)}"
+                visible = not posixpath.basename(folder).startswith(".") and data.fs.isdir(folder)
+                if visible and not data.exists(f"{name}/{FOLDER_LIST}"):
+                    yield Damage(f"{name}/{FOLDER_LIST}", "is missing")
 
 
 def _lost_images(data: DataRoot, present: Collection[str], damaged: Collection[str]) -> Iterator[Damage]:

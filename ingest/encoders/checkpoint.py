@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ingest.datasets.integrity import sha256
+from ingest.datasets.integrity import sealed
 from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
 from ingest.encoders.pixels import PixelGeometry
@@ -99,11 +99,12 @@ def publish_encoder(
         What `encoder.json` says about the weights' origin.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    files = {CONFIG_FILE: orjson.dumps(config, option=orjson.OPT_INDENT_2), WEIGHTS_FILE: save(weights)}
-    for file, content in files.items():
-        data.write_bytes(f"encoders/{encoder}/{file}", content)
-    data.write_folder_list(f"encoders/{encoder}", {file: sha256(content) for file, content in files.items()})
-    data.write_json(f"encoders/{encoder}/{RECORD_FILE}", {"encoder": encoder, **record})
+    files = {
+        CONFIG_FILE: orjson.dumps(config, option=orjson.OPT_INDENT_2),
+        WEIGHTS_FILE: save(weights),
+        RECORD_FILE: sealed({"encoder": encoder, **record}),
+    }
+    data.write_folder(f"encoders/{encoder}", files, marker=RECORD_FILE)
 
 
 def load_encoder(

@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ingest.datasets.integrity import sha256
+from ingest.datasets.integrity import sealed
 from ingest.datasets.items import item_entities, read_entities, read_items
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.precision import bf16_autocast
@@ -156,10 +156,8 @@ def train_judge(data: DataRoot, seed: int = 0, withdrawn: Collection[str] = ()) 
     folder = f"classifiers/{judge_id}"
     if not data.exists(f"{folder}/judge.json"):
         model, record = train_classifier(load_squares(data, hashes, IMAGE_SIZE), targets, heads, seed)
-        weights = save(model)
-        data.write_bytes(f"{folder}/model.safetensors", weights)
-        data.write_folder_list(folder, {"model.safetensors": sha256(weights)})
-        data.write_json(f"{folder}/judge.json", record)
+        files = {"model.safetensors": save(model), "judge.json": sealed(record)}
+        data.write_folder(folder, files, marker="judge.json")
     return _load(data, judge_id, heads)
 
 

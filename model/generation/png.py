@@ -106,6 +106,11 @@ def open_generated(file: Path) -> tuple[Image.Image, str | None]:
         raise Graph2ImageError(f"cannot read {file}: {error.strerror}") from error
     if size > MAX_FILE:
         raise Graph2ImageError(f"{file} has {size:,} bytes, which is more than any image of this program")
+    return decode_generated(str(file), content)
+
+
+def decode_generated(file: str, content: bytes) -> tuple[Image.Image, str | None]:
+    """As `open_generated`, of the content of a file; `file` is what messages call it."""
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
         pixels = image.width * image.height
@@ -121,7 +126,7 @@ def open_generated(file: Path) -> tuple[Image.Image, str | None]:
     return image, str(text) if isinstance(text, str) else None  # Pillow has a class of its own for it
 
 
-def parse_record(file: Path, text: str) -> ImageRecord:
+def parse_record(file: Path | str, text: str) -> ImageRecord:
     """The record that `open_generated` has found in `file`.
 
     Raises

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from typer.testing import Result
 
 from flows.demo import DemoReport
+from flows.settings import load_settings
+from graphstore.optouts import published_opt_outs
 from ingest.datasets.root import DataRoot
 
 Command = Callable[..., Result]
@@ -52,12 +56,17 @@ KINDS = {
     "embeddings/*/*.parquet": ("made again", True),
     "text-embeddings/*/*.parquet": ("made again", True),
     "neighbors/*/*.parquet": ("made again", True),
-    "latents/*/*.parquet": ("made again", True),
+    "latents/*/*.parquet": ("graph2image train", True),
+    "generated/*.parquet": ("made again", True),
     "encoders/*/model.safetensors": ("embed again", False),
-    "autoencoders/*/*.safetensors": ("graph2image train", False),
-    "models/*/*/*.safetensors": ("train again", False),
+    "encoders/*/encoder.json": ("embed again", False),
+    "encoders/*/_files.json": ("embed again", False),
+    "autoencoders/*/*.safetensors": ("graph2image train", True),
+    "models/*/*/*.safetensors": ("graph2image train CONFIG --neighbors", False),
+    "models/*/_files.json": ("graph2image train CONFIG --neighbors", False),
     "models/*/model.json": ("train again", False),
-    "classifiers/*/model.safetensors": ("made again", True),
+    "classifiers/*/model.safetensors": ("graph2image evaluate", True),
+    "classifiers/*/judge.json": ("graph2image evaluate", True),
 }
 
 
@@ -70,11 +79,8 @@ def test_a_sound_root(root: Path, graph2image: Command) -> None:
 @pytest.mark.parametrize("pattern", KINDS)
 def test_damage_is_named_and_mended(root: Path, graph2image: Command, pattern: str) -> None:
     remedy, repaired = KINDS[pattern]
-    # A shard that is only appended is not missed: the next run of its command computes it again.
-    appended = pattern.startswith(("embeddings", "text-embeddings", "latents"))
-    damages = [cut, emptied, flipped, cut if appended else deleted]
     file = published(root, pattern)
-    for damage in [damages[len(pattern) % 4], flipped]:
+    for damage in [(cut, emptied)[len(pattern) % 2], flipped, deleted]:
         content = file.read_bytes()
         damage(file)
         name = file.relative_to(root).as_posix()
@@ -100,7 +106,9 @@ def published(root: Path, pattern: str) -> Path:
 
 
 @pytest.mark.parametrize("damage", [cut, emptied, flipped, deleted])
-@pytest.mark.parametrize("pattern", KINDS)
+@pytest.mark.parametrize(
+    "pattern", [pattern for pattern in KINDS if not pattern.endswith(("_files.json", "judge.json"))]
+)
 def test_commands_name_the_damaged_file_or_do_without_it(
     root: Path, graph2image: Command, pattern: str, damage: Callable[[Path], None]
 ) -> None:
@@ -120,3 +128,95 @@ def test_commands_name_the_damaged_file_or_do_without_it(
             assert file.name in result.output or file.parent.name in result.output
         else:
             orjson.loads(result.stdout)
+
+
+def test_generated_rows_come_back_from_the_images(root: Path, graph2image: Command) -> None:
+    data = DataRoot(str(root))
+    before = data.read("generated").sort_by("generated_id")
+    lost = min((root / "generated").glob("*.parquet"))
+    paths = DataRoot(str(root)).read_file("generated", lost.name)["image_path"].to_pylist()
+    lost.unlink()
+    (root / paths[0]).unlink()
+    flipped(root / paths[1])
+    result = graph2image("verify", "--repair", data=root)
+    assert lost.name in result.stdout
+    after = data.read("generated").sort_by("generated_id")
+    kept = before.filter(pc.invert(pc.is_in(before["image_path"], value_set=pa.array(paths[:2]))))
+    assert after.equals(kept)
+    assert graph2image("verify", data=root).exit_code == 0
+
+
+@pytest.mark.parametrize("damage", [deleted, flipped, emptied])
+def test_withdrawals_come_back_from_the_graph(root: Path, graph2image: Command, damage: Callable[[Path], None]) -> None:
+    data = DataRoot(str(root))
+    items = data.read("items/art500k", ["item_id"])["item_id"].to_pylist()
+    for item in items[:2]:
+        assert graph2image("optout", item, "--reason", "asked", data=root).exit_code == 0
+    before = published_opt_outs(data)
+    damage(sorted((root / "optouts").glob("*.parquet"))[0])
+    refused = graph2image("neighbors", items[3], data=root)
+    assert refused.exit_code == 1  # what was withdrawn is not known for sure
+    assert "optouts" in refused.output
+    assert "verify" in refused.output
+    assert graph2image("verify", "--repair", data=root).exit_code == 0
+    assert published_opt_outs(data).equals(before)
+    # Without the graph it is not known what is lost: that stays an error.
+    damage(sorted((root / "optouts").glob("*.parquet"))[0])
+    (root / "graph.lbug").rename(root / "graph.away")
+    assert graph2image("verify", "--repair", data=root).exit_code == 1
+    (root / "graph.lbug").unlink(missing_ok=True)
+    (root / "graph.away").rename(root / "graph.lbug")
+    assert graph2image("verify", "--repair", data=root).exit_code == 0
+    assert published_opt_outs(data).equals(before)
+
+
+def test_several_lost_datasets_are_made_again_together(root: Path, graph2image: Command) -> None:
+    for kind in ("images", "embeddings", "text-embeddings", "neighbors", "generated", "latents"):
+        for file in (root / kind).rglob("*.parquet"):
+            file.unlink()
+    assert graph2image("verify", data=root).exit_code == 1
+    result = graph2image("verify", "--repair", data=root)
+    assert result.exit_code == 0, result.output
+    assert graph2image("verify", data=root).exit_code == 0
+
+
+def test_a_lost_graph_is_loaded_again_from_the_datasets(root: Path, graph2image: Command) -> None:
+    settings = load_settings(data=str(root))
+    image = published(root, "generated/*/*.png").stem
+    with settings.open_store(read_only=True) as store:
+        before = store.version(), store.schema()
+    told = graph2image("lineage", image, "--json", data=root).stdout
+    (root / "graph.lbug").unlink()
+    found = graph2image("verify", data=root)
+    assert found.exit_code == 1
+    assert "graph.lbug is missing" in found.stdout
+    assert graph2image("verify", "--repair", data=root).exit_code == 0
+    with settings.open_store(read_only=True) as store:
+        assert store.version() == before[0]
+        assert {label.name: label.count for label in store.schema().labels if label.kind != "system"} == {
+            label.name: label.count for label in before[1].labels if label.kind != "system"
+        }
+    again = graph2image("lineage", image, "--json", data=root).stdout
+    assert orjson.loads(again)["conditioned_on"] == orjson.loads(told)["conditioned_on"]
+
+
+def test_a_graph_that_has_lost_rows_is_named(root: Path, graph2image: Command) -> None:
+    item = DataRoot(str(root)).read("items/art500k", ["item_id"])["item_id"][0].as_py()
+    with load_settings(data=str(root)).open_store() as store, store.transaction():
+        store.write("MATCH (a:Artwork {id: $id}) DETACH DELETE a", {"id": item})
+    found = graph2image("verify", data=root)
+    assert found.exit_code == 1
+    assert "graph.lbug: has 1" in found.stdout
+    assert "items, of" in found.stdout
+    assert "relations, of" in found.stdout
+    assert "move" in found.stdout
+
+
+@pytest.mark.parametrize("damage", [emptied, cut])
+def test_a_graph_file_that_cannot_be_opened_is_named(
+    root: Path, graph2image: Command, damage: Callable[[Path], None]
+) -> None:
+    damage(root / "graph.lbug")
+    found = graph2image("verify", data=root)
+    assert found.exit_code == 1
+    assert "graph.lbug" in found.stdout
