@@ -296,26 +296,30 @@ class Collector:
             elif places[index] is not None and not _is_opted_out(outcome):
                 lacking.append(index)
         wanted = pa.array(lacking, pa.int32())
-        earlier = self._earlier_images.find(items["item_id"].combine_chunks().take(wanted), refs.take(wanted))
+        ids = items["item_id"].combine_chunks()
+        earlier = self._earlier_images.find(ids.take(wanted), refs.take(wanted))
         for index, image in zip(lacking, earlier, strict=True):
             if image is not None:
                 hashes[index], places[index] = image
                 self.images_kept += isinstance(outcomes[index], ImageProblemError)
-        missing = [
-            (index, outcome)
-            for index, outcome in enumerate(outcomes)
-            if isinstance(outcome, ImageProblemError) and hashes[index] is None
-        ]
+        missing: list[tuple[int, str, str | None]] = []
+        for index, (outcome, place) in enumerate(zip(outcomes, places, strict=True)):
+            if hashes[index] is not None or place is None:
+                continue
+            if isinstance(outcome, ImageProblemError):
+                missing.append((index, outcome.reason.value, outcome.detail))
+            elif not acquired and (known := self._earlier_images.problem(ids[index].as_py(), place)) is not None:
+                missing.append((index, *known))  # this run looks for no images
         if missing:
-            self.missing_images.update(problem.reason.value for _, problem in missing)
-            which = pa.array([index for index, _ in missing], pa.int32())
+            self.missing_images.update(reason for _, reason, _ in missing)
+            which = pa.array([index for index, *_ in missing], pa.int32())
             columns = [
                 items["item_id"].take(which),
                 pa.repeat(pa.scalar(file), len(missing)),
                 items["row"].take(which),
-                pa.array([places[index] for index, _ in missing], pa.string()),
-                pa.array([problem.reason.value for _, problem in missing], pa.string()),
-                pa.array([problem.detail for _, problem in missing], pa.string()),
+                pa.array([places[index] for index, *_ in missing], pa.string()),
+                pa.array([reason for _, reason, _ in missing], pa.string()),
+                pa.array([detail for *_, detail in missing], pa.string()),
             ]
             self._missing_image_writer.add(pa.table(columns, schema=MISSING_IMAGE_SCHEMA))
         return pa.array(hashes, pa.string()), pa.array(places, pa.string())

@@ -147,7 +147,8 @@ def unreachable_images(data: DataRoot, source: str, part: Part) -> Iterator[str]
 class ItemImages:
     """The images that the published items of a source have, to fall back on where one cannot be acquired again.
 
-    They are read when the first of them is asked for.
+    Also what was wrong with those that they do not have, which stays known in a run that looks for no images. Both are
+    read when the first of them is asked for.
 
     Parameters
     ----------
@@ -156,11 +157,14 @@ class ItemImages:
     """
 
     def __init__(self, data: DataRoot, source: str, parts: Iterable[Part], is_stored: Callable[[str], bool]) -> None:
+        parts = list(parts)
         self._data = data
-        self._name = f"items/{source}"
+        self._source = source
         self._files = [file for part in parts for file in part.files("items")]
+        self._missing_files = [file for part in parts for file in part.files("missing-images")]
         self._is_stored = is_stored
         self._loaded: tuple[IdIndex, pa.Array, pa.Array] | None = None
+        self._problems: dict[tuple[str, str], tuple[str, str | None]] | None = None
 
     def find(self, ids: pa.StringArray, refs: pa.ListArray) -> list[tuple[str, str] | None]:
         """Hash of the image of each item, and the one of its `refs` that it came from; None for one without an image.
@@ -180,9 +184,19 @@ class ItemImages:
             for item, row in enumerate(rows.tolist())
         ]
 
+    def problem(self, item_id: str, ref: str) -> tuple[str, str | None] | None:
+        """Reason and detail of why an item does not have its image, which is at `ref`; None if that is not known."""
+        if self._problems is None:
+            self._problems = {}
+            for file in self._missing_files:
+                for row in self._data.read_file(f"missing-images/{self._source}", file).to_pylist():
+                    self._problems[row["item_id"], row["image_ref"]] = row["reason"], row["detail"]
+        return self._problems.get((item_id, ref))
+
     def _load(self) -> tuple[IdIndex, pa.Array, pa.Array]:
         columns = ["item_id", "image_hash", "image_ref"]
-        table = pa.concat_tables(self._data.read_file(self._name, file, columns) for file in self._files)
+        name = f"items/{self._source}"
+        table = pa.concat_tables(self._data.read_file(name, file, columns) for file in self._files)
         table = table.filter(pc.is_valid(table["image_hash"])).combine_chunks()
         index = IdIndex()
         if table.num_rows:

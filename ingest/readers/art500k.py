@@ -359,13 +359,14 @@ def _text(value: str) -> str | None:
 @lru_cache(maxsize=1 << 16)
 def _institutions(value: str) -> tuple[str, ...]:
     """As `listed_names`, but a comma before a blank is one of an address: `Louvre, Paris, France,Tate, London, UK`."""
-    return tuple(dict.fromkeys(name for part in re.split(r",(?! )", value) if (name := squeeze(part).strip(" ,-"))))
+    parts = re.split(r",(?! )", visible_text(value) or "")
+    return tuple(dict.fromkeys(name for part in parts if (name := squeeze(part).strip(" ,-"))))
 
 
 @lru_cache(maxsize=1 << 16)
 def _technique(value: str) -> tuple[str, ...]:
     """`Oil on canvas` of `Oil on canvas, 56 x 47 cm`."""
-    return listed_names(value.partition(",")[0])
+    return listed_names((visible_text(value) or "").partition(",")[0])
 
 
 # What follows is about the last items of a batch, of as many as there are values.

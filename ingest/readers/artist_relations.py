@@ -7,13 +7,14 @@ from functools import lru_cache
 
 from ingest.batches import BatchBuilder
 from ingest.readers.artists import Attributed
+from ingest.readers.markup import visible_text
 from ingest.records import squeeze
 
 
 @lru_cache(maxsize=1 << 16)
 def listed_names(value: str) -> tuple[str, ...]:
-    """The entities of a list with commas, each once."""
-    return tuple(dict.fromkeys(name for part in value.split(",") if (name := squeeze(part))))
+    """The entities of a list with commas, each once, as a browser shows their names."""
+    return tuple(dict.fromkeys(name for part in (visible_text(value) or "").split(",") if (name := squeeze(part))))
 
 
 def relate_artist(

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from ingest.readers.markup import visible_text
 from ingest.records import squeeze
 
 
@@ -215,7 +216,7 @@ def parse_artists(author: str) -> tuple[Attributed, ...]:
     if len(author) > MAX_LENGTH:
         return ()
     artists: dict[str, Attributed] = {}
-    for part in re.split("[|;]", author):
+    for part in re.split("[|;]", visible_text(author) or ""):  # an entity such as `&amp;` has a semicolon
         artist = _parse_artist(squeeze(part))
         if artist is not None:
             artists.setdefault(artist.key, artist)
@@ -238,7 +239,7 @@ def listed_artists(names: str) -> tuple[Attributed, ...]:
     ['Robert De Niro Sr.', 'Claude Monet']
     """
     parts: list[str] = []
-    for part in names.split(","):
+    for part in (visible_text(names) or "").split(","):
         if parts and artist_key(part) in _GENERATIONS:
             parts[-1] += part
         elif "/" not in part and not any(character.isdigit() for character in part):

@@ -39,7 +39,7 @@ from ingest.readers.lines import Block, read_batches
 from ingest.readers.markup import visible_text, visible_texts
 from ingest.readers.recognize import Kind, first_recognized, kind_of_line, kind_of_row, refusal
 from ingest.readers.values import json_text
-from ingest.records import RejectReason, RejectRecord, squeeze
+from ingest.records import RejectReason, RejectRecord
 
 #: Columns of a book beside the common ones, named as upstream.
 ITEM_COLUMNS = pa.schema(
@@ -256,8 +256,8 @@ def _shelves(lists: pa.ListArray, min_count: int) -> tuple[pa.Int32Array, pa.Str
     counts = _typed(pc.struct_field(shelves, "count"), pa.int64())
     used = pc.indices_nonzero(pc.greater_equal(counts, min_count).fill_null(False))
     items, counts = items.take(used), counts.take(used)
-    names = squeezed(pc.struct_field(shelves, "name").take(used))
-    said = pc.invert(pc.is_in(names, BOOKKEEPING_SHELVES))
+    names = visible_texts(squeezed(pc.struct_field(shelves, "name").take(used)))
+    said = pc.and_(names.is_valid(), pc.invert(pc.is_in(names, BOOKKEEPING_SHELVES)))
     return items.filter(said), names.filter(said), counts.filter(said).cast(pa.float64())
 
 
@@ -339,7 +339,7 @@ def _genres(value: Any) -> Iterator[tuple[str, float]]:
             for entry in _list(value)
         ]
     for name, count in pairs:
-        called = squeeze(_text(name))
+        called = visible_text(_text(name))
         weight = _number(_text(count))
         if called and (weight is None or weight > 0):
             yield called, 1.0 if weight is None else weight

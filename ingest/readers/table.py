@@ -248,10 +248,11 @@ def _item_maker(spec: TableSpec) -> Callable[[int, _Row], ItemRecord]:
 
 
 def _entity_names(entity: EntitySpec, pattern: re.Pattern[str] | None, row: _Row) -> Iterator[str]:
-    for value in entity.value.values(row, entity.separator):
-        if pattern is None:
-            yield value
-        elif (found := pattern.search(value)) and (name := squeeze(found[1 if pattern.groups else 0] or "")):
+    if pattern is None:
+        yield from entity.value.values(row, entity.separator, visible_text)
+        return
+    for value in entity.value.values(row, entity.separator):  # a pattern may look for markup
+        if (found := pattern.search(value)) and (name := visible_text(found[1 if pattern.groups else 0] or "")):
             yield name
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -96,10 +96,13 @@ class Template:
         """The text for one row, white space squeezed; an empty or absent value leaves nothing."""
         return squeeze("".join(text_of(row, p) if i % 2 else p for i, p in enumerate(self.parts)))
 
-    def values(self, row: Mapping[str, object], separator: str | None = None) -> Iterator[str]:
+    def values(
+        self, row: Mapping[str, object], separator: str | None = None, clean: Callable[[str], str | None] | None = None
+    ) -> Iterator[str]:
         """The row's values: split at `separator`, or the elements of a list column; none if a column is empty.
 
-        `"{color} {article_type}"` of a row without color has no value, rather than half of one.
+        `"{color} {article_type}"` of a row without color has no value, rather than half of one. What is split is
+        what `clean` makes of it: an entity such as `&amp;` has a separator in it.
         """
         cells = [row.get(column) for column in self.columns]
         if len(cells) == 1 and isinstance(cells[0], list | tuple):
@@ -109,7 +112,7 @@ class Template:
             rendered = [self.render(row)]
         else:
             return
-        for text in rendered:
+        for text in rendered if clean is None else [clean(text) or "" for text in rendered]:
             for value in text.split(separator) if separator else (text,):
                 if value := squeeze(value):
                     yield value

@@ -183,6 +183,26 @@ def test_without_images_given_items_keep_theirs(products: Products, picture) -> 
     assert _images(products.data, "amazon") == images
 
 
+def test_without_images_given_it_stays_known_what_is_missing(products: Products, picture) -> None:
+    (products.images / "1.jpg").write_bytes(picture(1))
+    (products.images / "2.jpg").write_bytes(b"no image")
+    products.write("a.json", "1:one", "2:two", "3:three", "4:four")
+    assert products.ingest("a.json", images=products.images).missing_images == {
+        "image_not_an_image": 1,
+        "image_missing": 2,
+    }
+    before = products.data.read("missing-images/amazon").sort_by("item_id").to_pylist()
+    products.write("a.json", "3:drei", "2:zwei", "1:eins")
+    report = products.ingest("a.json")
+    assert report.missing_images == {"image_not_an_image": 1, "image_missing": 1}
+    after = {row["item_id"]: row for row in products.data.read("missing-images/amazon").to_pylist()}
+    assert after.keys() == {"amazon:2", "amazon:3", "amazon:4"}  # 4 is gone from the file, and kept
+    assert after["amazon:2"] == before[0]
+    assert (after["amazon:3"]["row"], after["amazon:3"]["detail"]) == (1, before[1]["detail"])
+    products.write("a.json", "3:drei", place="https://other.example")  # another image, of which nothing is known
+    assert products.ingest("a.json").missing_images == {}
+
+
 def test_files_that_take_items_over(products: Products, picture) -> None:
     for item in "13":
         (products.images / f"{item}.jpg").write_bytes(picture(int(item)))
@@ -247,7 +267,7 @@ _RUNS = st.lists(st.tuples(st.none() | st.sets(st.sampled_from("123")), st.boole
 @settings(max_examples=30)
 @given(_RUNS)
 def test_any_history_of_images(tmp_path_factory, picture, runs) -> None:
-    """Against a model: an item has the last image that was there, and is missing if there never was one."""
+    """Against a model: an item has the last image that was there, and is missing if a run has looked and found none."""
     products = Products(tmp_path_factory.mktemp("history") / "products")
     owned: set[str] = set()
     missing: set[str] = set()
@@ -262,8 +282,6 @@ def test_any_history_of_images(tmp_path_factory, picture, runs) -> None:
         owned |= there or set()
         if there is not None:
             missing = set("1234") - owned
-        elif changed or number == 0:
-            missing = set()  # nobody has looked
         assert {item for item, image in _images(products.data, "amazon").items() if image} == owned
         assert set(_missing(products.data, "amazon")) == missing
         assert (report.items, sum(report.missing_images.values())) == (4, len(missing))

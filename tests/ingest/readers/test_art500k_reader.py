@@ -130,6 +130,18 @@ def test_pipe_in_author(tmp_path: Path) -> None:
     assert item["title"] == "A Wooded Landscape Near Beekhuizen"
 
 
+def test_names_are_what_a_browser_shows(tmp_path: Path) -> None:
+    line = _line(
+        author_name="<a href='/x'>Andr&eacute; &amp; Marie Dupont</a>",
+        Genre="<b>still life</b>, sea &amp; sky",
+        Media="<br>",
+    )
+    item = _item(tmp_path, line)
+    assert item["edges"]["IN_GENRE", "Genre"] == ["still life", "sea & sky"]
+    assert ("IN_MEDIUM", "Medium") not in item["edges"]
+    assert _artists(item) == [("andre marie dupont", None)]
+
+
 @pytest.mark.parametrize(
     ("author", "artists", "attribution"),
     [

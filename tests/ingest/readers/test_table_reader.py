@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import Graph2ImageError
 from ingest.readers.table import read_table, remove_words
-from ingest.readers.tablespec import TableSpec
+from ingest.readers.tablespec import EntitySpec, TableSpec
 from ingest.records import EntityLink, ItemLink, ItemRecord, Record, RejectReason, RejectRecord
 
 COLUMNS = ["id", "title", "color", "price", "year", "new", "tags", "similar", "part"]
@@ -96,6 +96,27 @@ def test_same_item_from_every_format(tmp_path: Path, name: str) -> None:
     assert record.links == (ItemLink("SIMILAR_TO", "shop:8"), ItemLink("SIMILAR_TO", "shop:9"))
     assert record.split == "val"
     assert record.row == (2 if ".csv" in name or ".tsv" in name else 1)
+
+
+def test_names_of_entities_are_what_a_browser_shows(tmp_path: Path) -> None:
+    row = {
+        **ROW,
+        "color": "<b>Dark</b>&nbsp;red",
+        "tags": "Tom &amp; Jerry;<i>soft</i>;<br/>",
+        "title": "&eacute;t&eacute; x",
+    }
+    _write(tmp_path / "t.csv", [row])
+    (record,) = read_table(_spec("t.csv"), tmp_path)
+    assert isinstance(record, ItemRecord)
+    assert [(e.label, e.name) for e in record.entities] == [
+        ("Color", "Dark red"),
+        ("Tag", "Tom & Jerry"),
+        ("Tag", "soft"),
+    ]
+    tag = EntitySpec(label="Tag", relation="HAS_TAG", value="{tags}", pattern="<i>(.*)</i>")
+    (record,) = read_table(_spec("t.csv").model_copy(update={"entity": [tag]}), tmp_path)
+    assert isinstance(record, ItemRecord)
+    assert [e.name for e in record.entities] == ["soft"]
 
 
 def test_native_values_of_json_and_parquet(tmp_path: Path) -> None:
