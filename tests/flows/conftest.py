@@ -21,14 +21,14 @@ image_size = 32
 [autoencoder]
 channels = 16
 blocks = 1
-steps = 20
+steps = 8
 [unet]
 block_out_channels = [32, 32]
 attention_heads = 1
 [optimization]
-steps = 20
+steps = 8
 warmup_steps = 2
-checkpoint_every = 10
+checkpoint_every = 4
 """
 
 
@@ -44,9 +44,9 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _quickly_trained() -> Iterator[None]:
     """The classifier that judges images, and the mini encoder, need not be good ones here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "MiniClipConfig", partial(MiniClipConfig, base_steps=20))
-        patch.setattr(classifier, "FEWEST_STEPS", 60)
-        patch.setattr(classifier, "EPOCHS", 1)
+        patch.setattr(embed, "MiniClipConfig", partial(MiniClipConfig, base_steps=5))
+        patch.setattr(classifier, "FEWEST_STEPS", 10)
+        patch.setattr(classifier, "EPOCHS", 0)
         yield
 
 
