@@ -227,7 +227,7 @@ class LadybugStore(GraphStore):
             self._connection = ladybug.Connection(self._database)
             if not read_only:
                 self._define_system_tables()
-            elif LOADED_SOURCE not in self.node_labels():  # whoever made the file was killed right then
+            elif LOADED_SOURCE not in self.labels():  # whoever made the file was killed right then
                 raise NoGraphError(url)
         except BaseException:
             self.close()
@@ -277,7 +277,10 @@ class LadybugStore(GraphStore):
         return self.read(f"MATCH (a:`{from_label}`)-[r:`{type_}`]->(b:`{to_label}`) RETURN {', '.join(columns)}")
 
     def node_labels(self) -> dict[str, pa.Schema]:
-        return {name: self._properties(name) for name in self._tables("NODE")}
+        return {name: self._properties(name) for name in self.labels()}
+
+    def labels(self) -> list[str]:
+        return self._tables("NODE")
 
     def relation_types(self) -> list[tuple[str, str, str]]:
         return sorted(

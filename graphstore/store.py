@@ -109,6 +109,10 @@ class GraphStore(ABC):
     def node_labels(self) -> dict[str, pa.Schema]:
         """Every label with its properties."""
 
+    def labels(self) -> list[str]:
+        """Every label."""
+        return list(self.node_labels())
+
     @abstractmethod
     def relation_types(self) -> list[tuple[str, str, str]]:
         """Every (relation type, from label, to label), sorted."""
@@ -120,7 +124,7 @@ class GraphStore(ABC):
     def labels_of_kind(self, kind: str) -> list[str]:
         """Labels of the loaded items (`kind="item"`) or entities (`kind="entity"`), sorted."""
         column = self.read(f"MATCH (s:{LOADED_SOURCE}) RETURN s.{kind}_labels AS labels").column("labels")
-        return sorted({label for labels in column.to_pylist() for label in labels or ()} & self.node_labels().keys())
+        return sorted({label for labels in column.to_pylist() for label in labels or ()} & set(self.labels()))
 
     def schema(self) -> GraphSchema:
         """Labels with counts and properties, relation types with end points and counts."""

@@ -355,7 +355,7 @@ def check_fits(store: GraphStore, names: GraphNames, item_columns: pa.Schema) ->
 
 def _check_names(store: GraphStore, names: GraphNames, before: dict[str, dict[str, Any]]) -> None:
     """The rules of `GraphNames`, with all that is in the store: a label is of items only or of entities only, too."""
-    uses = dict.fromkeys(store.node_labels(), "label")
+    uses = dict.fromkeys(store.labels(), "label")
     uses |= {type_: "relation type" for type_, _, _ in store.relation_types()}
     names.check(uses)
     everything = GraphNames(
