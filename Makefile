@@ -4,8 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
-# A group of tests stays on one worker, the longest first.
-TESTS := -n 2 --dist loadgroup --no-loadscope-reorder
+TESTS := -n 2
 FOR ?= 600
 # Modules are compiled when they are installed, and what is compiled is kept, whatever the environment says: each process
 # that had to compile torch and transformers again would take seconds more to start.

@@ -75,6 +75,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: first.index(item.get_closest_marker("xdist_group").args[0]))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse workers that know no groups: each would start a server of its own, and make a demo."""
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("this pytest-xdist cannot group the tests of this pytest: install requirements/dev.txt")
+
+
 def _parameters(item: pytest.Item) -> list[object]:
     return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 

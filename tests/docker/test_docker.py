@@ -342,6 +342,7 @@ def test_command_does_not_start_without_its_secret(tmp_path: Path, content: str 
     assert "PREFECT_API_AUTH_STRING_FILE" in out.stderr
 
 
+@pytest.mark.slow
 def test_prefect_makes_the_address_of_its_database_from_the_settings(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p@ss/word:1%")
     environment = {

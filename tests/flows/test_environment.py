@@ -32,6 +32,7 @@ def test_kernels_are_compiled_and_kept_in_a_temporary_folder(tmp_path: Path) -> 
     assert (tmp_path / "tmp" / f"graph2image-{os.getuid()}" / ".cache").is_dir()
 
 
+@pytest.mark.slow
 def test_doctor_says_where_the_caches_are(tmp_path: Path) -> None:
     code = f"from flows.cli.app import app; app(['doctor', '--data', {str(tmp_path / 'data')!r}])"
     done = run(code, tmp_path / "tmp")

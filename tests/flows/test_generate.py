@@ -127,6 +127,7 @@ def test_items_without_neighbors_or_text_say_so(tiny: TinyData, graph2image: Com
     assert "Note: toy:00: no neighbors: made from the text only." in said
 
 
+@pytest.mark.slow
 def test_withdrawn_items_are_neither_made_nor_used(tiny: TinyData, graph2image: Command) -> None:
     sampled = {row["item_id"]: row["neighbors"] for row in tiny.root.read(f"neighbors/{NEIGHBORS}").to_pylist()}
     gone = sampled["toy:03"][0]["item_id"]
@@ -165,6 +166,7 @@ def test_mistakes(shared_tiny: TinyData, graph2image: Command, arguments: tuple[
     assert len(result.stderr.strip().splitlines()) <= 2
 
 
+@pytest.mark.slow
 def test_fast_can_be_changed_in_parts(tiny: TinyData, graph2image: Command) -> None:
     def settings(*arguments: str) -> dict[str, Any]:
         (row,) = made(tiny, graph2image("generate", "toy:03", *arguments, "--json", data=tiny.root.url))

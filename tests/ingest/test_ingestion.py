@@ -18,6 +18,7 @@ from ingest.sources import ingest_source, open_source
 any_ingestion: TypeAdapter[Ingestion] = TypeAdapter(AnyIngestion)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["art500k", "amazon", "goodreads"])
 def test_every_source_from_its_painted_files(source: str, tmp_path: Path) -> None:
     paint = {"art500k": paint_art500k, "amazon": paint_amazon, "goodreads": paint_goodreads}[source]

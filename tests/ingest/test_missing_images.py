@@ -264,6 +264,7 @@ def test_a_run_begins_with_what_was_never_asked_for(products: Products, monkeypa
 _RUNS = st.lists(st.tuples(st.none() | st.sets(st.sampled_from("123")), st.booleans()), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(_RUNS)
 def test_any_history_of_images(tmp_path_factory, picture, runs) -> None:

@@ -259,6 +259,7 @@ _REJECTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.lists(_ITEMS | _REJECTS, max_size=25))
 def test_counts_reconcile_and_nothing_dangles(tmp_path_factory, records) -> None:
@@ -314,6 +315,7 @@ def test_map_ordered_passes_errors_on() -> None:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_runs_at_once(shop, data, tmp_path) -> None:
     shop.fill(40)
     other = DataRoot(str(tmp_path / "quiet"))
@@ -375,6 +377,7 @@ def test_a_file_in_the_way_of_the_data_root(shop, tmp_path) -> None:
         ingest_source(DataRoot(str(tmp_path / "file")), Table(spec=shop.spec, root=shop.root))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_a_row_holds(data) -> None:
     """Of 600 MB of text, little is in memory at a time."""
     script = """

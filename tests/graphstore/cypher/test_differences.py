@@ -132,6 +132,7 @@ STATEMENTS = st.lists(
 ).map(" ".join)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(STATEMENTS)
 @example("RETURN 1 AS a /***/ LOAD FROM '{file}' RETURN * /* */")

@@ -212,6 +212,7 @@ print(calls)
 """
 
 
+@pytest.mark.slow
 def test_a_copy_into_an_embedded_store_is_continued_wherever_it_was_killed(
     ladybug_url: str, data: DataRoot, tmp_path: Path
 ) -> None:

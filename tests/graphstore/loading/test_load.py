@@ -260,6 +260,7 @@ def _snapshots(draw: st.DrawFn) -> tuple[list[Any], list[Any], list[Any]]:
     return items, entities, [relation(*row) for row in draw(st.lists(ends, max_size=12))]
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.lists(_snapshots(), min_size=1, max_size=3))
 def test_after_any_history_the_store_has_the_last_snapshot(

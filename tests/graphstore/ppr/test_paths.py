@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pytest
 from graphs import Array, make_projection, weight_matrices
 from hypothesis import given
 from sources import HOKUSAI, MONET, entity, item, publish, relation
@@ -33,6 +34,7 @@ def _probability_of(weights: Array, path: list[int]) -> Any:
     return np.prod([0.85 * weights[a, b] / weights[a].sum() for a, b in itertools.pairwise(path)])
 
 
+@pytest.mark.slow
 @given(weight_matrices())
 def test_the_path_is_the_likeliest(weights: Array) -> None:
     n = len(weights)

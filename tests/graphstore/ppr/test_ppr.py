@@ -275,6 +275,7 @@ def test_kernels_say_what_they_were_compiled_with() -> None:
     assert not outdated, "run `make kernels`"
 
 
+@pytest.mark.slow
 def test_a_new_process_does_not_compile_again() -> None:
     top_k_ppr(make_projection(np.ones((2, 2)) - np.eye(2)), [0], k=1)
     code = (

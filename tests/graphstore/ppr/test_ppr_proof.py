@@ -75,6 +75,7 @@ def test_what_is_stated_is_true(
         np.testing.assert_allclose(exact[row][found][: len(expected)], expected, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.slow
 @given(weight_matrices(), st.integers(1, 4), st.integers(1, 6), st.sampled_from([0.1, 1e-3, 1e-6]), st.booleans())
 def test_hubs_change_nothing_but_the_work(weights: Array, min_edges: int, k: int, epsilon: float, refine: bool) -> None:
     source_only = (0,)
@@ -146,6 +147,7 @@ def test_candidates_are_known_a_step_further_than_the_push_went() -> None:
     assert np.mean(wrong) < 0.05 * top.errors.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_hubs", [False, True])
 def test_refining_proves_the_best(large: tuple[Projection, Array], with_hubs: bool) -> None:
     projection, exact = large

@@ -47,6 +47,7 @@ def test_the_holder_is_named_and_a_killed_one_holds_nothing(tmp_path: Path) -> N
         pass
 
 
+@pytest.mark.slow
 def test_two_files_ingested_at_once_are_both_there(tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path / "data"))
     runs = []

@@ -383,6 +383,7 @@ print(sorted({"torch", "torchvision", "open_clip"} & sys.modules.keys()))
 """
 
 
+@pytest.mark.slow
 def test_nothing_to_do_loads_no_model(data: DataRoot, tmp_path: Path) -> None:
     write_items(data, ITEMS)
     break_picture(data, ITEMS[-1], "gone")

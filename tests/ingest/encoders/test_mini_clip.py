@@ -28,6 +28,7 @@ def nearest_centroid(vectors: Tensor, labels: np.ndarray, held_out: np.ndarray) 
     return float((names[nearest] == labels[held_out]).mean())
 
 
+@pytest.mark.slow
 def test_learns_the_words_and_keeps_the_color(data: DataRoot) -> None:
     write_items(data, ITEMS)
     report = embed(data, mini=TINY, device="cpu")

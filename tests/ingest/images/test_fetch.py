@@ -239,6 +239,7 @@ def test_what_is_no_http(data: DataRoot, answer: bytes) -> None:
         assert _one(data, url, attempts=2) == "image_unreachable"
 
 
+@pytest.mark.slow
 def test_it_is_tried_again(data: DataRoot, web: WebServer, picture: Picture) -> None:
     good = Reply(picture(1))
     web.replies["/a.jpg"] = [Reply(b"busy" * 50_000, 500), Reply(status=503), Reply(delay=60), good]
@@ -613,6 +614,7 @@ test_fetch._acquire(DataRoot(sys.argv[2]), sys.argv[3:], concurrency=4)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_continued(data: DataRoot, web: WebServer, picture: Picture, tmp_path: Path) -> None:
     web.replies = {f"/{i}.jpg": Reply(picture(i), delay=0.01) for i in range(40)}
     urls = [f"{web.url}/{i}.jpg" for i in range(41)]

@@ -524,6 +524,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES) | VALUES, max_size=6),
@@ -671,6 +672,7 @@ def test_what_was_painted_comes_back(tmp_path: Path, release: Any) -> None:
     assert dangling == (defects["dangling_link"] if release != 2023 else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", [2014, 2018])  # in processes, in threads
 def test_several_workers_read_the_same(tmp_path: Path, release: Any) -> None:
     report = paint_amazon(tmp_path, items=6000, seed=3, release=release, images=False)

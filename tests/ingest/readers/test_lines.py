@@ -129,6 +129,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert MAX_LINE_BYTES < 200 << 20
 
 
+@pytest.mark.slow
 def test_a_damaged_archive_in_a_line_that_is_too_long(tmp_path: Path) -> None:
     path = tmp_path / "long.gz"
     packed = gzip.compress(b"a\n" + random.Random(0).randbytes(MAX_LINE_BYTES + (16 << 20)).replace(b"\n", b""), 1)
@@ -182,6 +183,7 @@ def _parse(block: Block) -> Batch:
     return batch.finish()
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_batches_in_the_same_order(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_bytes(b"\n".join(b"%0999d" % number for number in range(30_000)))

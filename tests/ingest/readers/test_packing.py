@@ -70,6 +70,7 @@ def test_what_follows_an_archive_and_is_none(tmp_path: Path, packing: str) -> No
     assert _read(path) == (b"a\nb\nc", [(4, RejectReason.FILE_DAMAGED)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", PACKERS)
 def test_rows_before_a_cut_or_a_flipped_byte(tmp_path: Path, packing: str) -> None:
     rng = random.Random(0)

@@ -255,6 +255,7 @@ def test_unreadable_tables(tmp_path: Path, name: str, content: bytes | None, mes
         list(read_table(_spec(name), tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz"])
 @pytest.mark.parametrize("rows", [5000, 60_000])
 def test_rows_before_the_cut_are_kept(tmp_path: Path, name: str, rows: int) -> None:

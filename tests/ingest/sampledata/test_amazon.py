@@ -110,6 +110,7 @@ def test_titles_name_no_brand(shop: tuple[int, SampleReport]) -> None:
         assert not any(brand.name.lower() in row["title"].lower() for brand in BRANDS)
 
 
+@pytest.mark.slow
 def test_same_request_same_bytes_and_a_second_run_is_unchanged(tmp_path: Path) -> None:
     one, two = (paint_amazon(tmp_path / name, items=60, workers=workers) for name, workers in (("a", 1), ("b", 2)))
     files = sorted(path.relative_to(one.folder) for path in one.folder.rglob("*") if path.is_file())

@@ -147,6 +147,7 @@ def test_label_columns_hold_the_artist_graph(gallery: SampleReport) -> None:
         assert values["Genre"] in {subject.genre for subject in SUBJECTS}
 
 
+@pytest.mark.slow
 def test_files_depend_on_items_and_seed_only(gallery: SampleReport, tmp_path: Path) -> None:
     again = paint_art500k(tmp_path / "again", items=ITEMS, seed=3, workers=1)
     assert contents(again.folder) == contents(gallery.folder)

@@ -140,6 +140,7 @@ def test_many_books_have_many_authors(tmp_path: Path) -> None:
     assert len(used - authors) == 1
 
 
+@pytest.mark.slow
 def test_same_request_same_bytes_and_a_second_run_is_unchanged(library: SampleReport, tmp_path: Path) -> None:
     again = paint_goodreads(tmp_path, items=ITEMS, seed=2, workers=1)
     files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())

@@ -104,6 +104,7 @@ def test_a_held_out_image_counts_as_a_neighbor_only(gallery: Gallery) -> None:
     assert (text_only.training_bits or 0) > 40
 
 
+@pytest.mark.slow
 @given(seed=st.integers(1000, 10_000), block=st.integers(1, 40))
 @hypothesis_settings(max_examples=8)
 def test_the_search_is_exact(gallery: Gallery, seed: int, block: int) -> None:

@@ -105,6 +105,7 @@ def test_a_killed_run_keeps_its_finished_batches(data: TinyData, monkeypatch: py
     assert images_of(data, report).shape == (2, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_images_of(data: TinyData, tmp_path: Path) -> None:
     together = images_of(data, generate(data.root, MODEL, requests(data), SETTINGS))
     other = make_data(tmp_path)
@@ -298,6 +299,7 @@ def test_damaged_and_pickled_weights_are_refused(tmp_path: Path) -> None:
         generate(data.root, MODEL, [request], SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["dpm++", "unipc", "euler"])
 def test_solvers_come_to_the_same_image(tmp_path: Path, scheduler: str) -> None:
     """With many steps all of them follow the model's own path: prediction type, zero SNR and spacing are kept."""

@@ -105,6 +105,7 @@ def test_every_structure_is_trained_where_it_is_said(structure: Structure, train
     assert torch.isfinite(made.losses).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["full", "lora", "graph"])
 @pytest.mark.parametrize("ema_decay", [0.9, 0])
 def test_stopped_and_resumed_ends_with_the_same_weights(trainable: str, ema_decay: float, tmp_path: Path) -> None:
