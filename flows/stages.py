@@ -357,7 +357,7 @@ def newest(settings: Settings, kind: Literal["neighbors", "models", "encoders"])
         "encoders": ("encoder.json", "embed"),
     }[kind]
     data = settings.data_root
-    found = data.fs.glob(data.path(kind, "*", marker))
+    found = data.complete_folders(kind, marker)
     if not found:
         raise Graph2ImageError(f"there are no {kind} under {data.url} yet", f"Run `graph2image {makes}` first.")
-    return str(max(found, key=data.fs.modified).split("/")[-2])
+    return max(found, key=lambda name: data.fs.modified(data.path(kind, name, marker)))

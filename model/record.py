@@ -123,7 +123,7 @@ class ModelRecord(BaseModel):
 
 def model_ids(data: DataRoot) -> list[str]:
     """Ids of the published models, sorted."""
-    return sorted(path.split("/")[-2] for path in data.fs.glob(data.path("models", "*", RECORD_FILE)))
+    return data.complete_folders("models", RECORD_FILE)
 
 
 def has_model(data: DataRoot, model_id: str) -> bool:

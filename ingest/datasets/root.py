@@ -206,6 +206,16 @@ class DataRoot:
                 if file_sha256(stream) != digest_then:
                     raise DamagedError(path, "has changed since it was written")
 
+    def complete_folders(self, kind: str, marker: str) -> list[str]:
+        """Names of the folders in folder `kind` that have the file `marker`, sorted.
+
+        No glob: the path of the root may have brackets in it.
+        """
+        with suppress(FileNotFoundError):
+            names = sorted(posixpath.basename(path) for path in self.fs.ls(self.path(kind), detail=False))
+            return [name for name in names if self.exists(f"{kind}/{name}/{marker}")]
+        return []
+
     # -- datasets ----------------------------------------------------------------------------------------------------
 
     def names(self, prefix: str = "") -> list[str]:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -162,8 +163,10 @@ class Checkpoints:
         return None
 
     def _names(self) -> list[str]:
-        found = self.data.fs.glob(self.data.path(self.folder, "checkpoint-*.safetensors"))
-        return sorted(f"{self.folder}/{path.rpartition('/')[2]}" for path in found)
+        with suppress(FileNotFoundError):
+            names = [path.rpartition("/")[2] for path in self.data.fs.ls(self.data.path(self.folder), detail=False)]
+            return sorted(f"{self.folder}/{name}" for name in names if fnmatch(name, "checkpoint-*.safetensors"))
+        return []
 
     def _load(self, name: str) -> State:
         if isinstance(self.data.fs, LocalFileSystem):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ingest.datasets.root import DataRoot, digest, explain_os_errors, text_hash
 from ingest.datasets.schemas import RELATION_SCHEMA, embedding_schema
+from ingest.encoders.resuming import Checkpoints, State
 from ingest.errors import Graph2ImageError
 
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64())])
@@ -78,6 +79,22 @@ def test_names(root: DataRoot) -> None:
     assert root.names() == ["images", "items/a"]
     assert root.names("items") == ["items/a"]
     assert root.names("nothing") == []
+
+
+def test_brackets_in_the_path_of_the_root(tmp_path: Path) -> None:
+    data = DataRoot(str(tmp_path / "a [b] *?"))
+    assert data.complete_folders("models", "model.json") == []
+    for name in ("m", "n"):
+        data.write_bytes(f"models/{name}/model.json", b"{}")
+    data.write_bytes("models/unfinished/weights", b"")
+    assert data.complete_folders("models", "model.json") == ["m", "n"]
+    checkpoints = Checkpoints(data, "training/x", 1)
+    for step in (1, 2):
+        checkpoints.save(step, State({}, {"step": step}))
+    state = checkpoints.load_newest()
+    assert state is not None
+    assert state.numbers["step"] == 2
+    assert len(list(Path(data.path("training/x")).iterdir())) == 1
 
 
 def test_rows_that_break_the_schema_are_refused(root: DataRoot) -> None:
