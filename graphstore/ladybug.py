@@ -40,7 +40,7 @@ from graphstore.schema import (
     conform,
     new_properties,
 )
-from graphstore.store import GraphStore, NoGraphError, mark_truncated
+from graphstore.store import GraphStore, NoGraphError, check_columns, mark_truncated
 from ingest.datasets.names import LOADED_SOURCE, check_identifier
 from ingest.errors import Graph2ImageError, TransientError, first_line
 
@@ -259,6 +259,7 @@ class LadybugStore(GraphStore):
                 connection.set_query_timeout(max(1, round(timeout_s * 1000)))
                 _check_plan(connection.execute(f"EXPLAIN LOGICAL {query.cypher}", query.parameters))
                 table = _to_arrow(connection.execute(query.limited(row_limit + 1), query.parameters))
+            check_columns(table.column_names)
         finally:
             connection.close()
         return table if table.num_rows <= row_limit else mark_truncated(table.slice(0, row_limit))

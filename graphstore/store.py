@@ -231,6 +231,12 @@ def is_truncated(table: pa.Table) -> bool:
     return bool(table.schema.metadata and _TRUNCATED in table.schema.metadata)
 
 
+def check_columns(names: Sequence[str]) -> None:
+    """Raise if two columns of a query have one name: whoever reads rows by names would have one of them only."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Graph2ImageError(f"the query returns two columns named {twice[0]!r}", "Name each by AS.")
+
+
 def mark_truncated(table: pa.Table) -> pa.Table:
     """`table`, marked for `is_truncated`; for implementations of `GraphStore.query`."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _TRUNCATED: b"true"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from pydantic_core import to_jsonable_python
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +32,7 @@ def write_table(rows: pa.Table, output: TableFormat) -> None:
     if output is TableFormat.TABLE:
         print_rows(rows.to_pylist())
     elif output is TableFormat.JSON:
-        stream.write(orjson.dumps(rows.to_pylist(), default=str, option=orjson.OPT_APPEND_NEWLINE))
+        stream.write(orjson.dumps(rows.to_pylist(), default=_plain, option=orjson.OPT_APPEND_NEWLINE))
     elif output is TableFormat.CSV:
         import pyarrow.csv as pacsv
 
@@ -65,15 +67,34 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(_plain(value) if isinstance(value, bytes | timedelta) else value)
+
+
+def _plain(value: object) -> Any:
+    """What JSON has no type for, as text: bytes in hex, durations as ISO 8601 writes them."""
+    return value.hex() if isinstance(value, bytes) else to_jsonable_python(value)
 
 
 def _flat(rows: pa.Table) -> pa.Table:
-    """CSV has no nested values: they become JSON text."""
+    """What Arrow writes no CSV of (nested values, bytes, durations, decimals) becomes text; nested values, JSON."""
     import pyarrow as pa
+    from pyarrow import types
+
+    def is_written(kind: pa.DataType) -> bool:
+        return any(
+            is_one(kind)
+            for is_one in (types.is_null, types.is_boolean, types.is_integer, types.is_floating, types.is_string,
+                           types.is_large_string, types.is_date, types.is_time, types.is_timestamp)
+        )  # fmt: skip
+
+    def text(value: Any) -> str:
+        value = value if isinstance(value, list | dict) else _plain(value)
+        return value if isinstance(value, str) else orjson.dumps(value, default=_plain).decode()
 
     for index, field in enumerate(rows.schema):
-        if pa.types.is_nested(field.type):
-            texts = [None if v is None else orjson.dumps(v, default=str).decode() for v in rows[index].to_pylist()]
+        if not is_written(field.type):
+            texts = [None if value is None else text(value) for value in rows[index].to_pylist()]
             rows = rows.set_column(index, field.name, pa.array(texts, pa.string()))
     return rows
