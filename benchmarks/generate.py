@@ -16,7 +16,7 @@ The images of the first three are asserted to be equal within 1e-4 (of values fr
 and 1.5) all branches have a weight; at equal scales the text's own branch has none.
 
 Quality needs a trained model in a data root: held-out items are generated there in the full and in the fast setting,
-and both are compared with the true images and with each other, by the features of `model.evaluation.classifier`
+and both are compared with the true images and with each other, by the features of `model.evaluation.judge`
 (cosine, centered).
 """
 
@@ -266,28 +266,34 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     from flows.settings import Settings
     from ingest.datasets.root import DataRoot
     from ingest.images.loading import load_squares, square
-    from model.evaluation.classifier import IMAGE_SIZE, train_judge
+    from model.evaluation.judge import judge_size, read_training_items, train_judge
     from model.generation.generate import generate
+    from model.record import read_model_record
 
     data = DataRoot(options.quality)
     model_id = options.model or stages.newest(data, "models")
     wanted = requests.for_split(Settings(data=options.quality), model_id, "test", options.items).requests
     full = GenerationSettings(num_inference_steps=options.steps, device=options.device, copy_check=None)
-    judge = train_judge(data)
+    size = judge_size(read_model_record(data, model_id).config.image_size)
+    judge = train_judge(data, read_training_items(data), size)
+    if judge is None:
+        raise RuntimeError("these items have no entities that can be told from images")
     pixels = {}
     for name, settings in {"full": full, "fast": replace(full, **fast_settings(options))}.items():
         report = generate(data, model_id, wanted, settings)
         files = [data.read_bytes(f"generated/{model_id}/{name}.png") for name in report.generated_ids]
         pixels[name] = np.stack(
-            [np.asarray(square(Image.open(io.BytesIO(file)).convert("RGB"), IMAGE_SIZE)) for file in files]
+            [np.asarray(square(Image.open(io.BytesIO(file)).convert("RGB"), size)) for file in files]
         )
     images = {
         row["item_id"]: row["image_hash"]
         for source in data.names("items")
         for row in data.read(source, ["item_id", "image_hash"]).to_pylist()
     }
-    truth, _ = judge.predict(load_squares(data, [images[request.item_id] for request in wanted], IMAGE_SIZE))
-    features = {name: judge.predict(value)[0] for name, value in pixels.items()}
+    true_pixels = load_squares(data, [images[request.item_id] for request in wanted], size)
+    groups = [request.item_id for request in wanted]  # held out: no classifier has seen them
+    truth, _ = judge.predict(true_pixels, groups)
+    features = {name: judge.predict(value, groups)[0] for name, value in pixels.items()}
     lost = ((features["full"] - features["fast"]) * truth).sum(axis=1)
     rows = [
         {

@@ -27,7 +27,6 @@ from benchmarks.harness import describe_machine, print_json, print_table
 from ingest.encoders import mini_clip
 from ingest.encoders.mini_config import MiniClipConfig
 from ingest.encoders.precision import cpu_has_fast_bf16
-from model.evaluation import classifier
 from model.networks.autoencoder import MiniAutoencoder
 from model.networks.graph_qformer import GraphQFormer
 from model.training.arrays import TrainingArrays
@@ -167,14 +166,6 @@ def encoder() -> Loop:
     return per_step(train)
 
 
-def judge() -> Loop:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (4 * ITEMS, 64, 64, 3), np.uint8)
-    heads = [classifier.Head("Artist", tuple(f"artist:{index}" for index in range(TEXTS)))]
-    targets = rng.integers(0, TEXTS, (len(pixels), 1))
-    return per_step(lambda steps: classifier.train_classifier(pixels, targets, heads, seed=0, steps=steps))
-
-
 def per_step(train: Callable[[int], object]) -> Loop:
     """Seconds of a step of a training that is timed as a whole: what two lengths of it differ by."""
 
@@ -193,7 +184,6 @@ LOOPS: dict[str, Callable[[], Loop]] = {
     "torch's threads": lambda: diffusion_model(workers=False),
     "autoencoder": autoencoder,
     "encoder": encoder,
-    "classifier": judge,
 }
 
 

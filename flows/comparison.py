@@ -5,78 +5,153 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flows import requests, stages
 from flows.report import build_report
-from flows.samples import split_samples
+from flows.samples import LIVE, split_samples
 from flows.settings import Settings
 from flows.timing import StopWatch
-from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
+from model.evaluation.metrics import Figures, read_metrics
+from model.evaluation.record import EvaluationRecord, RequestedImage
+from model.evaluation.roles import Role
 from model.generation.mixing import WORKS, EntityWorks
 from model.generation.requests import GenerationRequest, GenerationSettings, Sample
+from model.record import read_model_record
 
 #: Items that get a mixing strip.
 MIXED_ITEMS = 3
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Parameters
+    ----------
+    items
+        How many items, of `split`.
+    neighbors
+        Name of a neighbors dataset, by default the one that the model was trained with; or `flows.samples.LIVE`.
+    mix_label
+        Entity label, such as `Artist`: the mixing strips go between two of its entities. By default it is the label
+        with the most entities that have works enough.
+    generation
+        Settings of the images; by default those that are usual for the model.
+    style, subject
+        The entity labels that the judge names style and subject by; None for those which the figures suggest.
+    """
+
+    items: int
+    split: str = "test"
+    neighbors: str | None = None
+    mix_label: str | None = None
+    generation: GenerationSettings | None = None
+    style: str | None = None
+    subject: str | None = None
+
+    @property
+    def labels(self) -> dict[Role, str]:
+        """The labels that were named, by role."""
+        named: dict[Role, str | None] = {"style": self.style, "subject": self.subject}
+        return {role: label for role, label in named.items() if label is not None}
+
+
+@dataclass(frozen=True)
 class ComparisonReport:
-    """A model's images and figures, and where the report is."""
+    """A model's images and figures, and where the report is.
+
+    `accuracy` has, by variant, how often style, subject and both are right; `differences` those of each graph variant
+    less its controls, by the variants' names.
+    """
 
     model_id: str
+    evaluation_id: str
+    items: int
     images_new: int
     images_existing: int
     headline: str
+    accuracy: dict[str, dict[str, Any]]
+    differences: dict[str, dict[str, Any]]
     report: str
     changed: bool
     notes: tuple[str, ...] = ()
 
 
 def compare(
-    settings: Settings, model_id: str, report: Path, items: int, mix_label: str | None, title: str, watch: StopWatch
+    settings: Settings, model_id: str, report: Path, wanted: Comparison, title: str, watch: StopWatch
 ) -> ComparisonReport:
-    """Generate `items` held-out items in every variant, evaluate them and write `report`.
+    """Generate held-out items in every variant, evaluate exactly those images, and write `report`.
 
     Parameters
     ----------
-    mix_label
-        Entity label, such as `Artist`: the mixing strips go between two of its entities. By default it is the label
-        with the most entities that have works enough.
     title
         Heading of the report.
 
     Raises
     ------
     Graph2ImageError
-        If no item of the test split has an image, there is no entity label `mix_label`, or a stage fails.
+        If fewer than two items of the split have an image, there is no such label, or a stage fails.
     """
+    data = settings.data_root
     with watch.stage("generate"):
-        samples = split_samples(settings, model_id, "test", items, with_image=True)
+        samples = split_samples(settings, model_id, wanted.split, wanted.items, wanted.neighbors, with_image=True)
         if len(samples) < 2:
             raise Graph2ImageError(
-                f"{len(samples)} items of the test split have an image and neighbor samples; two are needed to compare",
+                f"{len(samples)} items of the {wanted.split} split have an image and neighbor samples; two are needed "
+                "to compare",
                 "Ingest more items, then run `graph2image neighbors --all` and `graph2image train CONFIG` again.",
             )
-        strips, notes = _mixing_strips(requests.entity_works(settings, model_id), samples, mix_label)
-        wanted = [*requests.controls(samples), *strips]
-        outcome = watch.keep(stages.generate(settings, model_id, wanted, GenerationSettings()))
+        strips, notes = _mixing_strips(requests.entity_works(settings, model_id), samples, wanted.mix_label)
+        judged = requests.controls(samples)
+        generation = wanted.generation or stages.generation_settings(settings, model_id)
+        made = watch.keep(stages.generate(settings, model_id, [*judged, *strips], generation)).generate
+    images = [
+        RequestedImage(generated_id=generated_id, item_id=request.item_id, variant=request.variant)
+        for generated_id, request in zip(made.generated_ids, [*judged, *strips], strict=True)
+    ]
+    evaluation = EvaluationRecord(
+        model_id=model_id,
+        split=wanted.split,
+        neighbors=None if wanted.neighbors == LIVE else wanted.neighbors or read_model_record(data, model_id).neighbors,
+        settings=generation.recorded(),
+        images=tuple(images[: len(judged)]),
+        labels=wanted.labels,
+        mixtures=tuple(images[len(judged) :]),
+    )
     with watch.stage("evaluate"):
-        watch.keep(stages.evaluate(settings, model_id))
+        evaluated = watch.keep(stages.evaluate(settings, evaluation))
     with settings.open_store(read_only=True) as store:
         schema = store.schema()
     headline = build_report(
-        DataRoot(settings.data),
+        data,
         schema,
-        model_id,
+        evaluation,
         report,
         watch.timings,
         title=title,
         store_url=settings.store_url,
         withdrawn=stages.withdrawn_items(settings),
     )
-    made = outcome.generate
-    return ComparisonReport(model_id, made.new, made.existing, headline, str(report), watch.changed, notes)
+    metrics = read_metrics(data, model_id, evaluation.evaluation_id)
+    return ComparisonReport(
+        model_id,
+        evaluation.evaluation_id,
+        evaluated.items,
+        made.new,
+        made.existing,
+        headline,
+        {row.variant.label: _accuracy(row) for row in metrics.variants},
+        {f"{row.variant.label} less {row.baseline.label}": _accuracy(row) for row in metrics.paired},
+        str(report),
+        watch.changed,
+        notes,
+    )
+
+
+def _accuracy(row: Figures) -> dict[str, Any]:
+    return {aspect: estimate.model_dump() for aspect, estimate in row.accuracy.items()}
 
 
 def _mixing_strips(

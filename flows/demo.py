@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import stages
-from flows.comparison import compare
+from flows.comparison import Comparison, compare
 from flows.settings import Settings
 from flows.timing import StopWatch
 from graphstore.sampling.settings import SamplerSettings
@@ -57,5 +57,6 @@ def run_demo(out: Path, *, items: int = 1200, config: str | Path = "mini") -> De
         neighbors = watch.keep(stages.sample(settings, SamplerSettings(encoder=encoder))).digest
     with watch.stage("train"):
         model_id = watch.keep(stages.train(settings, config, neighbors)).model_id
-    outcome = compare(settings, model_id, out / "report.html", HELD_OUT, "Artist", "A synthetic gallery", watch)
+    wanted = Comparison(HELD_OUT, mix_label="Artist")
+    outcome = compare(settings, model_id, out / "report.html", wanted, "A synthetic gallery", watch)
     return DemoReport(outcome.report, model_id, outcome.headline, settings.data, round(watch.seconds, 1), watch.changed)

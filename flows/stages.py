@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingest.pipeline import IngestReport
     from ingest.writers.instructg2i import ExportReport
     from model.evaluation.evaluate import EvaluationReport
+    from model.evaluation.record import EvaluationRecord
     from model.generation.generate import GenerateReport
     from model.generation.requests import GenerationRequest, GenerationSettings
     from model.training.train import TrainReport
@@ -261,11 +262,11 @@ def record_lineage(settings: Settings, model_ids: Sequence[str] | None = None) -
         return lineage.record_lineage(store, data, trained_models(data, model_ids))
 
 
-def evaluate(settings: Settings, model_id: str) -> EvaluationReport:
-    """Compare the generated images with the true ones."""
-    from model.evaluation.evaluate import evaluate as evaluate_model
+def evaluate(settings: Settings, evaluation: EvaluationRecord) -> EvaluationReport:
+    """Judge the images that the evaluation has requested."""
+    from model.evaluation.evaluate import evaluate as judge_images
 
-    return evaluate_model(settings.data_root, model_id, withdrawn=withdrawn_items(settings))
+    return judge_images(settings.data_root, evaluation, withdrawn_items(settings))
 
 
 def trained_models(data: DataRoot, model_ids: Sequence[str] | None = None) -> list[TrainedModel]:
@@ -317,6 +318,8 @@ def _newest_encoder(settings: Settings, *, needed: bool) -> str | None:
 
 
 def generation_settings(
+    settings: Settings,
+    model_id: str,
     *,
     fast: bool = False,
     copy_check: bool = True,
@@ -324,21 +327,24 @@ def generation_settings(
     copy_bits: int | None = None,
     **options: Any,
 ) -> GenerationSettings:
-    """Settings of the generation: `options` that are not None, else those of `fast`, else the defaults.
+    """Settings of the generation: `options` that are not None, else those of `fast`, else the defaults for the model.
 
     Raises
     ------
     Graph2ImageError
-        If an option is out of its range.
+        If there is no such model, or an option is out of its range.
     """
-    from model.generation.requests import COPY_THRESHOLDS, FAST, CopyThresholds, GenerationSettings
+    from model.generation.requests import COPY_THRESHOLDS, FAST, OF_PRESETS, CopyThresholds, GenerationSettings
+    from model.record import read_model_record
 
     thresholds = CopyThresholds(
         COPY_THRESHOLDS.similarity if copy_similarity is None else copy_similarity,
         COPY_THRESHOLDS.bits if copy_bits is None else copy_bits,
     )
     given = {key: value for key, value in options.items() if value is not None}
-    chosen = GenerationSettings(copy_check=thresholds if copy_check else None, **{**(FAST if fast else {}), **given})
+    usual = OF_PRESETS.get(read_model_record(settings.data_root, model_id).config.preset, {})
+    merged = {**usual, **(FAST if fast else {}), **given}
+    chosen = GenerationSettings(copy_check=thresholds if copy_check else None, **merged)
     chosen.check()
     return chosen
 

@@ -24,7 +24,6 @@ from flows.settings import Settings
 from graphstore.sampling.settings import SamplerSettings
 from ingest.errors import Graph2ImageError, TransientError, first_line
 from ingest.ingestion import AnyIngestion
-from model.generation.requests import GenerationSettings
 
 #: Seconds before the second try of a task, the third, and so on: a store that is written to is free within minutes, a
 #: server is back within an hour.
@@ -132,6 +131,8 @@ def train(settings: Settings, config: Path, neighbors: str | None) -> str:
 def generate(settings: Settings, model_id: str, split: str, limit: int) -> int:
     """Generate an image for items of a split; returns how many are new."""
     wanted = requests.for_split(settings, model_id, split, limit)
-    outcome = stages.generate(settings, model_id, wanted.requests, GenerationSettings(), wanted.notes)
+    outcome = stages.generate(
+        settings, model_id, wanted.requests, stages.generation_settings(settings, model_id), wanted.notes
+    )
     record_counts("generate", outcome)
     return outcome.generate.new

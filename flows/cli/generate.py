@@ -12,6 +12,27 @@ from flows.cli.options import shares
 
 generate_app = typer.Typer()
 
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--scale",
+        "--guidance-scale",
+        min=0,
+        max=1_000,
+        help="Guidance scale of the text, by default 2; 7.5 for sd15, 5 for sdxl.",
+    ),
+]
+StepsOption = Annotated[
+    int | None, typer.Option(help="Number of denoising steps, by default 20; 100 for sd15, 50 for sdxl.")
+]
+BatchSizeOption = Annotated[int, typer.Option(help="How many images are made at a time.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Torch device, by default a GPU if there is one.")]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"] | None,
+    typer.Option(
+        help="Number format of the computation; auto is the device's fastest. By default fp32; auto for sd15 and sdxl."
+    ),
+]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
 
 
@@ -48,10 +69,8 @@ def generate(
             help="Guidance scale of the neighbors; 0 makes images from the text only.",
         ),
     ] = 1.5,
-    scale: Annotated[
-        float, typer.Option("--scale", "--guidance-scale", min=0, max=1_000, help="Guidance scale of the text.")
-    ] = 2.0,
-    steps: Annotated[int | None, typer.Option(help="Number of denoising steps, by default 20.")] = None,
+    scale: ScaleOption = None,
+    steps: StepsOption = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the start noise: equal calls with equal seeds make equal images.")
     ] = 0,
@@ -76,12 +95,9 @@ def generate(
     height: Annotated[
         int | None, typer.Option(help="Height of the images in pixels, by default as in training.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="How many images are made at a time.")] = 32,
-    device: Annotated[str | None, typer.Option(help="Torch device, by default a GPU if there is one.")] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="Number format of the computation; auto is the device's fastest."),
-    ] = "fp32",
+    batch_size: BatchSizeOption = 32,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
     watermark: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Hide this text, of at most 12 bytes, in the pixels.")
     ] = None,
@@ -105,7 +121,10 @@ def generate(
 
     if bool(items) == (split is not None):
         raise typer.BadParameter("give items, or --split")
+    model_id = model or stages.newest(call.settings, "models")
     settings = stages.generation_settings(
+        call.settings,
+        model_id,
         fast=fast,
         seed=seed,
         guidance_scale=scale,
@@ -124,7 +143,6 @@ def generate(
         copy_similarity=copy_similarity,
         copy_bits=copy_bits,
     )
-    model_id = model or stages.newest(call.settings, "models")
     if mix:
         if not items or neighbors is not None:
             raise typer.BadParameter("--mix goes with items, and without --neighbors")
@@ -142,6 +160,38 @@ def evaluate(
     call: Call,
     model: ModelOption = None,
     items: Annotated[int, typer.Option(min=2, max=1_000_000, help="Number of held-out items to compare on.")] = 64,
+    split: Annotated[
+        Literal["val", "test"], typer.Option(help="Split of the items: val for choosing a model, test for reporting.")
+    ] = "test",
+    neighbors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="Neighbor samples to use, by default those of the training; `live`: from the graph as it is now.",
+        ),
+    ] = None,
+    scale: ScaleOption = None,
+    steps: StepsOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the start noise.")] = 0,
+    batch_size: BatchSizeOption = 32,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Label that the judge names the style by, such as Artist or Brand; by default the one that images "
+            "tell best and texts do not.",
+        ),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Label that the judge names the subject by, such as Tag or Category; by default the one that images "
+            "and texts tell best.",
+        ),
+    ] = None,
     mix_label: Annotated[
         str | None,
         typer.Option(
@@ -159,13 +209,24 @@ def evaluate(
     """
     from flows import stages
     from flows.cli import messages as words
-    from flows.comparison import compare
+    from flows.comparison import Comparison, compare
     from flows.timing import StopWatch
 
     model_id = model or stages.newest(call.settings, "models")
+    generation = stages.generation_settings(
+        call.settings,
+        model_id,
+        seed=seed,
+        guidance_scale=scale,
+        num_inference_steps=steps,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+    )
+    wanted = Comparison(items, split, neighbors, mix_label, generation, style, subject)
     watch = StopWatch(report.with_suffix(".timings.json"))
     call.show(
-        out := compare(call.settings, model_id, report, items, mix_label, title, watch),
+        out := compare(call.settings, model_id, report, wanted, title, watch),
         words.compared(out),
     )
 

@@ -183,7 +183,9 @@ def generated(outcome: GenerateOutcome) -> str:
 
 
 def compared(report: ComparisonReport) -> str:
-    return "\n".join([report.headline, *(f"Note: {note}." for note in report.notes), f"Report: {report.report}"])
+    lines = [report.headline, *(f"Note: {note}." for note in report.notes)]
+    lines.append(f"Evaluation {report.evaluation_id} of {count(report.items, 'item')} of model {report.model_id}.")
+    return "\n".join([*lines, f"Report: {report.report}"])
 
 
 def demonstrated(report: DemoReport) -> str:

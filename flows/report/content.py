@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,13 @@ from ingest.datasets.items import among, read_entities, read_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, IMAGE_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
-from model.generation.variants import TEXT, Variant
+from model.evaluation.record import EvaluationRecord, RequestedImage
+from model.generation.variants import Variant
 
 logger = logging.getLogger(__name__)
 
 #: Works of an entity at each end of a mixing strip.
 END_WORKS = 3
-
-_RUN_SETTINGS = ("seed", "guidance_scale", "num_inference_steps")
 
 
 @dataclass(frozen=True)
@@ -101,49 +99,46 @@ class Content:
     Raises
     ------
     Graph2ImageError
-        If the model has generated nothing yet.
+        If none of the evaluation's images is there.
     """
 
-    def __init__(self, data: DataRoot, model_id: str, neighbors: str, withdrawn: Collection[str]) -> None:
+    def __init__(self, data: DataRoot, evaluation: EvaluationRecord, withdrawn: Collection[str]) -> None:
         self._data, self._withdrawn = data, frozenset(withdrawn)
-        self._neighbors = f"neighbors/{neighbors}"
-        self._rows = self._generated(model_id)
+        self._neighbors = evaluation.neighbors and f"neighbors/{evaluation.neighbors}"
+        self._rows, self._mixtures = self._generated(evaluation.images), self._generated(evaluation.mixtures)
         if not self._rows:
             raise Graph2ImageError(
-                f"model {model_id} has generated no images yet",
-                "`graph2image evaluate` generates and compares held-out items.",
+                f"the images of evaluation {evaluation.evaluation_id} of model {evaluation.model_id} are gone",
+                "`graph2image evaluate` generates them again.",
             )
 
-    def _generated(self, model_id: str) -> dict[str, dict[Variant, dict[str, Any]]]:
-        """Rows by item and variant, of one run: that with the most images, if there are several settings."""
-        dataset = self._data.dataset("generated", GENERATED_SCHEMA)
-        known = pc.field("kind").is_valid()  # not of an earlier version
-        rows = dataset.to_table(filter=(pc.field("model_id") == model_id) & known).to_pylist()
-        for row in rows:
-            row["settings"] = orjson.loads(row["settings"])
-        rows = [row for row in rows if not self._withdrawn & {row["item_id"], *_sources(row)}]
-        runs = Counter(_run(row) for row in rows)
-        shown = max(runs, key=lambda run: (runs[run], run), default=None)
+    def _generated(self, images: Sequence[RequestedImage]) -> dict[str, dict[Variant, dict[str, Any]]]:
+        """Rows of the requested images by item and variant, without those that withdrawn items have a part in."""
+        names = among("generated_id", [image.generated_id for image in images])
+        made = {
+            row["generated_id"]: row
+            for row in self._data.dataset("generated", GENERATED_SCHEMA).to_table(filter=names).to_pylist()
+        }
         found: dict[str, dict[Variant, dict[str, Any]]] = {}
-        for row in sorted(rows, key=lambda row: str(row["generated_id"])):
-            variant = Variant.of_row(row)
-            if variant is not None and _run(row) == shown:
-                found.setdefault(row["item_id"], {}).setdefault(variant, row)
-        return dict(sorted(found.items(), key=lambda entry: (zlib.crc32(entry[0].encode()), entry[0])))
+        for image in images:
+            row = made.get(image.generated_id)
+            if row is not None and not self._withdrawn & {row["item_id"], *_sources(row)}:
+                found.setdefault(image.item_id, {})[image.variant] = row | {"settings": orjson.loads(row["settings"])}
+        return found
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def cards(self, limit: int) -> list[Card]:
-        """The first `limit` test items, in the order of a hash of their ids, that have an image from text only."""
-        sampled = self._sampled([item for item, variants in self._rows.items() if TEXT in variants])
-        chosen = [item for item in self._rows if item in sampled][:limit]
-        items = self.items([*chosen, *(row["item_id"] for item_id in chosen for row in sampled[item_id])])
+        """The first `limit` items of the evaluation, which come in an order that says nothing of them."""
+        chosen = list(self._rows)[:limit]
+        reasons = {item_id: self._reasons(item_id, self._rows[item_id]) for item_id in chosen}
+        items = self.items([*chosen, *(row["item_id"] for rows in reasons.values() for row in rows)])
         return [
             Card(
                 items[item_id],
                 tuple(
                     Reason(items[row["item_id"]], row["ppr"], row["similarity"], row["via"])
-                    for row in sampled[item_id]
+                    for row in reasons[item_id]
                     if row["item_id"] in items
                 ),
                 self._made(self._rows[item_id], lambda variant: variant.kind != "mix"),
@@ -155,7 +150,7 @@ class Content:
     def strips(self) -> list[Strip]:
         """The items that were mixed from two entities."""
         found = []
-        for item_id, variants in self._rows.items():
+        for item_id, variants in self._mixtures.items():
             rows = {variant.shares: row for variant, row in variants.items() if variant.kind == "mix"}
             if (1.0, 0.0) not in rows or (0.0, 1.0) not in rows:
                 continue
@@ -187,11 +182,18 @@ class Content:
             logger.warning("Not shown: cannot read the image %s: %s", self._data.path(path), error)
             return None
 
-    def _sampled(self, item_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-        """Sampled neighbors of those of the items that are test items, best first."""
-        dataset = self._data.dataset(self._neighbors, NEIGHBOR_SCHEMA)
-        rows = dataset.to_table(filter=among("item_id", item_ids) & (pc.field("split") == "test")).to_pylist()
-        return {row["item_id"]: row["neighbors"] for row in rows}
+    def _reasons(self, item_id: str, rows: Mapping[Variant, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The neighbors that the item's images were made with, best first, and why; nothing is known of live ones."""
+        row = next((row for variant, row in rows.items() if variant.kind == "graph"), None)
+        if row is None:
+            return []
+        ids = [source for _, source in sorted((n["rank"], n["item_id"]) for n in row["neighbors"])]
+        known: dict[str, dict[str, Any]] = {}
+        if self._neighbors is not None:
+            dataset = self._data.dataset(self._neighbors, NEIGHBOR_SCHEMA)
+            sampled = dataset.to_table(filter=among("item_id", [item_id])).to_pylist()
+            known = {neighbor["item_id"]: neighbor for one in sampled for neighbor in one["neighbors"]}
+        return [known.get(id_, {"item_id": id_, "ppr": None, "similarity": None, "via": ""}) for id_ in ids]
 
     def items(self, item_ids: Iterable[str]) -> dict[str, Item]:
         """Items by id, without the withdrawn ones."""
@@ -278,16 +280,14 @@ class Content:
     def reasons_by_type(self) -> list[tuple[str, int]]:
         """How many of all sampled neighbors were reached through each relation type, most first."""
         counts: Counter[str] = Counter()
+        if self._neighbors is None:
+            return []
         for batch in self._data.dataset(self._neighbors, NEIGHBOR_SCHEMA).to_batches(columns=["neighbors"]):
             via = pc.struct_field(pc.list_flatten(batch["neighbors"]), "via")
             first = pc.list_element(pc.split_pattern(via, " ", max_splits=1), 0)
             for row in pc.value_counts(first).to_pylist():
                 counts[words(row["values"])] += row["counts"]
         return counts.most_common()
-
-
-def _run(row: dict[str, Any]) -> tuple[float, ...]:
-    return tuple(row["settings"][name] for name in _RUN_SETTINGS)
 
 
 def _sources(row: dict[str, Any]) -> list[str]:

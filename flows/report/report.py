@@ -24,7 +24,8 @@ from flows.report.content import Card, Content
 from flows.timing import StageTiming
 from graphstore.schema import ITEM_LINEAGE_RELATIONS, SYSTEM_RELATIONS, GraphSchema
 from ingest.datasets.root import DataRoot
-from model.evaluation.metrics import Metrics, read_metrics
+from model.evaluation.metrics import Estimate, Metrics, read_metrics
+from model.evaluation.record import EvaluationRecord
 from model.generation.variants import TEXT
 from model.record import ModelRecord, read_model_record
 
@@ -38,7 +39,7 @@ HERO = 8
 def build_report(
     data: DataRoot,
     schema: GraphSchema,
-    model_id: str,
+    evaluation: EvaluationRecord,
     out: Path,
     timings: Sequence[StageTiming],
     *,
@@ -46,10 +47,10 @@ def build_report(
     store_url: str,
     withdrawn: Collection[str] = (),
 ) -> str:
-    """Write the report of `model_id` to `out`, atomically.
+    """Write the report of an evaluation to `out`, atomically.
 
-    Reads `models/<model_id>/model.json`, `evaluations/<model_id>/metrics.json`, the `generated` rows with their
-    images, and the items, entities, relations and neighbors behind them.
+    Reads the model's record, the evaluation's `metrics.json`, the rows and files of exactly the images that it
+    requested, and the items, entities, relations and neighbors behind them.
 
     Parameters
     ----------
@@ -70,14 +71,15 @@ def build_report(
     Raises
     ------
     Graph2ImageError
-        If the model has not been trained, has generated nothing, or has not been evaluated.
+        If there is no such model, the requested images are gone, or they have not been judged.
     """
-    record, metrics = read_model_record(data, model_id), read_metrics(data, model_id)
-    content = Content(data, model_id, record.neighbors, withdrawn)
+    record = read_model_record(data, evaluation.model_id)
+    metrics = read_metrics(data, evaluation.model_id, evaluation.evaluation_id)
+    content = Content(data, evaluation, withdrawn)
     cards = content.cards(CARDS)
     noun = _noun(cards)
     differences = wording.main_differences(metrics)
-    claim, evidence = wording.claim(differences), wording.evidence(differences, metrics.n, noun)
+    claim, evidence = wording.claim(differences), wording.evidence(metrics, differences, noun)
     between = content.between(reason for card in cards for reason in card.reasons)
     page = _template().render(
         title=title,
@@ -89,6 +91,10 @@ def build_report(
         reach=_reach(metrics),
         copying_note=wording.copying_note(metrics),
         judge_note=wording.judge_note(metrics),
+        copies_note=wording.copies_note(metrics),
+        question_notes=[wording.question_note(question) for question in metrics.questions.values()],
+        aspects=metrics.aspects,
+        headline_aspect=wording.headline_aspect(metrics),
         main_variant=wording.MAIN_VARIANT,
         text_variant=TEXT,
         cards=cards,
@@ -103,7 +109,7 @@ def build_report(
         loss=figures.curve(record.loss_curve, "training step", "loss"),
         timings=timings,
         lineage=_lineage(content, cards, store_url),
-        provenance=_provenance(record, cards),
+        provenance=_provenance(record, evaluation, cards),
     )
     DataRoot(str(out.parent)).write_bytes(out.name, page.encode())
     logger.info("Wrote %s, %.1f MB", out, len(page.encode()) / 1e6)
@@ -116,7 +122,12 @@ def _template() -> jinja2.Template:
     )
     environment.globals.update(whisker=figures.whisker, verdict=wording.verdict)
     environment.filters.update(
-        words=wording.words, plural=wording.plural, variant_name=wording.variant_name, estimate=wording.estimate
+        words=wording.words,
+        capitalize_first=wording.capitalize_first,
+        aspect_name=wording.aspect_name,
+        plural=wording.plural,
+        variant_name=wording.variant_name,
+        estimate=wording.estimate,
     )
     return environment.from_string(
         resources.files("flows.report").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -131,7 +142,8 @@ def _noun(cards: Sequence[Card]) -> str:
 
 def _reach(metrics: Metrics) -> dict[str, float]:
     """Largest distance from 0 of any paired difference with its two standard errors, per measure."""
-    estimates = {
+    estimates: dict[str, list[Estimate]] = {
+        **{aspect: [row.accuracy[aspect] for row in metrics.paired] for aspect in metrics.aspects},
         "similarity": [row.similarity for row in metrics.paired],
         "palette_distance": [row.palette_distance for row in metrics.paired],
     }
@@ -192,13 +204,14 @@ def _lineage(content: Content, cards: Sequence[Card], store_url: str) -> dict[st
     }
 
 
-def _provenance(record: ModelRecord, cards: Sequence[Card]) -> dict[str, str]:
+def _provenance(record: ModelRecord, evaluation: EvaluationRecord, cards: Sequence[Card]) -> dict[str, str]:
     settings = cards[0].made[0].row["settings"] if cards and cards[0].made else {}
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("graph2image", "torch", "diffusers"))
     return {
         "Model": record.model_id,
+        "Evaluation": f"{evaluation.evaluation_id} ({evaluation.split} split)",
         "Graph version": record.graph_version or "not recorded",
-        "Neighbor samples": record.neighbors,
+        "Neighbor samples": evaluation.neighbors or "sampled from the graph as it was",
         "Encoder": record.encoder,
         "Training seed": str(record.config.seed),
         "Generation": ", ".join(

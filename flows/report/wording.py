@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flows.requests import CONTROL_SCALE
-from model.evaluation.metrics import Estimate, Metrics
-from model.generation.variants import TEXT, TOP_NEIGHBOR, Variant
+from model.evaluation.metrics import Aspect, Estimate, Metrics
+from model.evaluation.roles import Question, Role
+from model.generation.variants import TEXT, TOP_NEIGHBOR, TRUE, Variant
 
 #: The variant that is compared with its controls, of which shuffled neighbors have the same graph guidance scale.
 MAIN_VARIANT = Variant("graph", CONTROL_SCALE)
@@ -31,6 +32,10 @@ def words(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").lower()
 
 
+def capitalize_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou"):
         return f"{noun[:-1]}ies"
@@ -50,10 +55,20 @@ def variant_name(variant: Variant) -> str:
             return " / ".join(f"{100 * share:.0f}" for share in variant.shares)
         case "top-neighbor":
             return "top neighbor’s image"
+        case "top-neighbor-decoded":
+            return "… through the autoencoder"
+        case "same-entities":
+            return "another with the same style and subject"
+        case "true-decoded":
+            return "true image through the autoencoder"
+        case "true":
+            return "true image"
 
 
 def via_words(via: str, between: Mapping[str, str]) -> str:
     """Why a neighbor was chosen; `between` describes the nodes that `via` may name, by id."""
+    if not via:
+        return ""
     relation, _, node = via.partition(" ")
     if node:
         return between.get(node, f"{words(relation)} {node}")
@@ -83,44 +98,73 @@ def verdict(value: Estimate, *, lower_is_better: bool = False) -> str:
     return "better" if (value.mean < 0) == lower_is_better else "worse"
 
 
-def main_differences(metrics: Metrics) -> dict[str, tuple[Difference, Difference]]:
-    """Similarity and palette distance of the main variant, less those of each control, by the control's kind."""
-    found: dict[str, tuple[Difference, Difference]] = {}
+def headline_aspect(metrics: Metrics) -> Aspect | None:
+    """What the claim is about: style and subject both right, or the one that the judge is asked; else similarity."""
+    return metrics.aspects[-1] if metrics.aspects else None
+
+
+def aspect_name(aspect: Aspect, questions: Mapping[Role, Question]) -> str:
+    """What an image is right in, in words: `style (artist)`."""
+    return "style and subject" if aspect == "both" else f"{aspect} ({words(questions[aspect].label)})"
+
+
+def main_differences(metrics: Metrics) -> dict[str, tuple[Difference, ...]]:
+    """The main variant less each control, by the control's kind: the headline's figure first, then palette distance.
+
+    The headline's figure is in percentage points, or the similarity where the judge is asked nothing.
+    """
+    aspect = headline_aspect(metrics)
+    found: dict[str, tuple[Difference, ...]] = {}
     for baseline in (TEXT, SHUFFLED):
         row = metrics.difference(MAIN_VARIANT, baseline)
-        if row is not None:
-            found[baseline.kind] = (
-                Difference(estimate(row.similarity, 3, sign=True), "", verdict(row.similarity)),
-                Difference(
-                    estimate(row.palette_distance, 2, sign=True),
-                    "ΔE",
-                    verdict(row.palette_distance, lower_is_better=True),
-                ),
-            )
+        if row is None:
+            continue
+        if aspect is None:
+            first = Difference(estimate(row.similarity, 3, sign=True), "", verdict(row.similarity))
+        else:
+            accuracy = row.accuracy[aspect]
+            first = Difference(estimate(accuracy, 0, sign=True, scale=100), "points", verdict(accuracy))
+        distance = row.palette_distance
+        second = Difference(estimate(distance, 2, sign=True), "ΔE", verdict(distance, lower_is_better=True))
+        found[baseline.kind] = (first, second)
     return found
 
 
-def claim(differences: Mapping[str, tuple[Difference, Difference]]) -> str:
-    """What the differences allow to say: a difference counts from two standard errors on."""
-    verdicts = {difference.verdict for pair in differences.values() for difference in pair}
-    if verdicts == {"better"} and len(differences) == 2:
+def claim(differences: Mapping[str, tuple[Difference, ...]]) -> str:
+    """What the headline's figures allow to say: a difference counts from two standard errors on."""
+    verdicts = [pair[0].verdict for pair in differences.values()]
+    if set(verdicts) == {"better"} and len(verdicts) == 2:
         return "The graph helps"
     if "better" in verdicts:
         return "The graph helps only in part"
     return "The graph makes it worse" if "worse" in verdicts else "The graph does not measurably help"
 
 
-def evidence(differences: Mapping[str, tuple[Difference, Difference]], n: int, noun: str) -> str:
+def evidence(metrics: Metrics, differences: Mapping[str, tuple[Difference, ...]], noun: str) -> str:
     """The figures behind the claim, as the second half of a sentence."""
-    if not differences:
-        return f"there is nothing to compare for {n} held-out {plural(noun)}"
+    aspect, items = headline_aspect(metrics), plural(noun) if metrics.n != 1 else noun
+    made = metrics.of(MAIN_VARIANT)
+    if not differences or made is None:
+        return f"there is nothing to compare for {metrics.n} held-out {items}"
     against = {"text": "the same model without the graph", "shuffled": "shuffled neighbors"}
-    similarity = _join(f"by {pair[0].figures} against {against[baseline]}" for baseline, pair in differences.items())
-    palette = _join(pair[1].figures for pair in differences.values())
+    changes = _join(f"{pair[0].figures} against {against[baseline]}" for baseline, pair in differences.items())
+    if aspect is None:
+        changed = f"similarity to the true images of {metrics.n} held-out {items} changes by {changes}"
+        return f"{changed} (paired means ± standard errors)"
+    what = "style and subject are both" if aspect == "both" else f"the {aspect} is"
+    rows = [("copying the top neighbor", metrics.of(TOP_NEIGHBOR)), ("true images", metrics.of(TRUE))]
+    beside = [f"{name} {percent(row.accuracy[aspect])}" for name, row in rows if row is not None]
     return (
-        f"similarity to the true images of {n} held-out {plural(noun) if n != 1 else noun} changes {similarity}; "
-        f"palette distance by {palette} ΔE (lower is better; paired means ± standard errors)"
+        f"{what} right in {percent(made.accuracy[aspect])} of the images of {metrics.n} held-out {items} "
+        f"({'; '.join(beside)}), which is {changes}, in points (paired means ± standard errors)"
     )
+
+
+def percent(value: Estimate) -> str:
+    """A share and its standard error: `41% ± 6%`."""
+    if value.mean is None:
+        return "–"
+    return f"{100 * value.mean:.0f}%" + ("" if value.se is None else f" ± {100 * value.se:.0f}%")
 
 
 def _join(parts: Iterable[str]) -> str:
@@ -129,7 +173,7 @@ def _join(parts: Iterable[str]) -> str:
 
 def copying_note(metrics: Metrics) -> str:
     """What showing the top neighbor's own image would score, and what that means."""
-    copied, made = metrics.of(TOP_NEIGHBOR), metrics.of(MAIN_VARIANT)
+    copied, made, aspect = metrics.of(TOP_NEIGHBOR), metrics.of(MAIN_VARIANT), headline_aspect(metrics)
     if copied is None or made is None or copied.similarity.mean is None or made.similarity.mean is None:
         return ""
     text = (
@@ -138,28 +182,43 @@ def copying_note(metrics: Metrics) -> str:
         f"against {made.similarity.mean:.3f} and {made.palette_distance.mean:.2f} ΔE for "
         f"{variant_name(MAIN_VARIANT)}. "
     )
-    if copied.similarity.mean > made.similarity.mean:
-        text += "By similarity the copy wins: it is a real image, and a neighbor resembles its item. "
-    accuracy = {
-        label: (copied.attribute_accuracy[label].mean, value.mean)
-        for label, value in made.attribute_accuracy.items()
-        if label in copied.attribute_accuracy
-    }
-    labels = [
-        f"{words(label)} ({100 * own:.0f}% against {100 * copy:.0f}%)"
-        for label, (copy, own) in accuracy.items()
-        if copy is not None and own is not None and copy < own
-    ]
-    if labels:
-        return f"{text}The made images show the right {_join(labels)} more often."
+    if aspect == "both":
+        text += (
+            f"It has the style right in {percent(copied.accuracy['style'])} and the subject in "
+            f"{percent(copied.accuracy['subject'])}, both in {percent(copied.accuracy['both'])}, against "
+            f"{percent(made.accuracy['both'])}. "
+        )
     return f"{text}It shows what the neighbor shows, whatever the text says, and it is nothing new."
 
 
-def judge_note(metrics: Metrics) -> str:
-    """By what images were compared."""
-    if metrics.heads:
-        return "the features of a small classifier that was trained on real images, apart from the model"
+def copies_note(metrics: Metrics) -> str:
+    """How many copies chance alone makes."""
+    true = metrics.of(TRUE)
+    if true is None or true.copy_rate.mean is None:
+        return ""
     return (
-        "the embeddings of the model’s own encoder: these items have no entities that a classifier could be trained "
-        "to tell apart, so it is less independent of the model"
+        f"Of the true images, {percent(true.copy_rate)} are as near to a neighbor of their own: no copies, but alike."
+    )
+
+
+def judge_note(metrics: Metrics) -> str:
+    """Who judges."""
+    if metrics.questions:
+        return (
+            "the features of a judge that was trained on true images alone, apart from the model. It sees color and "
+            "texture down to single brushstrokes, and no image is judged by a part of it that has seen the image, or "
+            "what the image may be a copy of"
+        )
+    return (
+        "the embeddings of the model’s own encoder: these items have no entities that can be told from images, so it "
+        "is less independent of the model"
+    )
+
+
+def question_note(question: Question) -> str:
+    """What the judge is asked in a role, and how well it knows the answer."""
+    return (
+        f"{question.role}: the {words(question.label)}, one of {len(question.classes)}. Of true images the judge tells "
+        f"{100 * question.accuracy:.0f}% right; from the text alone {100 * question.text_accuracy:.0f}% could be told, "
+        f"and by always naming the most frequent one {100 * question.chance:.0f}%"
     )

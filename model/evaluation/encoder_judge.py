@@ -1,15 +1,14 @@
-"""The judge of data without entities, for which no classifier can be trained: the encoder's own image embeddings.
+"""The judge of data whose entities cannot be told from images: the encoder's own image embeddings.
 
-It is less independent than the classifier, since the model was conditioned on embeddings of the same encoder.
+It is less independent than `model.evaluation.judge`, since the model was conditioned on embeddings of the same encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 from PIL import Image
 
@@ -19,8 +18,8 @@ from ingest.datasets.vectors import Matrix, image_vectors
 from ingest.encoders.checkpoint import Encoder, load_encoder
 from ingest.encoders.vectors import choose_device
 from ingest.errors import Graph2ImageError
-from model.evaluation.classifier import Head
-from model.evaluation.metrics import Pixels
+from model.evaluation.palette import Pixels
+from model.evaluation.roles import Question, Role
 
 #: Training images that the mean embedding is computed from, at most, and images that are encoded at a time.
 _CENTER_IMAGES, _BATCH = 10_000, 256
@@ -28,10 +27,12 @@ _CENTER_IMAGES, _BATCH = 10_000, 256
 
 @dataclass(frozen=True)
 class EncoderJudge:
-    """Compares images as `model.evaluation.classifier.Judge` does, and tells no attributes: it has no heads.
+    """Compares images as `model.evaluation.judge.Judge` does, and is asked nothing.
 
     Parameters
     ----------
+    size
+        Side of the images that it takes, in pixels.
     center
         `(dim,)` mean embedding of training images; embeddings are compared relative to it.
     """
@@ -39,20 +40,20 @@ class EncoderJudge:
     judge_id: str
     encoder: Encoder
     center: Matrix
-    heads: tuple[Head, ...] = ()
-    accuracy: Mapping[str, float] = field(default_factory=dict)
+    size: int
+    questions: Mapping[Role, Question] = field(default_factory=dict)
 
-    def predict(self, pixels: Pixels) -> tuple[Matrix, list[npt.NDArray[np.int64]]]:
-        """Centered unit embeddings `(n, dim)` of `(n, height, width, 3)` pixels, and no predictions."""
+    def predict(self, pixels: Pixels, groups: Sequence[str | None]) -> tuple[Matrix, dict[Role, list[str]]]:
+        """Centered unit embeddings `(n, dim)` of `(n, height, width, 3)` pixels, and no entities."""
         parts = []
         for start in range(0, len(pixels), _BATCH):
             images = [self.encoder.prepare(Image.fromarray(image)) for image in pixels[start : start + _BATCH]]
             parts.append(self.encoder.encode_images(images).cpu().numpy())
         embeddings = np.concatenate(parts) - self.center
-        return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12), []
+        return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12), {}
 
 
-def load_encoder_judge(data: DataRoot, encoder: str) -> EncoderJudge:
+def load_encoder_judge(data: DataRoot, encoder: str, size: int) -> EncoderJudge:
     """The judge that compares by embeddings of `encoder`.
 
     Raises
@@ -66,4 +67,4 @@ def load_encoder_judge(data: DataRoot, encoder: str) -> EncoderJudge:
     if not vectors.found.any():
         raise Graph2ImageError(f"no training image has an embedding of {encoder}", "Run `graph2image embed` first.")
     center = vectors.matrix[vectors.found].mean(axis=0)
-    return EncoderJudge(f"encoder-{encoder}", load_encoder(data, encoder, choose_device("cpu")), center)
+    return EncoderJudge(f"encoder-{encoder}", load_encoder(data, encoder, choose_device("cpu")), center, size)

@@ -1,15 +1,18 @@
 """How close generated images come to the true ones, by variant: what the graph adds to the text.
 
-For every held-out item, each variant's image is compared with the item's true image:
+For every item of an evaluation, each variant's image is judged by itself and compared with the item's true image:
 
-- *similarity*: cosine of the classifier's features, centered on the mean of the training images
-  (`model.evaluation.classifier`, which knows neither the encoder nor the diffusion model);
-- *palette distance*: how far one image's colors have to move to become the other's, see `metrics.palette_distance`;
-- *attribute accuracy*: whether the classifier sees the item's own artist, genre, color … in the image;
-- *copy rate*: how often an image is a near-copy of one of its own neighbors, by perceptual hash.
+- *style and subject right*: whether the judge sees an own entity of the item in the image, for the label that only
+  the graph tells (an artist, a brand), for the one that the text tells (a tag, a category), and for both together,
+  which is the headline: copying a neighbor has the style, and text alone has the subject;
+- *similarity*: cosine of the features of the judge (`model.evaluation.judge`), which knows neither the encoder nor the
+  diffusion model;
+- *palette distance*: how far one image's colors have to move to become the other's, see `model.evaluation.palette`;
+- *copy rate*: how often an image is a near-copy of one of its own neighbors, by perceptual hash; and how often the
+  true image is, which is as often as chance has it.
 
-Variants are compared in pairs over the same items, so the standard error is that of the differences. The variant
-`top-neighbor` is the image of the item's best neighbor itself: a strong baseline that makes nothing new.
+Variants are compared in pairs over the same items, so the standard error is that of the differences. Images that are
+not generated stand beside them: see `model.evaluation.references`.
 """
 
 from __future__ import annotations
@@ -17,12 +20,10 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import imagehash
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,44 +31,52 @@ from PIL import Image
 
 from ingest.datasets.items import among, read_items
 from ingest.datasets.root import DataRoot, digest
-from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
+from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import image_paths, square, try_images
-from model.evaluation.classifier import IMAGE_SIZE, Judge, entity_labels, train_judge
+from ingest.images.store import perceptual_hash
 from model.evaluation.encoder_judge import EncoderJudge, load_encoder_judge
+from model.evaluation.judge import Judge, TrainingItems, judge_size, read_training_items, train_judge
 from model.evaluation.metrics import (
-    DIRECTIONS,
-    ClassifierHead,
     JudgedImage,
     Metrics,
-    Pixels,
+    asked,
     metrics_file,
     paired_differences,
-    palette,
     read_metrics,
-    sliced_distance,
     variant_metrics,
 )
-from model.generation.variants import TOP_NEIGHBOR, Variant
+from model.evaluation.palette import DIRECTIONS, Pixels, palette, sliced_distance
+from model.evaluation.record import EvaluationRecord, write_evaluation
+from model.evaluation.references import decoded, load_autoencoder, same_entities
+from model.evaluation.roles import Role, item_labels
+from model.generation.copycheck import differing_bits, parse_hashes
+from model.generation.requests import COPY_THRESHOLDS
+from model.generation.variants import (
+    SAME_ENTITIES,
+    TOP_NEIGHBOR,
+    TOP_NEIGHBOR_DECODED,
+    TRUE,
+    TRUE_DECODED,
+    Variant,
+)
 from model.record import ModelRecord, read_model_record
 
 log = logging.getLogger(__name__)
 
-#: Settings in which the images of one comparison may differ.
-_OF_A_VARIANT = ("text", "graph_guidance_scales")
-
-#: Two images whose 64-bit perceptual hashes differ in at most this many bits count as copies.
-COPY_BITS = 8
+#: Another version of the method gives other figures.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What was compared; the figures are in `evaluations/<model_id>/metrics.json`.
+    """What was compared; the figures are in `evaluations/<model_id>/<evaluation_id>/metrics.json`.
 
-    `unreadable` counts generated images that are missing or damaged, which took no part.
+    `unreadable` counts requested images that are missing or damaged, which took no part.
     """
 
     model_id: str
+    evaluation_id: str
     items: int
     variants: tuple[str, ...]
     unreadable: int
@@ -75,243 +84,271 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A generated image that may be compared: its row of the `generated` dataset, and its variant."""
+class _Item:
+    """An item that is compared: its true image, its group, and the rows of its generated images, by variant."""
 
-    row: Mapping[str, Any]
-    variant: Variant
-
-    @property
-    def item_id(self) -> str:
-        return str(self.row["item_id"])
+    item_id: str
+    image_hash: str
+    group_id: str
+    rows: Mapping[Variant, Mapping[str, Any]]
 
     @property
-    def path(self) -> str:
-        return str(self.row["image_path"])
+    def neighbors(self) -> list[str]:
+        """Ids of its own neighbors, best first: those of any image that was made with them."""
+        return next((_neighbors(row) for variant, row in self.rows.items() if variant.kind == "graph"), [])
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """An image to judge: of which item and variant, and the hashes of its neighbors' images."""
+class _Shown:
+    """An image to judge.
 
-    item_id: str
+    Parameters
+    ----------
+    group
+        Of the item that it shows or was made from; None for a generated image.
+    sources
+        Ids of the items whose images it may be a copy of.
+    """
+
+    item: _Item
     variant: Variant
     pixels: Pixels
-    neighbors: tuple[str, ...]
+    group: str | None
+    sources: Sequence[str] = ()
 
 
-def evaluate(data: DataRoot, model_id: str, withdrawn: Collection[str] = ()) -> EvaluationReport:
-    """Judge the images that `model_id` made of test items: from text only, with neighbors, with shuffled neighbors.
+def evaluate(
+    data: DataRoot,
+    record: EvaluationRecord,
+    withdrawn: Collection[str] = (),
+) -> EvaluationReport:
+    """Judge the images that an evaluation has requested, and nothing else.
 
-    Writes `evaluations/<model_id>/metrics.json` (means, standard errors, paired differences) and `items.parquet` (a row
-    per item and variant). An item that lacks one of the variants is left out of all; so are items whose ids are in
-    `withdrawn` or whose image cannot be read, and images that withdrawn items conditioned.
+    Writes the record, `metrics.json` (means, standard errors, paired differences) and `items.parquet` (a row per item
+    and variant) to the evaluation's folder. An item that lacks one of its requested images is left out; so is one whose
+    id is in `withdrawn`, whose true image cannot be read, or of which an image was made from a withdrawn item.
 
     Raises
     ------
     Graph2ImageError
-        If there is no such model, or fewer than two items have images of all variants.
+        If there is no such model, fewer than two items have images of all variants, or a label cannot be told.
     """
-    record = read_model_record(data, model_id)
-    true_images = _true_images(data, withdrawn)
-    chosen = _complete(_candidates(data, model_id, true_images, withdrawn))
-    pixels = {candidate.path: _read_generated(data, candidate.row) for candidate in chosen}
-    incomplete = {candidate.item_id for candidate in chosen if pixels[candidate.path] is None}
-    unreadable = sum(image is None for image in pixels.values())
-    chosen = [candidate for candidate in chosen if candidate.item_id not in incomplete]
-    items = sorted({candidate.item_id for candidate in chosen})
+    model = read_model_record(data, record.model_id)
+    size = judge_size(model.config.image_size)
+    items = _complete(data, record, withdrawn)
+    truth = _readable_squares(data, [item.image_hash for item in items], size)
+    generated, unreadable = _read_generated(data, [item for item in items if item.image_hash in truth], size)
+    items = list({shown.item.item_id: shown.item for shown in generated}.values())
     if len(items) < 2:
         raise Graph2ImageError(
-            f"model {model_id!r} has images of {len(items)} test items in all variants; two are needed"
+            f"{len(items)} items of the evaluation have a true image and all requested images; two are needed"
             + (f" ({unreadable} images are missing or damaged)" if unreadable else ""),
-            "Run `graph2image evaluate`, which generates them first.",
+            "Run `graph2image evaluate` again: it generates what is missing.",
         )
-    judge = train_judge(data, withdrawn=withdrawn) or load_encoder_judge(data, record.encoder)
-    inputs = digest(judge.judge_id, sorted(str(c.row["generated_id"]) for c in chosen), COPY_BITS, DIRECTIONS)
-    before = _recorded(data, model_id)
+    training = read_training_items(data, withdrawn)
+    judge = train_judge(data, training, size, record.labels) or load_encoder_judge(data, model.encoder, size)
+    ids = sorted(str(row["generated_id"]) for item in items for row in item.rows.values())
+    inputs = digest(_VERSION, judge.judge_id, ids, COPY_THRESHOLDS.bits, DIRECTIONS)
+    before = _recorded(data, record)
     if before is not None and before.inputs == inputs:
-        labels = tuple(row.variant.label for row in before.variants)
-        return EvaluationReport(model_id, before.n, labels, unreadable, changed=False)
+        names = tuple(row.variant.label for row in before.variants)
+        return EvaluationReport(record.model_id, record.evaluation_id, before.n, names, unreadable, changed=False)
 
-    hashes = {candidate.item_id: true_images[candidate.item_id] for candidate in chosen}
-    judged = _judge(data, judge, _images_to_judge(data, record, chosen, pixels, withdrawn), hashes)
-    metrics = _metrics(inputs, judge, judged)
-    table = pa.Table.from_pylist([_flat(image) for image in judged])
+    sources = _Sources(data, items, withdrawn, size)
+    references = _references(data, model, judge, training, sources, items, truth)
+    judged = _judge(data, judge, sources, [*generated, *references], truth)
+    metrics = _metrics(inputs, judge, judged, unreadable)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    data.write_bytes(f"evaluations/{model_id}/items.parquet", buffer.getvalue())
-    data.write_json(metrics_file(model_id), metrics.model_dump(mode="json"))
-    log.info("Evaluated %s on %d items", model_id, metrics.n)
-    labels = tuple(row.variant.label for row in metrics.variants)
-    return EvaluationReport(model_id, metrics.n, labels, unreadable, changed=True)
+    pq.write_table(pa.Table.from_pylist([_flat(image) for image in judged]), buffer)
+    write_evaluation(data, record)
+    data.write_bytes(f"{record.folder}/items.parquet", buffer.getvalue())
+    data.write_json(metrics_file(record.model_id, record.evaluation_id), metrics.model_dump(mode="json"))
+    log.info("Evaluated %s on %d items", record.model_id, metrics.n)
+    names = tuple(row.variant.label for row in metrics.variants)
+    return EvaluationReport(record.model_id, record.evaluation_id, metrics.n, names, unreadable, changed=True)
 
 
-def _recorded(data: DataRoot, model_id: str) -> Metrics | None:
+def _recorded(data: DataRoot, record: EvaluationRecord) -> Metrics | None:
     """What an earlier run found; None if there is none that can be read."""
     try:
-        return read_metrics(data, model_id)
+        return read_metrics(data, record.model_id, record.evaluation_id)
     except Graph2ImageError:
         return None
-
-
-def _true_images(data: DataRoot, withdrawn: Collection[str]) -> dict[str, str]:
-    """Image hash of every test item that has one, by item id."""
-    wanted = (pc.field("split") == "test") & pc.field("image_hash").is_valid() & ~pc.field("opted_out")
-    table = read_items(data, ["item_id", "image_hash"], where=wanted)
-    pairs = zip(table["item_id"].to_pylist(), table["image_hash"].to_pylist(), strict=True)
-    return {item_id: image_hash for item_id, image_hash in pairs if item_id not in withdrawn}
 
 
 # -- which images are compared -----------------------------------------------------------------------------------------
 
 
-def _candidates(
-    data: DataRoot, model_id: str, true_images: Mapping[str, str], withdrawn: Collection[str]
-) -> list[_Candidate]:
-    """The model's images of test items in a variant that is compared."""
-    wanted = (pc.field("model_id") == model_id) & among("kind", ["text", "graph", "shuffled"])
-    table = data.dataset("generated", GENERATED_SCHEMA).to_table(filter=wanted & among("item_id", true_images))
-    return [
-        _Candidate(row, variant)
-        for row in table.to_pylist()
-        if (variant := Variant.of_row(row)) is not None
-        and not any(neighbor["item_id"] in withdrawn for neighbor in row["neighbors"])
+def _complete(data: DataRoot, record: EvaluationRecord, withdrawn: Collection[str]) -> list[_Item]:
+    """The items that have a true image and rows of all requested images, with nothing withdrawn in them."""
+    names = [image.generated_id for image in record.images]
+    table = data.dataset("generated", GENERATED_SCHEMA).to_table(filter=among("generated_id", names))
+    made = {row["generated_id"]: row for row in table.to_pylist()}
+    rows: dict[str, dict[Variant, dict[str, Any]]] = {}
+    incomplete = {*withdrawn}
+    for image in record.images:
+        row = made.get(image.generated_id)
+        if row is None or not {*withdrawn}.isdisjoint(_neighbors(row)):
+            incomplete.add(image.item_id)
+        else:
+            rows.setdefault(image.item_id, {})[image.variant] = row
+    wanted = among("item_id", {*rows} - incomplete) & pc.field("image_hash").is_valid() & ~pc.field("opted_out")
+    found = read_items(data, ["item_id", "image_hash", "group_id"], where=wanted).to_pylist()
+    items = {
+        row["item_id"]: _Item(row["item_id"], row["image_hash"], row["group_id"], rows[row["item_id"]]) for row in found
+    }
+    return [items[item_id] for item_id in rows if item_id in items]
+
+
+def _neighbors(row: Mapping[str, Any]) -> list[str]:
+    """Ids of the items that an image was made from, best first."""
+    return [neighbor["item_id"] for neighbor in sorted(row["neighbors"], key=lambda neighbor: neighbor["rank"])]
+
+
+def _read_generated(data: DataRoot, items: Sequence[_Item], size: int) -> tuple[list[_Shown], int]:
+    """The images of the items of which all can be read, and how many cannot."""
+    found, unreadable = [], 0
+    for item in items:
+        shown = []
+        for variant, row in item.rows.items():
+            try:
+                with Image.open(io.BytesIO(data.read_bytes(row["image_path"], row["image_sha256"]))) as image:
+                    pixels = np.asarray(square(image.convert("RGB"), size))
+            except Exception as error:  # decoders raise anything on damaged bytes
+                path = data.path(row["image_path"])
+                log.warning("Left out: cannot read the generated image %s: %s", path, error)
+                unreadable += 1
+                continue
+            shown.append(_Shown(item, variant, pixels, None, _neighbors(row)))
+        if len(shown) == len(item.rows):
+            found += shown
+    return found, unreadable
+
+
+def _readable_squares(data: DataRoot, image_hashes: Iterable[str], size: int) -> dict[str, Pixels]:
+    """Stored images by hash, as the judge takes them; those that cannot be read are left out with a warning."""
+    wanted = sorted(set(image_hashes))
+    loaded = try_images(data, image_paths(data), wanted, lambda image: np.asarray(square(image, size)))
+    found = {}
+    for image_hash, pixels in zip(wanted, loaded, strict=True):
+        if isinstance(pixels, Graph2ImageError):
+            log.warning("Left out: %s", pixels.message)
+        else:
+            found[image_hash] = pixels
+    return found
+
+
+class _Sources:
+    """The items that images were made from: their images, and the groups that those are in."""
+
+    def __init__(self, data: DataRoot, items: Sequence[_Item], withdrawn: Collection[str], size: int) -> None:
+        named = {source for item in items for row in item.rows.values() for source in _neighbors(row)}
+        wanted = among("item_id", named - {*withdrawn}) & pc.field("image_hash").is_valid()
+        rows = read_items(data, ["item_id", "image_hash", "group_id"], where=wanted).to_pylist()
+        squares = _readable_squares(data, [row["image_hash"] for row in rows], size)
+        self.pixels = {row["item_id"]: squares[row["image_hash"]] for row in rows if row["image_hash"] in squares}
+        self.groups = {row["item_id"]: row["group_id"] for row in rows}
+        self.image_hashes = {row["item_id"]: row["image_hash"] for row in rows}
+        self._hashes = {item: parse_hashes([perceptual_hash(Image.fromarray(p))]) for item, p in self.pixels.items()}
+
+    def copied(self, pixels: Pixels, sources: Sequence[str]) -> bool | None:
+        """Whether an image is a near-copy of one of these items' images; None if none of them can be read."""
+        hashes = [self._hashes[source] for source in sources if source in self._hashes]
+        if not hashes:
+            return None
+        own = parse_hashes([perceptual_hash(Image.fromarray(pixels))])
+        return bool((differing_bits(own, np.concatenate(hashes)) <= COPY_THRESHOLDS.bits).any())
+
+
+def _references(
+    data: DataRoot,
+    model: ModelRecord,
+    judge: Judge | EncoderJudge,
+    training: TrainingItems,
+    sources: _Sources,
+    items: Sequence[_Item],
+    truth: Mapping[str, Pixels],
+) -> list[_Shown]:
+    """The images that the generated ones are compared with; see `model.evaluation.references`."""
+    found = [_Shown(item, TRUE, truth[item.image_hash], item.group_id, item.neighbors) for item in items]
+    images = [item.image_hash for item in items]
+    for item in items:
+        top = next((source for source in item.neighbors if source in sources.pixels), None)
+        if top is not None:
+            found.append(_Shown(item, TOP_NEIGHBOR, sources.pixels[top], sources.groups[top]))
+            images.append(sources.image_hashes[top])
+    before = _readable_squares(data, images, model.config.image_size)
+    names = sorted(before)
+    passed = decoded(load_autoencoder(data, model.model_id), np.stack([before[name] for name in names]))
+    after = {
+        name: np.asarray(square(Image.fromarray(pixels), judge.size))
+        for name, pixels in zip(names, passed, strict=True)
+    }
+    of = {TRUE: TRUE_DECODED, TOP_NEIGHBOR: TOP_NEIGHBOR_DECODED}
+    found += [
+        replace(one, variant=of[one.variant], pixels=after[name]) for one, name in zip(found, images, strict=True)
     ]
-
-
-def _read_generated(data: DataRoot, row: Mapping[str, Any]) -> Pixels | None:
-    """A generated image as the classifier takes it; None, and a warning, if it is missing or damaged."""
-    try:
-        with Image.open(io.BytesIO(data.read_bytes(row["image_path"], row["image_sha256"]))) as image:
-            return np.asarray(square(image.convert("RGB"), IMAGE_SIZE))
-    except Exception as error:  # decoders raise anything on damaged bytes
-        log.warning("Left out: cannot read the generated image %s: %s", data.path(row["image_path"]), error)
-        return None
-
-
-def _complete(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """One image per item and variant, of the items that have all variants.
-
-    They are of one seed and one set of settings, that by which most items were made: others are other experiments.
-    """
-    groups: dict[str, list[_Candidate]] = {}
-    for candidate in candidates:
-        settings = orjson.loads(candidate.row["settings"])
-        shared = {name: value for name, value in settings.items() if name not in _OF_A_VARIANT}
-        groups.setdefault(digest(candidate.row["seed"], shared), []).append(candidate)
-    return max((_complete_of_one(groups[key]) for key in sorted(groups)), key=len, default=[])
-
-
-def _complete_of_one(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """The same, of images with equal settings."""
-    kept: dict[tuple[str, Variant], _Candidate] = {}
-    for candidate in sorted(candidates, key=lambda candidate: str(candidate.row["generated_id"])):
-        kept.setdefault((candidate.item_id, candidate.variant), candidate)
-    shuffled = {item for item, variant in kept if variant.kind == "shuffled"}
-    variants = {variant for item, variant in kept if item in shuffled}
-    whole = {item for item in shuffled if all((item, variant) in kept for variant in variants)}
-    return [candidate for (item, variant), candidate in kept.items() if item in whole and variant in variants]
+    own = item_labels(data, [item.item_id for item in items])
+    alike = same_entities(training, judge.questions.values(), [item.item_id for item in items], own)
+    squares = _readable_squares(data, [training.image_hashes[index] for index in alike.values()], judge.size)
+    for item in items:
+        index = alike.get(item.item_id)
+        if index is not None and (image_hash := training.image_hashes[index]) in squares:
+            found.append(_Shown(item, SAME_ENTITIES, squares[image_hash], training.group_ids[index]))
+    return found
 
 
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
-def _images_to_judge(
-    data: DataRoot,
-    record: ModelRecord,
-    chosen: Sequence[_Candidate],
-    pixels: Mapping[str, Pixels | None],
-    withdrawn: Collection[str],
-) -> list[_Judged]:
-    """The generated images, of which `pixels` has the pixels by path, and the best neighbor's own one for each item."""
-    items = sorted({candidate.item_id for candidate in chosen})
-    dataset = data.dataset(f"neighbors/{record.neighbors}", NEIGHBOR_SCHEMA)
-    sampled = dataset.to_table(["item_id", "neighbors"], filter=among("item_id", items)).to_pylist()
-    image_of = {
-        neighbor["item_id"]: neighbor["image_hash"]
-        for row in sampled
-        for neighbor in row["neighbors"]
-        if neighbor["image_hash"] and neighbor["item_id"] not in withdrawn
-    }
-    images = [
-        _Judged(
-            candidate.item_id,
-            candidate.variant,
-            shown,
-            tuple(image_of[n["item_id"]] for n in candidate.row["neighbors"] if n["item_id"] in image_of),
-        )
-        for candidate in chosen
-        if (shown := pixels[candidate.path]) is not None
-    ]
-    best = {
-        row["item_id"]: image_of[first]
-        for row in sampled
-        if (first := next((n["item_id"] for n in row["neighbors"] if n["item_id"] in image_of), None))
-    }
-    squares = _readable_squares(data, set(best.values()))
-    return images + [
-        _Judged(item, TOP_NEIGHBOR, squares[best[item]], ()) for item in items if best.get(item) in squares
-    ]
-
-
 def _judge(
-    data: DataRoot, judge: Judge | EncoderJudge, images: Sequence[_Judged], true_images: Mapping[str, str]
+    data: DataRoot,
+    judge: Judge | EncoderJudge,
+    sources: _Sources,
+    images: Sequence[_Shown],
+    truth: Mapping[str, Pixels],
 ) -> list[JudgedImage]:
-    """Similarity, palette distance, what each head sees, and whether a neighbor is copied, of each image."""
-    squares = _readable_squares(
-        data, {*true_images.values(), *(hash_ for image in images for hash_ in image.neighbors)}
-    )
-    items = [item for item, image_hash in true_images.items() if image_hash in squares]
-    if len(items) < 2:
-        raise Graph2ImageError(
-            f"the true images of {len(items)} items can be read; two are needed",
-            f"Is the folder {data.path('images')} there? Ingest the source again.",
-        )
-    true_pixels = np.stack([squares[true_images[item]] for item in items])
-    true_features, _ = judge.predict(true_pixels)
-    place = {item: index for index, item in enumerate(items)}
-    true_palettes = [palette(pixels) for pixels in true_pixels]
-    images = [image for image in images if image.item_id in place]
-    features, predictions = judge.predict(np.stack([image.pixels for image in images]))
-    entities = entity_labels(data)
-    hashes = {
-        name: imagehash.phash(Image.fromarray(squares[name]))
-        for name in {name for image in images for name in image.neighbors}
-        if name in squares
+    """What the judge sees in each image, similarity, palette distance, and whether a neighbor is copied."""
+    features, entities = judge.predict(np.stack([shown.pixels for shown in images]), [shown.group for shown in images])
+    labels = item_labels(data, list({shown.item.item_id: None for shown in images}))
+    true_features = {
+        shown.item.item_id: row for shown, row in zip(images, features, strict=True) if shown.variant == TRUE
     }
+    palettes = {image_hash: palette(pixels) for image_hash, pixels in truth.items()}
     judged = []
-    for index, image in enumerate(images):
-        accurate = {}
-        for head, predicted in zip(judge.heads, predictions, strict=True):
-            entity = entities[head.label].get(image.item_id)
-            accurate[head.label] = head.classes[predicted[index]] == entity if entity in head.classes else None
-        own, sources = imagehash.phash(Image.fromarray(image.pixels)), [n for n in image.neighbors if n in hashes]
-        true = place[image.item_id]
+    for index, shown in enumerate(images):
+        item = shown.item
+        accurate: dict[Role, bool | None] = {}
+        for role, question in judge.questions.items():
+            own = {*labels.get(question.label, {}).get(item.item_id, ())}
+            accurate[role] = None if own.isdisjoint(question.classes) else entities[role][index] in own
         judged.append(
             JudgedImage(
-                image.item_id,
-                image.variant,
-                similarity=float(features[index] @ true_features[true]),
-                palette_distance=sliced_distance(palette(image.pixels), true_palettes[true]),
-                copy=any(own - hashes[source] <= COPY_BITS for source in sources) if sources else None,
-                accurate=accurate,
+                item.item_id,
+                shown.variant,
+                None if shown.variant == TRUE else float(features[index] @ true_features[item.item_id]),
+                sliced_distance(palette(shown.pixels), palettes[item.image_hash]),
+                sources.copied(shown.pixels, shown.sources),
+                accurate,
             )
         )
     return judged
 
 
-def _metrics(inputs: str, judge: Judge | EncoderJudge, judged: Sequence[JudgedImage]) -> Metrics:
+def _metrics(inputs: str, judge: Judge | EncoderJudge, judged: Sequence[JudgedImage], unreadable: int) -> Metrics:
     variants = sorted({image.variant for image in judged}, key=lambda variant: variant.sort_key)
+    aspects = asked(judge.questions)
     return Metrics(
         inputs=inputs,
         n=len({image.item_id for image in judged}),
-        classifier_id=judge.judge_id,
-        heads={
-            head.label: ClassifierHead(classes=len(head.classes), accuracy=judge.accuracy[head.label])
-            for head in judge.heads
-        },
-        variants=tuple(variant_metrics(v, [image for image in judged if image.variant == v]) for v in variants),
-        paired=tuple(paired_differences(judged)),
+        judge_id=judge.judge_id,
+        questions=dict(judge.questions),
+        variants=tuple(
+            variant_metrics(variant, [image for image in judged if image.variant == variant], aspects)
+            for variant in variants
+        ),
+        paired=tuple(paired_differences(judged, aspects)),
+        unreadable=unreadable,
     )
 
 
@@ -324,18 +361,5 @@ def _flat(image: JudgedImage) -> dict[str, Any]:
         "similarity": image.similarity,
         "palette_distance": image.palette_distance,
         "copy": image.copy,
-        **{f"accurate_{label}": value for label, value in image.accurate.items()},
+        **{f"{role}_right": value for role, value in image.accurate.items()},
     }
-
-
-def _readable_squares(data: DataRoot, image_hashes: Iterable[str]) -> dict[str, Pixels]:
-    """Stored images by hash, as the classifier takes them; those that cannot be read are left out with a warning."""
-    wanted = sorted(set(image_hashes))
-    loaded = try_images(data, image_paths(data), wanted, lambda image: np.asarray(square(image, IMAGE_SIZE)))
-    found = {}
-    for image_hash, pixels in zip(wanted, loaded, strict=True):
-        if isinstance(pixels, Graph2ImageError):
-            log.warning("Left out: %s", pixels.message)
-        else:
-            found[image_hash] = pixels
-    return found

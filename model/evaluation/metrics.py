@@ -1,27 +1,31 @@
-"""The figures of an evaluation: how far colors are apart, means with standard errors, and paired differences.
+"""The figures of an evaluation: means with standard errors, and paired differences.
 
-They are kept in `evaluations/<model_id>/metrics.json`, of which `Metrics` is the type.
+They are kept in `evaluations/<model_id>/<evaluation_id>/metrics.json`, of which `Metrics` is the type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from operator import methodcaller
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError, explain_validation
+from model.evaluation.roles import Question, Role
 from model.generation.variants import TEXT, TOP_NEIGHBOR, Variant
 
-#: Directions in CIELAB of the sliced palette distance.
-DIRECTIONS = 32
+#: What an image can be right in: each role, and all of them together.
+Aspect = Literal[Role, "both"]
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+def asked(questions: Mapping[Role, Question]) -> tuple[Aspect, ...]:
+    """What images can be right in, if a judge is asked these."""
+    return ASPECTS if len(questions) == len(get_args(Role)) else tuple(questions)
 
 
 class _Part(BaseModel):
@@ -35,45 +39,40 @@ class Estimate(_Part):
     se: float | None
 
 
-class VariantMetrics(_Part):
-    """The figures of one variant, over `n` images.
+class Figures(_Part):
+    """Means over `n` images, or of paired differences between `n` pairs of them.
 
     Parameters
     ----------
+    accuracy
+        How often the judge sees the item's own style, its subject, and both in the image; as far as it is asked.
     similarity
-        Cosine of the classifier's features with those of the true image.
+        Cosine of the judge's features with those of the true image.
     palette_distance
-        See `palette_distance`.
-    attribute_accuracy
-        By entity label: how often the classifier sees the item's own entity in the image.
+        See `model.evaluation.palette`.
     copy_rate
-        Share of the images that are near-copies of one of their neighbors; None if none had a neighbor.
+        Share of the images that are near-copies of one of the neighbors that they were made from, or of the item's own
+        neighbors for a true image; without a mean if there are no neighbors.
     """
 
-    variant: Variant
     n: int
+    accuracy: dict[Aspect, Estimate]
     similarity: Estimate
     palette_distance: Estimate
-    attribute_accuracy: dict[str, Estimate]
-    copy_rate: float | None
+    copy_rate: Estimate
 
 
-class PairedDifference(_Part):
-    """A variant less a baseline, item by item, over `n` items; the figures are those of `VariantMetrics`."""
+class VariantMetrics(Figures):
+    """The figures of one variant."""
+
+    variant: Variant
+
+
+class PairedDifference(Figures):
+    """The figures of a variant less those of a baseline, item by item."""
 
     variant: Variant
     baseline: Variant
-    n: int
-    similarity: Estimate
-    palette_distance: Estimate
-    attribute_accuracy: dict[str, Estimate]
-
-
-class ClassifierHead(_Part):
-    """An entity label that the classifier tells: number of classes, and its accuracy on real images held back."""
-
-    classes: int
-    accuracy: float
 
 
 class Metrics(_Part):
@@ -82,19 +81,27 @@ class Metrics(_Part):
     Parameters
     ----------
     inputs
-        Digest of the images that were compared.
-    classifier_id, heads
-        The classifier that judged, and its heads by entity label.
+        Digest of the images that were compared and of the judge.
+    judge_id, questions
+        Who judged, and what was asked: nothing, if there are no entities that can be told from images.
     variants, paired
         In order.
+    unreadable
+        Images that were requested, and are missing or damaged: their items took no part.
     """
 
     inputs: str
     n: int
-    classifier_id: str
-    heads: dict[str, ClassifierHead]
+    judge_id: str
+    questions: dict[Role, Question]
     variants: tuple[VariantMetrics, ...]
     paired: tuple[PairedDifference, ...]
+    unreadable: int = 0
+
+    @property
+    def aspects(self) -> tuple[Aspect, ...]:
+        """What images can be right in."""
+        return asked(self.questions)
 
     def of(self, variant: Variant) -> VariantMetrics | None:
         """The figures of a variant; None if it was not compared."""
@@ -105,23 +112,24 @@ class Metrics(_Part):
         return next((row for row in self.paired if (row.variant, row.baseline) == (variant, baseline)), None)
 
 
-def metrics_file(model_id: str) -> str:
+def metrics_file(model_id: str, evaluation_id: str) -> str:
     """Name of the file under the data root."""
-    return f"evaluations/{model_id}/metrics.json"
+    return f"evaluations/{model_id}/{evaluation_id}/metrics.json"
 
 
-def read_metrics(data: DataRoot, model_id: str) -> Metrics:
-    """Read the figures of a model's evaluation.
+def read_metrics(data: DataRoot, model_id: str, evaluation_id: str) -> Metrics:
+    """Read the figures of an evaluation of a model.
 
     Raises
     ------
     Graph2ImageError
-        If the model was not evaluated, or the file is damaged or of another version of this program.
+        If the evaluation was not made, or the file is damaged or of another version of this program.
     """
-    name = metrics_file(model_id)
+    name = metrics_file(model_id, evaluation_id)
     if not data.exists(name):
         raise Graph2ImageError(
-            f"model {model_id} has not been evaluated under {data.url}", "Run `graph2image evaluate` first."
+            f"there is no evaluation {evaluation_id} of model {model_id} under {data.url}",
+            "Run `graph2image evaluate` first.",
         )
     value = data.read_json(name)
     with explain_validation(
@@ -133,37 +141,34 @@ def read_metrics(data: DataRoot, model_id: str) -> Metrics:
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """What the classifier and the hashes say of one image.
+    """What the judge and the hashes say of one image.
 
-    `accurate` has, by entity label, whether the item's own entity is seen in the image; None where it has none that the
-    classifier knows. `copy` is None for an image without neighbors.
+    `accurate` has, by role, whether an own entity of the item is seen in the image; None where it has none that the
+    judge knows. `similarity` is None for the true image itself, `copy` where there are no neighbors to copy.
     """
 
     item_id: str
     variant: Variant
-    similarity: float
+    similarity: float | None
     palette_distance: float
     copy: bool | None
-    accurate: Mapping[str, bool | None]
+    accurate: Mapping[Role, bool | None]
+
+    def right(self, aspect: Aspect) -> bool | None:
+        """Whether the image is right in a role, or in both; None if that cannot be said."""
+        if aspect != "both":
+            return self.accurate.get(aspect)
+        every = list(self.accurate.values())
+        return None if len(every) < len(get_args(Role)) or None in every else all(every)
 
 
-def variant_metrics(variant: Variant, images: Sequence[JudgedImage]) -> VariantMetrics:
+def variant_metrics(variant: Variant, images: Sequence[JudgedImage], aspects: Sequence[Aspect]) -> VariantMetrics:
     """The figures of one variant's images."""
-    copies = [image.copy for image in images if image.copy is not None]
-    return VariantMetrics(
-        variant=variant,
-        n=len(images),
-        similarity=_mean([image.similarity for image in images]),
-        palette_distance=_mean([image.palette_distance for image in images]),
-        attribute_accuracy={
-            label: _mean([image.accurate[label] for image in images])
-            for label in (images[0].accurate if images else ())
-        },
-        copy_rate=float(np.mean(copies)) if copies else None,
-    )
+    figures = _figures([(image, None) for image in images], aspects)
+    return VariantMetrics(variant=variant, **vars(figures))
 
 
-def paired_differences(images: Sequence[JudgedImage]) -> list[PairedDifference]:
+def paired_differences(images: Sequence[JudgedImage], aspects: Sequence[Aspect]) -> list[PairedDifference]:
     """Every graph variant less each control, over the items that both have."""
     by_variant: dict[Variant, dict[str, JudgedImage]] = {}
     for image in images:
@@ -176,75 +181,36 @@ def paired_differences(images: Sequence[JudgedImage]) -> list[PairedDifference]:
             theirs = by_variant.get(baseline, {})
             pairs = [(ours, theirs[item]) for item, ours in by_variant[variant].items() if item in theirs]
             if len(pairs) > 1:
-                found.append(_paired(variant, baseline, pairs))
+                figures = _figures(pairs, aspects)
+                found.append(PairedDifference(variant=variant, baseline=baseline, **vars(figures)))
     return found
 
 
-def _paired(variant: Variant, baseline: Variant, pairs: Sequence[tuple[JudgedImage, JudgedImage]]) -> PairedDifference:
-    return PairedDifference(
-        variant=variant,
-        baseline=baseline,
+def _figures(pairs: Sequence[tuple[JudgedImage, JudgedImage | None]], aspects: Sequence[Aspect]) -> Figures:
+    """Means of the first images' values, less those of the second where there are second ones."""
+
+    def mean(value: Callable[[JudgedImage], float | bool | None]) -> Estimate:
+        return _mean([_less(value(ours), None if theirs is None else value(theirs), theirs) for ours, theirs in pairs])
+
+    return Figures(
         n=len(pairs),
-        similarity=_mean([ours.similarity - theirs.similarity for ours, theirs in pairs]),
-        palette_distance=_mean([ours.palette_distance - theirs.palette_distance for ours, theirs in pairs]),
-        attribute_accuracy={
-            label: _mean([_less(ours.accurate[label], theirs.accurate[label]) for ours, theirs in pairs])
-            for label in pairs[0][0].accurate
-        },
+        accuracy={aspect: mean(methodcaller("right", aspect)) for aspect in aspects},
+        similarity=mean(lambda image: image.similarity),
+        palette_distance=mean(lambda image: image.palette_distance),
+        copy_rate=mean(lambda image: image.copy),
     )
 
 
-def _less(ours: bool | None, theirs: bool | None) -> float | None:
-    return None if ours is None or theirs is None else float(ours) - float(theirs)
+def _less(ours: float | None, theirs: float | None, other: JudgedImage | None) -> float | None:
+    if ours is None or other is None:
+        return None if ours is None else float(ours)
+    return None if theirs is None else float(ours) - float(theirs)
 
 
-def _mean(values: Sequence[float | bool | None]) -> Estimate:
+def _mean(values: Sequence[float | None]) -> Estimate:
     """Mean and standard error of the values that there are."""
     known = np.array([value for value in values if value is not None], dtype=float)
     return Estimate(
         mean=float(known.mean()) if len(known) else None,
         se=float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None,
     )
-
-
-# -- colors ------------------------------------------------------------------------------------------------------------
-
-
-def palette_distance(first: Pixels, second: Pixels) -> float:
-    """How far apart the colors of two images are, wherever in the image they lie: ΔE*ab (CIE 1976).
-
-    The sliced 1-Wasserstein distance of the two sets of pixels in CIELAB (Bonneel et al. 2015), over fixed directions,
-    scaled so that a shift of every pixel by ΔE counts ΔE: a unit vector's component in a random direction of space is
-    1/2 on average. Images are `(height, width, 3)` uint8 sRGB with equal numbers of pixels.
-    """
-    return sliced_distance(palette(first), palette(second))
-
-
-def palette(pixels: Pixels) -> Floats:
-    """Sorted projections of the pixels on the directions, `(n, DIRECTIONS)`, as `sliced_distance` takes them."""
-    return np.sort(to_lab(pixels.reshape(-1, 3)) @ _directions().T, axis=0)
-
-
-def sliced_distance(first: Floats, second: Floats) -> float:
-    """`palette_distance` of two images, from their `palette`."""
-    return float(2 * np.abs(first - second).mean())
-
-
-def _directions() -> Floats:
-    """Unit vectors, evenly spread over the half sphere (a Fibonacci lattice)."""
-    index = np.arange(DIRECTIONS) + 0.5
-    height = 1 - index / DIRECTIONS
-    angle = np.pi * (1 + 5**0.5) * index
-    radius = np.sqrt(1 - height**2)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
-
-
-def to_lab(rgb: npt.NDArray[np.uint8]) -> Floats:
-    """CIELAB (D65) of `(n, 3)` sRGB bytes."""
-    value = rgb / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
-    cube = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = cube.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)

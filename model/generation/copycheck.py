@@ -35,7 +35,7 @@ from model.generation.requests import COPY_THRESHOLDS, CopyThresholds
 _BLOCK = 16_384
 
 _Vectors = npt.NDArray[np.float32]
-_Hashes = npt.NDArray[np.uint64]
+Hashes = npt.NDArray[np.uint64]
 _WORDS = PERCEPTUAL_HASH_BYTES // 8
 
 
@@ -102,13 +102,13 @@ class CopyCheck:
         """Scores of generated images; `neighbors` has the image hashes of each one's neighbors."""
         vectors = self._encoder.encode_images([self._encoder.prepare(image.convert("RGB")) for image in images])
         own_vectors = vectors.cpu().numpy()
-        own_hashes = _parse([perceptual_hash(image) for image in images])
+        own_hashes = parse_hashes([perceptual_hash(image) for image in images])
         best, nearest, fewest = self._nearest(own_vectors, own_hashes)
         scores = []
         for row, hashes in enumerate(neighbors):
             rows = pc.index_in(pa.array(hashes, pa.string()), value_set=self._images).to_numpy(zero_copy_only=False)
             similarity = (self._vectors[rows] @ own_vectors[row])[self._has_vector[rows]]
-            bits = _bits(own_hashes[row], self._hashes[rows])[self._has_hash[rows]]
+            bits = differing_bits(own_hashes[row], self._hashes[rows])[self._has_hash[rows]]
             found = bool(np.isfinite(best[row]))
             scores.append(
                 self._judged(
@@ -137,7 +137,7 @@ class CopyCheck:
         return CopyScores(neighbor_similarity, neighbor_bits, training_similarity, training_bits, nearest, flagged)
 
     def _nearest(
-        self, vectors: _Vectors, hashes: _Hashes
+        self, vectors: _Vectors, hashes: Hashes
     ) -> tuple[_Vectors, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Per image: the largest cosine to a training image, which that is, and the fewest differing bits."""
         best = np.full(len(vectors), -np.inf, np.float32)
@@ -153,7 +153,7 @@ class CopyCheck:
             best[better], nearest[better] = value[better], first + at[better]
             comparable = np.flatnonzero((self._is_training & self._has_hash)[block])
             if len(comparable):
-                bits = _bits(hashes[:, None], self._hashes[block][comparable])
+                bits = differing_bits(hashes[:, None], self._hashes[block][comparable])
                 fewest = np.minimum(fewest, bits.min(axis=1))
         return best, nearest, fewest
 
@@ -164,7 +164,7 @@ def _training_images(data: DataRoot) -> pa.Array:
     return pc.unique(read_items(data, ["image_hash"], where=wanted)["image_hash"].combine_chunks())
 
 
-def _read_hashes(data: DataRoot, images: pa.Array) -> tuple[_Hashes, npt.NDArray[np.bool_]]:
+def _read_hashes(data: DataRoot, images: pa.Array) -> tuple[Hashes, npt.NDArray[np.bool_]]:
     """Perceptual hashes `(n, 4)`, and which of the images have one."""
     hashes, there = np.zeros((len(images), _WORDS), np.uint64), np.zeros(len(images), bool)
     whole = pc.binary_length(pc.field("perceptual_hash")) == 2 * PERCEPTUAL_HASH_BYTES
@@ -172,12 +172,12 @@ def _read_hashes(data: DataRoot, images: pa.Array) -> tuple[_Hashes, npt.NDArray
     for batch in data.dataset("images", IMAGE_SCHEMA).to_batches(columns=columns, filter=whole):
         places = pc.index_in(batch["image_hash"], value_set=images).fill_null(-1).to_numpy()
         rows = np.flatnonzero(places >= 0)
-        hashes[places[rows]] = _parse(batch["perceptual_hash"].take(rows).to_pylist())
+        hashes[places[rows]] = parse_hashes(batch["perceptual_hash"].take(rows).to_pylist())
         there[places[rows]] = True
     return hashes, there
 
 
-def _parse(hashes: Sequence[str]) -> _Hashes:
+def parse_hashes(hashes: Sequence[str]) -> Hashes:
     """Perceptual hashes in hex as `(n, 4)`."""
     try:
         return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(-1, _WORDS)
@@ -185,7 +185,7 @@ def _parse(hashes: Sequence[str]) -> _Hashes:
         raise Graph2ImageError(f"the images dataset has a perceptual hash that is none: {error}") from error
 
 
-def _bits(first: _Hashes, second: _Hashes) -> npt.NDArray[np.int64]:
+def differing_bits(first: Hashes, second: Hashes) -> npt.NDArray[np.int64]:
     """Number of differing bits, over the last axis."""
     bits: npt.NDArray[np.int64] = np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int64)
     return bits

@@ -155,6 +155,13 @@ class GenerationSettings:
             )
 
 
+#: Settings that differ from the defaults above, by the preset that a model was trained from: of `sd15` those that
+#: InstructG2I was published with, of `sdxl` those of Stable Diffusion XL's own pipeline.
+OF_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "sd15": {"guidance_scale": 7.5, "num_inference_steps": 100, "precision": "auto"},
+    "sdxl": {"guidance_scale": 5.0, "num_inference_steps": 50, "precision": "auto"},
+}
+
 #: The settings of `--fast`: 11 predictions in place of the 60 of 20 steps; docs/generation.md has what they cost.
 FAST: Mapping[str, Any] = {"scheduler": "dpm++", "num_inference_steps": 5, "guidance_interval": (0.0, 0.6)}
 
@@ -178,7 +185,7 @@ def make_job(model_id: str, request: GenerationRequest, settings: GenerationSett
         If the request has not the neighbor sets of its variant.
     """
     wanted = request.variant.graph_guidance_scales
-    if len(request.neighbor_sets) != len(wanted) or request.variant.kind == "top-neighbor":
+    if len(request.neighbor_sets) != len(wanted) or request.variant.is_reference:
         raise Graph2ImageError(
             f"item {request.item_id}: {len(request.neighbor_sets)} neighbor sets, where the variant "
             f"{request.variant.label} has {len(wanted)}"

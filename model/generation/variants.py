@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Kind = Literal["text", "graph", "shuffled", "mix", "top-neighbor"]
+Generated = Literal["text", "graph", "shuffled", "mix"]
+#: What generated images are compared with.
+Reference = Literal["top-neighbor", "top-neighbor-decoded", "same-entities", "true-decoded", "true"]
+Kind = Literal[Generated, Reference]
 
 _ORDER = {kind: place for place, kind in enumerate(get_args(Kind))}
 
@@ -20,7 +23,9 @@ class Variant:
     ----------
     kind
         `text`: from the text only; `graph`: with the item's neighbors; `shuffled`: with another item's neighbors, a
-        control; `mix`: with several neighbor sets; `top-neighbor`: not generated, the best neighbor's own image.
+        control; `mix`: with several neighbor sets. Not generated, but what generated ones are compared with:
+        `top-neighbor`: the best neighbor's own image; `same-entities`: another work with the same style and subject;
+        `true`: the item's own image; `…-decoded`: after a pass through the model's autoencoder.
     graph_guidance_scale
         Guidance scale of the neighbors, of all sets together.
     shares
@@ -76,7 +81,12 @@ class Variant:
         """Guidance scale of each neighbor set."""
         if self.kind == "mix":
             return tuple(self.graph_guidance_scale * share for share in self.shares)
-        return () if self.kind in ("text", "top-neighbor") else (self.graph_guidance_scale,)
+        return (self.graph_guidance_scale,) if self.kind in ("graph", "shuffled") else ()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is an image that there is, and not one to make."""
+        return self.kind in get_args(Reference)
 
     @property
     def label(self) -> str:
@@ -95,3 +105,7 @@ class Variant:
 
 TEXT = Variant("text")
 TOP_NEIGHBOR = Variant("top-neighbor")
+TOP_NEIGHBOR_DECODED = Variant("top-neighbor-decoded")
+SAME_ENTITIES = Variant("same-entities")
+TRUE_DECODED = Variant("true-decoded")
+TRUE = Variant("true")

@@ -12,7 +12,6 @@ from flows.cli.app import app
 from flows.demo import DemoReport, run_demo
 from ingest.encoders import embed
 from ingest.encoders.mini_config import MiniClipConfig
-from model.evaluation import classifier
 
 #: Every part of the main job, each as small as it can be.
 TINY = """
@@ -42,11 +41,9 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quickly_trained() -> Iterator[None]:
-    """The classifier that judges images, and the mini encoder, need not be good ones here."""
+    """The mini encoder need not be a good one here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embed, "MiniClipConfig", partial(MiniClipConfig, base_steps=5))
-        patch.setattr(classifier, "FEWEST_STEPS", 10)
-        patch.setattr(classifier, "EPOCHS", 0)
         yield
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ingest.datasets.root import DataRoot
+from model.networks.autoencoder import MiniAutoencoder
 from model.record import ModelRecord
 
 
@@ -38,6 +40,12 @@ def model_record(model_id: str, **changes: Any) -> ModelRecord:
         "seconds": 1.0,
     }
     return ModelRecord.model_validate(values | changes)
+
+
+def write_autoencoder(data: DataRoot, model_id: str) -> None:
+    """An untrained autoencoder, where a published model of a local data root has its own."""
+    MiniAutoencoder(channels=16, latent_channels=4, blocks=1).save_pretrained(Path(data.path("models", model_id, "vae")))
+    data.write_json(f"models/{model_id}/model_index.json", {"vae": ["model.networks.autoencoder", "MiniAutoencoder"]})
 
 
 def write_record(data: DataRoot, record: ModelRecord) -> None:
