@@ -161,10 +161,8 @@ def evidence(metrics: Metrics, differences: Mapping[str, tuple[Difference, ...]]
 
 
 def percent(value: Estimate) -> str:
-    """A share and its standard error: `41% ± 6%`."""
-    if value.mean is None:
-        return "–"
-    return f"{100 * value.mean:.0f}%" + ("" if value.se is None else f" ± {100 * value.se:.0f}%")
+    """A share and its standard error: `41 ± 6%`."""
+    return "–" if value.mean is None else f"{estimate(value, 0, scale=100)}%"
 
 
 def _join(parts: Iterable[str]) -> str:

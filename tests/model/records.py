@@ -44,7 +44,9 @@ def model_record(model_id: str, **changes: Any) -> ModelRecord:
 
 def write_autoencoder(data: DataRoot, model_id: str) -> None:
     """An untrained autoencoder, where a published model of a local data root has its own."""
-    MiniAutoencoder(channels=16, latent_channels=4, blocks=1).save_pretrained(Path(data.path("models", model_id, "vae")))
+    MiniAutoencoder(channels=16, latent_channels=4, blocks=1).save_pretrained(
+        Path(data.path("models", model_id, "vae"))
+    )
     data.write_json(f"models/{model_id}/model_index.json", {"vae": ["model.networks.autoencoder", "MiniAutoencoder"]})
 
 
