@@ -27,6 +27,8 @@ DIRECTIONS = 8
 _SIDE, _FREQUENCY, _WIDTH = 7, 0.25, 1.6
 #: Parts of the image, per side, that have energies of their own; and of which the mean color is seen.
 _PLACES, _COLOR_PLACES = 3, 8
+#: How many of the descriptors, the last ones, are of the colors alone.
+COLORS = 3 * (_COLOR_PLACES**2 + 2)
 #: Octaves of the energies' energies, and the least side of what is filtered for them.
 _SECOND_OCTAVES, _SMALLEST = 2, 8
 #: What is added before the logarithm: a flat image has no energy.
