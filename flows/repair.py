@@ -214,7 +214,7 @@ _REMEDIES: dict[str, _Remedy] = {
     "training-arrays": _Remedy("the next `graph2image train` of the same configuration", _remove_folder),
     "models": _Remedy(_train_command, None),
     "classifiers": _Remedy("the next `graph2image evaluate`", _remove_folder),
-    "evaluations": _Remedy("`graph2image evaluate --model {name}`", _remove_folder),
+    "evaluations": _Remedy("the same `graph2image evaluate --model {name}` again", _removed, file_by_file=True),
     "generated": _Remedy(
         "the records in the images; those whose files are lost: the same `generate` or `evaluate` again",
         _generated_rows,

@@ -99,5 +99,4 @@ def read_evaluation(data: DataRoot, model_id: str, evaluation_id: str) -> Evalua
 
 def evaluation_ids(data: DataRoot, model_id: str) -> Sequence[str]:
     """Ids of a model's evaluations, sorted."""
-    found = data.fs.glob(data.path("evaluations", model_id, "*", "evaluation.json"))
-    return sorted(path.split("/")[-2] for path in found)
+    return data.complete_folders(f"evaluations/{model_id}", "evaluation.json")

@@ -12,70 +12,21 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from typer.testing import Result
 
 from flows.settings import Settings
-from graphstore.loading.load import load_source
-from ingest.datasets.root import DataRoot, text_hash
-from ingest.datasets.schemas import (
-    ENTITY_NAME_SCHEMA,
-    ENTITY_SCHEMA,
-    ITEM_SCHEMA,
-    NEIGHBOR_SCHEMA,
-    RELATION_SCHEMA,
-    embedding_schema,
-)
+from ingest.datasets.root import DataRoot
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
-from published import publish_model
-from tiny_data import DIM, ENCODER, NEIGHBORS, TinyData, make_data
+from tiny_data import NEIGHBORS, TinyData
 
 Command = Callable[..., Result]
 
 #: Of the items: 0 to 3 are test items, 4 to 17 training items, and these have no row in the neighbors dataset.
 NEW, ALONE, SILENT = "toy:18", "toy:alone", "toy:silent"
-
-
-@pytest.fixture(scope="module")
-def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
-    """A data root, loaded into a graph: all items but two are related to one entity. For tests that change nothing."""
-    tiny = make_data(tmp_path_factory.mktemp("tiny"))
-    data = tiny.root
-    rows = data.read("items/toy").to_pylist()
-    lonely = {"label": "Thing", "split": "test", "opted_out": False}
-    rows += [{"item_id": ALONE, "text": "a thing apart", "group_id": ALONE} | lonely]
-    rows += [{"item_id": SILENT, "text": None, "group_id": SILENT} | lonely]
-    data.publish("items/toy", [pa.Table.from_pylist(rows, ITEM_SCHEMA)], ITEM_SCHEMA)
-    maker = {"entity_id": "toy/Maker/one", "label": "Maker", "name": "one"}
-    data.publish("entities/toy", [pa.Table.from_pylist([maker], ENTITY_SCHEMA)], ENTITY_SCHEMA)
-    name = maker | {"references": len(tiny.item_ids), "declarations": 1}
-    data.publish("entity-names/toy", [pa.Table.from_pylist([name], ENTITY_NAME_SCHEMA)], ENTITY_NAME_SCHEMA)
-    made = [{"type": "MADE_BY", "from_id": i, "to_id": "toy/Maker/one", "weight": 1.0} for i in tiny.item_ids]
-    data.publish("relations/toy", [pa.Table.from_pylist(made, RELATION_SCHEMA)], RELATION_SCHEMA)
-    texts = sorted({row["text"] or "" for row in rows})
-    vectors = np.random.default_rng(1).normal(size=(len(texts), DIM)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    schema = embedding_schema("text_hash", DIM)
-    table = pa.table([[text_hash(text) for text in texts], list(vectors)], schema=schema)
-    data.append(f"text-embeddings/{ENCODER}", table, schema)
-    sampled = [row for row in data.read(f"neighbors/{NEIGHBORS}").to_pylist() if row["item_id"] != NEW]
-    table = pa.Table.from_pylist(sampled, NEIGHBOR_SCHEMA)
-    data.publish(f"neighbors/{NEIGHBORS}", [table], NEIGHBOR_SCHEMA, {"encoder": ENCODER})
-    with Settings(data=data.url).open_store() as store:
-        load_source(store, data, "toy")
-    publish_model(tiny, sampler={"encoder": ENCODER, "mode": "ppr", "k": 3, "pool": 3})
-    return tiny
-
-
-@pytest.fixture
-def tiny(shared_tiny: TinyData, tmp_path: Path) -> TinyData:
-    """A copy of the same, to change."""
-    shutil.copytree(shared_tiny.root.path(), tmp_path / "data")
-    return replace(shared_tiny, root=DataRoot(str(tmp_path / "data")))
 
 
 def made(data: TinyData, result: Result) -> list[dict[str, Any]]:
