@@ -319,7 +319,7 @@ def _newest_encoder(settings: Settings, *, needed: bool) -> str | None:
 
 def generation_settings(
     settings: Settings,
-    model_id: str,
+    model_id: str | None = None,
     *,
     fast: bool = False,
     copy_check: bool = True,
@@ -328,6 +328,8 @@ def generation_settings(
     **options: Any,
 ) -> GenerationSettings:
     """Settings of the generation: `options` that are not None, else those of `fast`, else the defaults for the model.
+
+    The model is by default the newest.
 
     Raises
     ------
@@ -342,11 +344,10 @@ def generation_settings(
         COPY_THRESHOLDS.bits if copy_bits is None else copy_bits,
     )
     given = {key: value for key, value in options.items() if value is not None}
-    usual = OF_PRESETS.get(read_model_record(settings.data_root, model_id).config.preset, {})
-    merged = {**usual, **(FAST if fast else {}), **given}
-    chosen = GenerationSettings(copy_check=thresholds if copy_check else None, **merged)
-    chosen.check()
-    return chosen
+    chosen = {**(FAST if fast else {}), **given, "copy_check": thresholds if copy_check else None}
+    GenerationSettings(**chosen).check()  # what makes no sense is told before any model is looked for
+    record = read_model_record(settings.data_root, model_id or newest(settings, "models"))
+    return GenerationSettings(**{**OF_PRESETS.get(record.config.preset, {}), **chosen})
 
 
 def newest(settings: Settings, kind: Literal["neighbors", "models", "encoders"]) -> str:

@@ -121,10 +121,9 @@ def generate(
 
     if bool(items) == (split is not None):
         raise typer.BadParameter("give items, or --split")
-    model_id = model or stages.newest(call.settings, "models")
     settings = stages.generation_settings(
         call.settings,
-        model_id,
+        model,
         fast=fast,
         seed=seed,
         guidance_scale=scale,
@@ -143,6 +142,7 @@ def generate(
         copy_similarity=copy_similarity,
         copy_bits=copy_bits,
     )
+    model_id = model or stages.newest(call.settings, "models")
     if mix:
         if not items or neighbors is not None:
             raise typer.BadParameter("--mix goes with items, and without --neighbors")
@@ -212,10 +212,9 @@ def evaluate(
     from flows.comparison import Comparison, compare
     from flows.timing import StopWatch
 
-    model_id = model or stages.newest(call.settings, "models")
     generation = stages.generation_settings(
         call.settings,
-        model_id,
+        model,
         seed=seed,
         guidance_scale=scale,
         num_inference_steps=steps,
@@ -223,6 +222,7 @@ def evaluate(
         device=device,
         precision=precision,
     )
+    model_id = model or stages.newest(call.settings, "models")
     wanted = Comparison(items, split, neighbors, mix_label, generation, style, subject)
     watch = StopWatch(report.with_suffix(".timings.json"))
     call.show(

@@ -167,7 +167,7 @@ def test_a_judge_is_kept_and_damage_to_it_is_said(data: DataRoot, items: Trainin
     assert again.questions == judge.questions
     assert data.fs.modified(data.path(name)) == modified
     data.write_bytes(name, b'{"questions": [{"role": "taste"}]}')
-    with pytest.raises(Graph2ImageError, match="damaged"):
+    with pytest.raises(Graph2ImageError, match=r"judge\.json"):
         train_judge(data, items, SIZE)
     data.write_bytes(name, content)
 
