@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -111,13 +111,19 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Gives a port of the loopback interface that nothing uses."""
+    """Gives a port of the loopback interface that nothing uses.
+
+    It is below those that a system gives to connections by itself, so nothing takes it by chance before it is used.
+    Each process begins elsewhere.
+    """
+    ports = (20_000 + (os.getpid() * 97 + number) % 10_000 for number in range(10_000))
 
     def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
+        for port in ports:
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+        raise OSError("no port is free")
 
     return find
 

@@ -78,4 +78,4 @@ def chromium(profile: Path) -> Iterator[Browser]:
             yield browser
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=300)

@@ -428,7 +428,7 @@ def test_page_in_a_browser(data: DataRoot, tmp_path: Path) -> None:
                 "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
             )
             browser.call("Page.navigate", url=out.as_uri())
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while not browser.evaluate("location.protocol === 'file:' && document.readyState === 'complete'"):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

@@ -52,14 +52,25 @@ from ingest.errors import Graph2ImageError
 MEMORY = {"db.memory.transaction.max": "16m", "dbms.security.auth_lock_time": "5s"}
 READ_ONLY = MEMORY | {"server.databases.default_to_read_only": "true"}
 
-# Small batches, so that a load has many; argv: seconds of retries, store, data, source.
+# Small batches, so that a load has many; it says so when the fifth of the relations is written, and waits for its
+# standard input to end. argv: seconds of retries, store, data, source.
 _LOAD = """
 import sys
 from graphstore.neo4j import driver, values, write_lock
+from graphstore.neo4j.transactions import ServerStore
 from graphstore.loading.load import load_source
 from graphstore.connect import open_store
 from ingest.datasets.root import DataRoot
 driver.RETRY_S, write_lock.LOCK_WAIT_S, values.BATCH_ROWS = float(sys.argv[1]), 2.0, 500
+write, written = ServerStore._write_batch, 0
+def write_batch(store, cypher, *arguments, **options):
+    global written
+    write(store, cypher, *arguments, **options)
+    written += ":`TAGGED`" in cypher
+    if ":`TAGGED`" in cypher and written == 5:
+        print("relations", flush=True)
+        sys.stdin.read()
+ServerStore._write_batch = write_batch
 try:
     with open_store(sys.argv[2]) as store:
         load_source(store, DataRoot(sys.argv[3]), sys.argv[4])
@@ -162,19 +173,18 @@ def undisturbed(many: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Any
 
 def start_load(server: Server, data: DataRoot, source: str = "many", retry_s: float = 60.0) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _LOAD, str(retry_s), server.url, data.url, source]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def wait_for_relations(server: Server, load: subprocess.Popen[str]) -> None:
-    """Until a part of the relations is there."""
+    """Until a part of the relations is there; the load goes on when `communicate` is called."""
+    assert load.stdout is not None
+    if load.stdout.readline() != "relations\n":
+        raise AssertionError(load.communicate())
     with server.driver() as driver:
-        while load.poll() is None:
-            (count,) = driver.execute_query("MATCH ()-[r:TAGGED]->() RETURN count(r)").records[0]
-            if count:
-                assert count < ITEMS * PER_ITEM
-                return
-            time.sleep(0.02)
-    raise AssertionError(load.communicate())
+        (count,) = driver.execute_query("MATCH ()-[r:TAGGED]->() RETURN count(r)").records[0]
+        assert 0 < count < ITEMS * PER_ITEM
 
 
 def assert_completed_by_the_same_load(server: Server, data: DataRoot, expected: Any) -> None:

@@ -14,12 +14,12 @@ from ingest.datasets.root import DataRoot
 from ingest.errors import TransientError
 
 HOLD = """
-import sys, time
+import sys
 from ingest.datasets.lock import writer_lock
 from ingest.datasets.root import DataRoot
 with writer_lock(DataRoot(sys.argv[1]), "ingest"):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 INGEST = """
@@ -33,7 +33,8 @@ ingest_source(DataRoot(sys.argv[1]), Amazon(files=(sys.argv[2],)))
 
 def test_the_holder_is_named_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     data = DataRoot(str(tmp_path / "data"))
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, data.url], stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, data.url], stdin=pipe, stdout=pipe, text=True)
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     with (
@@ -43,7 +44,7 @@ def test_the_holder_is_named_and_a_killed_one_holds_nothing(tmp_path: Path) -> N
         pass
     holder.kill()
     holder.wait()
-    with writer_lock(data, "ingest", wait_seconds=5), writer_lock(data, "embed", wait_seconds=0):
+    with writer_lock(data, "ingest", wait_seconds=300), writer_lock(data, "embed", wait_seconds=0):
         pass
 
 

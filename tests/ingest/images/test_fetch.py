@@ -487,7 +487,7 @@ def test_images_that_break_off_say_nothing_of_their_host(data: DataRoot, web: We
 
 
 def test_slow_images_say_nothing_of_their_host(data: DataRoot, web: WebServer, picture: Picture) -> None:
-    web.replies = {f"/{i}.jpg": Reply(delay=2) if i < 30 else Reply(picture(i)) for i in range(40)}
+    web.replies = {f"/{i}.jpg": Reply(delay=60) if i < 30 else Reply(picture(i)) for i in range(40)}
     outcomes = _acquire(data, [f"{web.url}/{i}.jpg" for i in range(30)], attempts=1, timeout_s=0.3)
     outcomes += _acquire(data, [f"{web.url}/{i}.jpg" for i in range(30, 40)], attempts=1)
     assert _reasons(outcomes) == ["image_unreachable"] * 30 + [None] * 10
