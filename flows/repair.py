@@ -188,6 +188,18 @@ def _autoencoder(case: Case) -> Outcome:
     return "removed"
 
 
+def _embed_command(case: Case) -> str:
+    """No encoder is made again by itself: trained elsewhere it differs in the last bits, and its vectors with it."""
+    try:
+        record = case.data.read_json(f"{case.folder}/encoder.json")
+        trained_here, origin = "config" in record, str(record["origin"])
+    except (Graph2ImageError, FileNotFoundError, KeyError, TypeError):
+        trained_here, origin = case.name.startswith("mini-"), case.name
+    command = "`graph2image embed`" if trained_here else f"`graph2image embed --encoder {origin}`"
+    vectors = f"embeddings/{case.name} and text-embeddings/{case.name}"
+    return f"a backup; or remove encoders/{case.name}, {vectors}, and embed again: {command}"
+
+
 def _train_command(case: Case) -> str:
     command = stages.train_command(case.settings, case.name)
     return f"a backup; or remove models/{case.name}, and {command or 'train again'}"
@@ -203,7 +215,7 @@ _REMEDIES: dict[str, _Remedy] = {
     ),
     "items": _Remedy("`graph2image ingest` of all files of {name} again", _ingested, file_by_file=True),
     "optouts": _Remedy("the graph store; what it does not have: `graph2image optout` again", _opt_outs),
-    "encoders": _Remedy("restore encoders/{name} from a backup, or remove it and embed again", None),
+    "encoders": _Remedy(_embed_command, None),
     "embeddings": _Remedy("`graph2image embed --encoder {name}`", _embeddings, file_by_file=True),
     "text-embeddings": _Remedy("`graph2image embed --encoder {name}`", _embeddings, file_by_file=True),
     "unreadable": _Remedy("`graph2image embed --encoder {name}`", _remove_folder),
