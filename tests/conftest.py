@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
+from quick_java import QUICK_JAVA
 
 from graphstore.neo4j.server.server import (
     USER,
@@ -30,8 +31,6 @@ from graphstore.neo4j.server.server import (
 from ingest.errors import Graph2ImageError
 
 TEST_SIZES = {"heap": "1g", "page_cache": "256m"}
-# Compiled once and simply: half the processor time until the server answers.
-QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
 PASSWORD_FILE = "GRAPH2IMAGE_NEO4J_PASSWORD_FILE"
 # Name of a constraint.
 MARK = "graph2image_tests"
@@ -53,6 +52,8 @@ settings.load_profile("fixed")
 
 #: Fixtures that start a Neo4j server, or wait for the one of the session.
 SERVERS = {"neo4j_server", "neo4j_url", "both_urls", "other_url", "home_server"}
+#: Fixtures that take seconds: servers, the demo, a classifier that is trained.
+SLOW = SERVERS | {"demo", "evaluated"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             group = group if "home_server" in fixtures else "neo4j"
         elif "demo" in fixtures:
             group = "demo"
-        if group in ("neo4j", "demo") or item.get_closest_marker("neo4j"):
+        if fixtures & SLOW or item.get_closest_marker("neo4j"):
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group(group))
         groups[group] = groups.get(group, False) or item.get_closest_marker("slow") is not None

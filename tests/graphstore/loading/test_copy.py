@@ -1,10 +1,10 @@
-"""Copies between stores: complete, continued, refused; the digest that says so; the offline import."""
+"""Copies between stores: complete, continued, refused; and the digest that says so."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 
@@ -18,14 +18,6 @@ from graphstore.connect import open_store
 from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.copying import content_digest, copy_graph
 from graphstore.loading.load import load_source
-from graphstore.loading.offline_import import copy_offline
-from graphstore.neo4j.server.server import (
-    ServerInfo,
-    password_file,
-    start,
-    status,
-    stop,
-)
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -286,58 +278,3 @@ def test_a_copy_of_another_version_does_not_go_on(
         load_source(source, data, "rich")
         with pytest.raises(Graph2ImageError, match="part of a copy of another graph, or the source has changed since"):
             copy_graph(source, other)
-
-
-# -- the offline import ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def home(
-    neo4j_server: ServerInfo, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[Path]:
-    """A local server of our own, empty; its path holds what would trouble an importer."""
-    if not neo4j_server.pid:
-        pytest.skip("the user's own server")
-    home = tmp_path_factory.mktemp("home, of ours")
-    start(home, port=free_port(), heap="512m", page_cache="64m", java_flags=("-XX:TieredStopAtLevel=1",))
-    yield home
-    stop(home)
-
-
-def test_an_offline_copy_is_the_same_graph_and_nothing_is_ever_replaced(
-    home: Path, data: DataRoot, ladybug_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GRAPH2IMAGE_NEO4J_PASSWORD_FILE", str(password_file(home)))
-    server = status(home)
-    assert server is not None
-    files = sorted(path.name for path in home.iterdir())
-    with open_store(ladybug_url) as source:
-        fill(source, data)
-        digest = content_digest(source)
-
-        # An import that fails leaves the database empty and the server running.
-        nodes = source.nodes
-        source.nodes = lambda label, names: _with_lists(nodes(label, names))  # type: ignore[method-assign]
-        with pytest.raises(Graph2ImageError, match="neo4j-admin database import full failed"):
-            copy_offline(source, home)
-        del source.nodes
-        with open_store(server.url) as target:
-            assert all(label.count == 0 for label in target.schema().labels)
-
-        report = copy_offline(source, home)
-        assert report.digest == content_digest(source) == digest
-        assert report.parts_there == report.parts
-        assert sorted(path.name for path in home.iterdir()) == files
-        with open_store(server.url) as target:
-            assert content_digest(target) == report.digest
-            check_complete(target)
-            assert not load_source(target, data, "rich").changed
-        with pytest.raises(Graph2ImageError, match=r"has \d+ nodes: an import would replace it"):
-            copy_offline(source, home)
-        with open_store(server.url, read_only=True) as target:
-            assert content_digest(target) == report.digest
-
-
-def _with_lists(table: pa.Table) -> pa.Table:
-    """With a column that the importer cannot read."""
-    return table.append_column("lists", pa.array([[1, None, 2]] * table.num_rows))

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import ClientError
+from quick_java import QUICK_JAVA
 from sources import entity, item, publish, publish_art, relation
 
 from graphstore.bookkeeping import check_complete, loaded_sources
@@ -101,7 +102,7 @@ class Server:
             heap="512m",
             page_cache="64m",
             settings=settings,
-            java_flags=("-XX:TieredStopAtLevel=1",),
+            java_flags=QUICK_JAVA,
             end_with_parent=not thread,
         )
 

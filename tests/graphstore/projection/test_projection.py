@@ -112,6 +112,7 @@ def test_the_order_of_rows_changes_nothing(graph: Rows, rng: random.Random) -> N
     assert same(project(graph), project(shuffled))
 
 
+@pytest.mark.slow
 @given(graphs(), st.sampled_from([0.0, 1.0]), st.data())
 def test_a_kept_graph_gives_what_a_read_one_gives(
     tmp_path: Path, graph: Rows, exponent: float, data: st.DataObject

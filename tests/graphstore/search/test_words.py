@@ -86,6 +86,7 @@ def loaded(store_url: str, data: DataRoot) -> str:
     return store_url
 
 
+@pytest.mark.slow
 def test_titles_are_found_by_their_words_and_no_others(loaded: str) -> None:
     titles = list(WORDS)
     with open_store(loaded, read_only=True) as store:

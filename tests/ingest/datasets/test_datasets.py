@@ -182,6 +182,7 @@ def test_killed_publish_leaves_what_was_there(data: DataRoot) -> None:
     assert data.read("d")["key"].to_pylist() == ["new0", "new1", "new2"]
 
 
+@pytest.mark.slow
 def test_readers_and_writers_at_once_see_whole_snapshots(data: DataRoot) -> None:
     data.publish("d", [_table(("x0", 0), ("x1", 0), ("x2", 0))], SCHEMA)
     writers = [_start(data, key, 0) for key in "ab"]

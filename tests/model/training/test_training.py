@@ -90,6 +90,7 @@ def published(data: TinyData, report: TrainReport) -> Graph2ImagePipeline:
     return pipeline
 
 
+@pytest.mark.slow
 def test_trains_once(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     assert report.changed
@@ -109,6 +110,7 @@ def test_trains_once(tiny: TinyData) -> None:
     assert other.model_id != report.model_id
 
 
+@pytest.mark.slow
 def test_the_published_pipeline_makes_images_of_neighbors_images(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     pipeline = published(tiny, report)
@@ -120,6 +122,7 @@ def test_the_published_pipeline_makes_images_of_neighbors_images(tiny: TinyData)
     assert image.size == (32, 32)
 
 
+@pytest.mark.slow
 def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
     train(tiny.root, tiny.config, NEIGHBORS)
     folder = Path(tiny.root.path("training-arrays"))
@@ -131,6 +134,7 @@ def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in arrays.iterdir()} == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -212,6 +216,7 @@ def test_low_rank_additions_are_merged_and_saved_beside(tiny: TinyData, tmp_path
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_frozen_network_stays_that_of_the_base_model(tiny: TinyData, tmp_path: Path) -> None:
     base_model = save_base_model("sd15", tmp_path / "base_model")
     path = tmp_path / "founded.toml"
@@ -264,6 +269,7 @@ def test_several_processes_train_as_one(tmp_path: Path) -> None:
     assert not shared.root.exists(f"training/{expected.model_id}")
 
 
+@pytest.mark.slow
 def test_a_data_root_that_is_no_local_folder(tiny: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     remote = DataRoot(f"memory://{tmp_path.name}")
@@ -281,6 +287,7 @@ def test_a_data_root_that_is_no_local_folder(tiny: TinyData, tmp_path: Path, mon
     assert not list((tmp_path / "cache").rglob("logs"))
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint(tiny: TinyData) -> None:
     report = train(tiny.root, tiny.config, NEIGHBORS)
     Path(tiny.root.path("models", report.model_id, "model.json")).unlink()
@@ -290,6 +297,7 @@ def test_damaged_checkpoint(tiny: TinyData) -> None:
     assert "Delete" in str(error.value.hint)
 
 
+@pytest.mark.slow
 def test_images_logs_and_the_model_card(tiny: TinyData, monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_changes(
         tiny, ("sample_every = 0", "sample_every = 2"), ("trackers = []", 'trackers = ["tensorboard"]')

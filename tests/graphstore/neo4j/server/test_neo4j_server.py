@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from neo4j import GraphDatabase
+from quick_java import QUICK_JAVA
 from typer.testing import CliRunner
 
 from flows.cli.app import app
@@ -37,7 +38,7 @@ QUICK = {
     "heap": "512m",
     "page_cache": "64m",
     "wait_s": 300.0,
-    "java_flags": ("-XX:TieredStopAtLevel=1",),
+    "java_flags": QUICK_JAVA,
     "end_with_parent": True,
 }
 
