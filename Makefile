@@ -6,6 +6,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 TESTS := -n 2
 FOR ?= 600
+FOUNDATION ?= foundation
 # Modules are compiled when they are installed, and what is compiled is kept, whatever the environment says: each process
 # that had to compile torch and transformers again would take seconds more to start.
 export UV_COMPILE_BYTECODE := 1
@@ -23,6 +24,10 @@ setup: .venv/use.stamp ## The environment to use graph2image
 .PHONY: demo
 demo: setup ## Set up, then the main job end to end on a synthetic gallery; ends with demo/report.html
 	$(BIN)/graph2image demo --out demo
+
+.PHONY: foundation
+foundation: setup ## Train a foundation for 64-pixel models, for hours, in FOUNDATION (./foundation); it can be killed
+	$(BIN)/python -m flows.foundation $(FOUNDATION)
 
 .PHONY: test
 test: .venv/dev.stamp ## Set up, then all tests

@@ -91,7 +91,10 @@ def make_trainer(*, workers: bool = True) -> tuple[Trainer, TrainingArrays]:
     config = load_train_config("mini")
     if config.diffusion is None or config.autoencoder is None:
         raise ValueError("the preset has no diffusion or autoencoder")
-    vae = MiniAutoencoder(config.autoencoder.channels, config.autoencoder.latent_channels, config.autoencoder.blocks)
+    auto = config.autoencoder
+    vae = MiniAutoencoder(
+        auto.channels, auto.latent_channels, auto.blocks, auto.patch_size, spatial_factor=2 * auto.patch_size
+    )
     text_config = CLIPTextConfig(
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphstore.store import IndexReport
     from ingest.datasets.root import DataRoot
     from ingest.encoders.embed import EmbedReport
+    from ingest.encoders.mini_config import MiniClipConfig
     from ingest.ingestion import Ingestion
     from ingest.pipeline import IngestReport
     from ingest.writers.instructg2i import ExportReport
@@ -132,8 +133,9 @@ def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
 
 def embed(
     settings: Settings,
-    encoder: str = "mini",
+    encoder: str | MiniClipConfig = "mini",
     *,
+    pad: bool = False,
     device: str | None = None,
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 256,
@@ -145,7 +147,13 @@ def embed(
     data, withdrawn = settings.data_root, withdrawn_items(settings)
     with writer_lock(data, "embed"):
         report = embed_dataset(
-            data, encoder=encoder, device=device, precision=precision, batch_size=batch_size, withdrawn=withdrawn
+            data,
+            encoder=encoder,
+            pad=pad,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            withdrawn=withdrawn,
         )
     with settings.open_graph(read_only=True) as store:
         if store.indexes is None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError, explain_validation
+from ingest.images.loading import Fit
 from model.neighbors import NeighborUse
 
 RECORD_FILE = "model.json"
@@ -35,6 +36,7 @@ class RecordedConfig(_Part):
     preset: str
     seed: int
     image_size: int
+    image_fit: Fit = "crop"
     base_model: str | None = None
     graph_encoder: RecordedGraphEncoder
 

@@ -53,8 +53,10 @@ def demo(
 def embed(
     call: Call,
     encoder: Annotated[
-        str, typer.Option(help="mini, an open_clip name such as ViT-B-32/laion2b_s34b_b79k, or a checkpoint folder.")
+        str,
+        typer.Option(help="mini, an open_clip name such as ViT-B-32/laion2b_s34b_b79k, or a checkpoint folder."),
     ] = "mini",
+    pad: Annotated[bool, typer.Option("--pad", help="Let it see whole images, padded, not their middle.")] = False,
     device: Annotated[str | None, typer.Option(help="A torch device, by default a GPU if there is one.")] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Of the computation.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, max=65_536, help="Images or texts at a time.")] = 256,
@@ -63,7 +65,7 @@ def embed(
     from flows import stages
     from flows.cli import messages as words
 
-    report = stages.embed(call.settings, encoder, device=device, precision=precision, batch_size=batch_size)
+    report = stages.embed(call.settings, encoder, pad=pad, device=device, precision=precision, batch_size=batch_size)
     call.show(report, words.embedded(report))
 
 
@@ -110,7 +112,7 @@ def optout(
 @command(app, "train")
 def train(
     call: Call,
-    config: Annotated[str, typer.Argument(help="Configuration file, or a preset: mini, sd15, sdxl.")],
+    config: Annotated[str, typer.Argument(help="Configuration file, or a preset: mini, foundation, sd15, sdxl.")],
     samples: Annotated[
         str | None, typer.Option("--neighbors", metavar="DIGEST", help="Neighbor samples, by default the newest.")
     ] = None,

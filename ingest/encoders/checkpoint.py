@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ingest.datasets.integrity import sealed
 from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, Precision, encoder_id, is_published
+from ingest.encoders.mini_config import PADDING
 from ingest.encoders.pixels import PixelGeometry
 from ingest.errors import Graph2ImageError, caused_error, first_line
 
@@ -129,7 +130,7 @@ def load_encoder(
         return _load_folder(Path(temporary), device, precision)
 
 
-def import_encoder(data: DataRoot, name: str) -> str:
+def import_encoder(data: DataRoot, name: str, *, pad: bool = False) -> str:
     """Bring an open_clip checkpoint into the data root, unless it is there; returns its encoder id.
 
     Parameters
@@ -137,20 +138,22 @@ def import_encoder(data: DataRoot, name: str) -> str:
     name
         A local folder with `open_clip_config.json` and weights, or `<model>/<pretrained tag>` as open_clip lists them
         (fetched from the hub, such as `ViT-B-32/laion2b_s34b_b79k`).
+    pad
+        Whether it is to see whole images, padded with white, instead of their middle.
 
     Raises
     ------
     Graph2ImageError
         If it is neither, cannot be fetched or loaded, or its tokenizer is not CLIP's.
     """
-    encoder = encoder_id(name)
+    encoder = encoder_id(name, pad=pad)
     if is_published(data, encoder):
         return encoder
     folder = Path(name)
     if (folder / CONFIG_FILE).is_file():
         model = _create_model(folder, "cpu", "fp32")
-        config = json.loads((folder / CONFIG_FILE).read_bytes())["model_cfg"]
-        _publish_copy(data, encoder, model, config, str(folder.resolve()))
+        model_config = json.loads((folder / CONFIG_FILE).read_bytes())["model_cfg"]
+        _publish_copy(data, encoder, model, model_config, str(folder.resolve()), pad)
         return encoder
     model_name, _, tag = name.rpartition("/")
     if (model_name, tag) not in open_clip.list_pretrained():
@@ -167,18 +170,26 @@ def import_encoder(data: DataRoot, name: str) -> str:
             error,
             "It comes from a model hub; without one, use the encoder `mini` or a local checkpoint folder.",
         ) from error
-    _publish_copy(data, encoder, model, open_clip.get_model_config(model_name), name)
+    _publish_copy(data, encoder, model, open_clip.get_model_config(model_name), name, pad)
     return encoder
 
 
-def _publish_copy(data: DataRoot, encoder: str, model: nn.Module, model_config: dict[str, Any], origin: str) -> None:
+def _publish_copy(
+    data: DataRoot, encoder: str, model: nn.Module, model_config: dict[str, Any], origin: str, pad: bool
+) -> None:
     if "hf_tokenizer_name" in model_config.get("text_cfg", {}):
         raise Graph2ImageError(
             f"{origin} has a tokenizer of its own, which a checkpoint folder does not hold",
             "Use a model with CLIP's tokenizer, such as ViT-B-32/laion2b_s34b_b79k.",
         )
-    config = {"model_cfg": model_config, "preprocess_cfg": dict(open_clip.get_model_preprocess_cfg(model))}
+    preprocess_cfg = _preprocessing(open_clip.get_model_preprocess_cfg(model), pad)
+    config = {"model_cfg": model_config, "preprocess_cfg": preprocess_cfg}
     publish_encoder(data, encoder, model, config, {"origin": origin})
+
+
+def _preprocessing(config: Mapping[str, Any], pad: bool) -> dict[str, Any]:
+    """open_clip's `preprocess_cfg`, of an encoder that sees whole images if `pad`."""
+    return {**config, **({"resize_mode": "longest", "fill_color": PADDING} if pad else {})}
 
 
 def _load_folder(folder: Path, device: torch.device | str, precision: Precision) -> Encoder:

@@ -73,9 +73,9 @@ class EmbedReport:
 def embed(
     data: DataRoot,
     *,
-    encoder: str = "mini",
+    encoder: str | MiniClipConfig = "mini",
     sources: Sequence[str] | None = None,
-    mini: MiniClipConfig | None = None,
+    pad: bool = False,
     device: str | None = None,
     precision: Precision | Literal["auto"] = "auto",
     batch_size: int = 256,
@@ -86,12 +86,13 @@ def embed(
     Parameters
     ----------
     encoder
-        "mini" for the mini CLIP of the current training items (trained now if there is none), an open_clip
-        `MODEL/PRETRAINED`, a checkpoint folder, or the id of an encoder in the data root; see `import_encoder`.
+        "mini" for the mini CLIP of the current training items (trained now if there is none), or how that is trained;
+        an open_clip `MODEL/PRETRAINED`, a checkpoint folder, or the id of an encoder in the data root; see
+        `import_encoder`.
     sources
         Item sources to embed, and to train a mini CLIP on; all of them by default.
-    mini
-        How a mini CLIP is trained.
+    pad
+        Whether the encoder sees all of an image that is not square, padded with white, instead of its middle.
     device
         A torch device; by default a GPU if there is one.
     precision
@@ -117,7 +118,8 @@ def embed(
         from ingest.encoders.vectors import choose_device
 
         choose_device(device)
-    encoder, trained = _obtain_encoder(data, encoder, items, mini or MiniClipConfig())
+    wanted = MiniClipConfig() if encoder == "mini" else encoder
+    encoder, trained = _obtain_encoder(data, wanted, items, pad=pad)
     recorded = _recorded_precision(data, encoder)
     if recorded is not None and precision not in ("auto", recorded):
         raise Graph2ImageError(
@@ -167,22 +169,24 @@ def _read_items(data: DataRoot, sources: Sequence[str] | None, withdrawn: Collec
     return table.filter(pc.invert(pc.or_(table["opted_out"], gone)))
 
 
-def _obtain_encoder(data: DataRoot, name: str, items: pa.Table, mini: MiniClipConfig) -> tuple[str, bool]:
-    """The id of the encoder called `name`, which is in the data root afterwards, and whether it was trained now."""
-    if name != "mini":
-        encoder = encoder_id(name)
+def _obtain_encoder(data: DataRoot, wanted: str | MiniClipConfig, items: pa.Table, *, pad: bool) -> tuple[str, bool]:
+    """The id of the wanted encoder, which is in the data root afterwards, and whether it was trained now."""
+    if isinstance(wanted, str):
+        encoder = encoder_id(wanted, pad=pad)
         if not is_published(data, encoder):
             from ingest.encoders.checkpoint import import_encoder
 
-            import_encoder(data, name)
+            import_encoder(data, wanted, pad=pad)
         return encoder, False
+    if pad:
+        wanted = wanted.model_copy(update={"resize_mode": "longest"})
     pairs = _training_pairs(items)
-    encoder = mini_encoder_id(pairs, mini)
+    encoder = mini_encoder_id(pairs, wanted)
     if is_published(data, encoder):
         return encoder, False
     from ingest.encoders.mini_clip import train_mini_clip
 
-    train_mini_clip(data, pairs, image_paths(data), mini)
+    train_mini_clip(data, pairs, image_paths(data), wanted)
     return encoder, True
 
 

@@ -11,11 +11,14 @@ from ingest.datasets.root import DataRoot, digest
 
 CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE = "open_clip_config.json", "model.safetensors", "encoder.json"
 
+#: What ids of encoders that see whole images end with.
+_PADDED = "-padded"
+
 #: Number type of an encoder's weights and activations.
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-def encoder_id(name: str) -> str:
+def encoder_id(name: str, *, pad: bool = False) -> str:
     """Id of the encoder that a user calls `name`.
 
     Parameters
@@ -23,11 +26,14 @@ def encoder_id(name: str) -> str:
     name
         A folder with `open_clip_config.json` and weights (its id has a digest of them, wherever the folder lies), an
         open_clip `MODEL/PRETRAINED`, or an id, which stays what it is.
+    pad
+        Whether it is to see whole images, padded, instead of their middle.
     """
+    suffix = _PADDED if pad and not name.endswith(_PADDED) else ""
     folder = Path(name)
     if (folder / CONFIG_FILE).is_file():
-        return f"{_slug(folder.resolve().name)}-{_folder_digest(folder)}"
-    return _slug(name)
+        return f"{_slug(folder.resolve().name)}-{_folder_digest(folder)}{suffix}"
+    return f"{_slug(name)}{suffix}"
 
 
 def is_published(data: DataRoot, encoder: str) -> bool:

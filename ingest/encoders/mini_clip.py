@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.checkpoint import publish_encoder
-from ingest.encoders.mini_config import MEAN, STD, MiniClipConfig, mini_encoder_id
+from ingest.encoders.mini_config import MEAN, PADDING, STD, MiniClipConfig, mini_encoder_id
 from ingest.encoders.pixels import PixelGeometry
 from ingest.encoders.precision import bf16_autocast
 from ingest.encoders.resuming import Checkpoints, State, load_optimized, optimized_state
@@ -66,7 +66,7 @@ def train_mini_clip(
     encoder = mini_encoder_id(pairs, config)
     started = time.perf_counter()
     sampled = pairs[:: math.ceil(len(pairs) / config.max_pairs)] if pairs else []
-    used, pixels = _load_pixels(data, sampled, paths, config.image_size)
+    used, pixels = _load_pixels(data, sampled, paths, config)
     if min(len({text for _, text in used}), len({image_hash for image_hash, _ in used})) < 2:
         raise Graph2ImageError(
             "training an encoder needs at least two training items with different images and texts",
@@ -94,10 +94,11 @@ def train_mini_clip(
 
 
 def _load_pixels(
-    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: Mapping[str, str], size: int
+    data: DataRoot, pairs: Sequence[tuple[str, str]], paths: Mapping[str, str], config: MiniClipConfig
 ) -> tuple[list[tuple[str, str]], npt.NDArray[np.uint8]]:
     """The pairs whose image can be read, and their `(pairs, 3, size, size)` pixels, as the encoder will see them."""
-    geometry = PixelGeometry(size, size, "shortest", "bicubic", fill=0)
+    size = config.image_size
+    geometry = PixelGeometry(size, size, config.resize_mode, "bicubic", PADDING)
     pixels = np.empty((len(pairs), 3, size, size), np.uint8)
     used: list[tuple[str, str]] = []
     hashes = (image_hash for image_hash, _ in pairs)

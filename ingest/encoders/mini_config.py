@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,8 @@ from ingest.datasets.root import digest
 #: Per channel, of pixels in [0, 1]: the normalization of OpenAI's CLIP, which most open_clip models have too.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+#: What images are padded with: white.
+PADDING = 255
 
 
 class MiniClipConfig(BaseModel):
@@ -20,6 +22,8 @@ class MiniClipConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_size: int = 32
+    #: "shortest": images are cropped about their center; "longest": padded.
+    resize_mode: Literal["shortest", "longest"] = "shortest"
     image_width: int = 16
     text_width: int = 128
     text_layers: int = 2
@@ -64,7 +68,13 @@ class MiniClipConfig(BaseModel):
                     "layers": self.text_layers,
                 },
             },
-            "preprocess_cfg": {"size": self.image_size, "mean": MEAN, "std": STD, "resize_mode": "shortest"},
+            "preprocess_cfg": {
+                "size": self.image_size,
+                "mean": MEAN,
+                "std": STD,
+                "resize_mode": self.resize_mode,
+                "fill_color": PADDING,
+            },
         }
 
 

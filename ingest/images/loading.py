@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from ingest.errors import Graph2ImageError
 from ingest.images.decoding import with_pixels
 
 Prepared = TypeVar("Prepared")
+#: How an image that is not square becomes so: cropped about its center, or padded with white.
+Fit = Literal["crop", "pad"]
 
 #: Reading waits for the disk or the network, and decoding and resizing release the interpreter's lock.
 LOADER_THREADS = min(16, max(4, os.cpu_count() or 1))
@@ -157,18 +159,20 @@ def load_images(
         yield prepared
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """The image at `size` x `size` pixels, cropped about its center."""
+def square(image: Image.Image, size: int, fit: Fit = "crop") -> Image.Image:
+    """The RGB image at `size` x `size` pixels: its middle, or all of it on white."""
+    if fit == "pad":
+        return ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS, color="white")
     return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
 
 
-def load_squares(data: DataRoot, image_hashes: Sequence[str], size: int) -> npt.NDArray[np.uint8]:
-    """Images by hash, as `(n, size, size, 3)` uint8.
+def load_squares(data: DataRoot, image_hashes: Sequence[str], size: int, fit: Fit = "crop") -> npt.NDArray[np.uint8]:
+    """Images by hash, as `(n, size, size, 3)` uint8; see `square`.
 
     Raises
     ------
     Graph2ImageError
         If the `images` dataset has no such image, or its file cannot be read.
     """
-    images = load_images(data, image_paths(data), image_hashes, lambda image: np.asarray(square(image, size)))
+    images = load_images(data, image_paths(data), image_hashes, lambda image: np.asarray(square(image, size, fit)))
     return np.stack(list(images))

@@ -1,7 +1,7 @@
 """A small convolutional autoencoder, and the ones that a model can have.
 
-It makes 64-pixel images into 8x8 latents of 16 channels: pixel-unshuffle by 4, residual blocks, one strided step. The
-channels' mean and standard deviation over the training images are part of its configuration.
+It makes 64-pixel images into 16x16 latents: pixel-unshuffle by 2, residual blocks, one strided step. The latents are
+bounded, and their channels' mean and standard deviation over the training images are part of its configuration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from model.networks.taef2 import TAEF2
+from model.networks.taef2 import TAEF2, SoftClamp
 
 
 class ResidualBlock(nn.Module):
@@ -42,11 +42,11 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Parameters
     ----------
     channels
-        Width at a quarter of the image's size; the lower resolution has one and a half times as many.
+        Width at half of the image's size (a `patch_size`-th); the lower resolution has twice as many.
     latent_channels
         Channels of the latents.
     blocks
-        Residual blocks per resolution, in the encoder and in the decoder.
+        Residual blocks per resolution; the encoder has half as many at the higher one, where they cost most.
     patch_size
         Pixels that are folded into channels first.
     latents_mean, latents_std
@@ -58,23 +58,24 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        channels: int = 96,
-        latent_channels: int = 16,
+        channels: int = 64,
+        latent_channels: int = 8,
         blocks: int = 2,
-        patch_size: int = 4,
+        patch_size: int = 2,
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
-        spatial_factor: int = 8,
+        spatial_factor: int = 4,
     ) -> None:
         super().__init__()
-        folded, deep = 3 * patch_size**2, channels * 3 // 2
+        folded, deep = 3 * patch_size**2, 2 * channels
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(patch_size),
             nn.Conv2d(folded, channels, 3, padding=1),
-            *(ResidualBlock(channels) for _ in range(blocks)),
+            *(ResidualBlock(channels) for _ in range(max(1, blocks // 2))),
             nn.Conv2d(channels, deep, 4, stride=2, padding=1),
             *(ResidualBlock(deep) for _ in range(blocks)),
             nn.Conv2d(deep, latent_channels, 1),
+            SoftClamp(),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(latent_channels, deep, 3, padding=1),
@@ -90,7 +91,7 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @apply_forward_hook  # type: ignore[untyped-decorator]
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderTinyOutput | tuple[Tensor]:
-        """Encode images `(batch, 3, h, w)` in [-1, 1] to latents `(batch, latent_channels, h / 8, w / 8)`."""
+        """Encode images `(n, 3, h, w)` in [-1, 1] to latents `(n, latent_channels, h / factor, w / factor)`."""
         latents = self.encoder(x)
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
 

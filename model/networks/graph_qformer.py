@@ -34,15 +34,34 @@ class NeighborProjection(nn.Module):
         Size of a token.
     tokens_per_neighbor
         Tokens made of each embedding.
+    standardize
+        Whether embeddings are standardized first, by the buffers `mean` and `std`: see `set_statistics`. A vector of
+        unit length has so little variance that a new linear map would give its own bias and hardly anything else.
     """
 
-    def __init__(self, neighbor_dim: int, hidden_size: int, tokens_per_neighbor: int) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, neighbor_dim: int, hidden_size: int, tokens_per_neighbor: int, *, standardize: bool = False
+    ) -> None:
         super().__init__()
+        self.standardize = standardize
+        if standardize:
+            self.register_buffer("mean", torch.zeros(neighbor_dim))
+            self.register_buffer("std", torch.ones(neighbor_dim))
         self.proj = nn.Linear(neighbor_dim, tokens_per_neighbor * hidden_size)
         self.norm = nn.LayerNorm(hidden_size)
 
+    def set_statistics(self, embeddings: Tensor) -> None:
+        """Take the mean and the standard deviation of `(n, neighbor_dim)` embeddings as those to standardize by."""
+        self.mean.copy_(embeddings.mean(dim=0))
+        self.std.copy_(embeddings.std(dim=0).clamp(min=1e-6))
+
     def forward(self, neighbor_embeds: Tensor) -> Tensor:
         """Map `(batch, neighbors, neighbor_dim)` to `(batch, neighbors, tokens_per_neighbor, hidden_size)`."""
+        if self.standardize:
+            neighbor_embeds = (neighbor_embeds - self.mean) / self.std
         split = self.proj(neighbor_embeds).unflatten(-1, (-1, self.norm.normalized_shape[0]))
         tokens: Tensor = self.norm(split)
         return tokens
@@ -135,6 +154,8 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         neighbor's tokens, zero at the start; a neighbor of none of them gets nothing added.
     output_dim
         Size of a graph token; None for `hidden_size`. Another size costs a linear map after the last layer.
+    standardize_neighbors
+        Whether embeddings are standardized before they are projected; see `NeighborProjection`.
     """
 
     _supports_gradient_checkpointing = True
@@ -156,6 +177,7 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         neighbor_text_dim: int | None = None,
         relation_types: Sequence[str] = (),
         output_dim: int | None = None,
+        standardize_neighbors: bool = False,
     ) -> None:
         super().__init__()
         if neighbor_dim is None and neighbor_text_dim is None:
@@ -163,7 +185,9 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if min(tokens_per_neighbor, cross_attention_freq) < 1:
             raise ValueError("tokens_per_neighbor and cross_attention_freq must be at least 1")
         self.neighbor_projection, self.neighbor_text_projection = (
-            None if dim is None else NeighborProjection(dim, hidden_size, tokens_per_neighbor)
+            None
+            if dim is None
+            else NeighborProjection(dim, hidden_size, tokens_per_neighbor, standardize=standardize_neighbors)
             for dim in (neighbor_dim, neighbor_text_dim)
         )
         self.relation_embedding = None

@@ -1,71 +1,41 @@
 """Pretrained models to start from: Stable Diffusion 1.5, Stable Diffusion XL, and others of their structure.
 
 A base model is a folder as diffusers saves a pipeline, or the name of one on the hub. It gives everything but the
-Graph-QFormer, which starts from the text encoder.
+Graph-QFormer, which starts from the text encoder; a folder of our own, of a model that was trained before, gives that
+too.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import PixArtTransformer2DModel, UNet2DConditionModel
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import hf_hub_download
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ingest.datasets.root import digest
 from ingest.errors import Graph2ImageError, caused_error, first_line
 from model.networks.autoencoder import AUTOENCODERS
-from model.networks.backbones import Backbone, cross_attention_dim
+from model.networks.backbones import cross_attention_dim
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import TextEncoders
+from model.pretrained.parts import ModelParts
 from model.pretrained.weights import Checkpoint
 from model.storage import local_sha256
 
 _INDEX = "model_index.json"
-_PARTS = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler")
+_PARTS = (
+    "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler",
+    "graph_encoder",
+)  # fmt: skip
 _BACKBONES = {cls.__name__: cls for cls in (UNet2DConditionModel, PixArtTransformer2DModel)}
 
 #: `owner/name` or `name`, and a revision after `@`.
 _HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?$")
-
-
-@dataclass(frozen=True)
-class ModelParts:
-    """The parts of a pretrained text-to-image model, in evaluation mode; only the network takes gradients.
-
-    Parameters
-    ----------
-    vae
-        Autoencoder.
-    texts
-        Text encoder and tokenizer; two pairs in Stable Diffusion XL's structure.
-    unet
-        The denoising network.
-    scheduler
-        The scheduler that the model samples with; its configuration has the noise schedule and the prediction type.
-    """
-
-    vae: ModelMixin
-    texts: TextEncoders
-    unet: Backbone
-    scheduler: SchedulerMixin
-
-    def make_graph_encoder(self, neighbor_dim: int | None, **options: Any) -> GraphQFormer:
-        """A Graph-QFormer that starts as the (first) text encoder and makes tokens of the size the network reads.
-
-        The arguments are those of `GraphQFormer.from_text_encoder`.
-        """
-        encoder: GraphQFormer = GraphQFormer.from_text_encoder(
-            self.texts.encoder, neighbor_dim, output_dim=self.texts.hidden_size, **options
-        )
-        return encoder
 
 
 def load_base_model(source: str, *, torch_dtype: torch.dtype = torch.float32) -> ModelParts:
@@ -96,6 +66,9 @@ def load_base_model(source: str, *, torch_dtype: torch.dtype = torch.float32) ->
         texts=texts,
         unet=checkpoint.network(unet_class, backbone, torch_dtype),
         scheduler=checkpoint.scheduler(),
+        graph_encoder=checkpoint.network(GraphQFormer, "graph_encoder", torch_dtype)
+        if _class_name(index, "graph_encoder") == GraphQFormer.__name__
+        else None,
     )
     _check_fit(f"{checkpoint.name}/{backbone}", base_model)
     return base_model

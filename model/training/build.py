@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from typing import Any
+
+import orjson
 import torch
 from diffusers import DDIMScheduler, PixArtTransformer2DModel, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
-from torch import nn
+from torch import Tensor, nn
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -13,7 +18,8 @@ from model.networks.backbones import Backbone
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.latents import spatial_factor
 from model.networks.text_encoders import TextEncoders
-from model.pretrained.base_models import ModelParts, base_model_id, load_base_model
+from model.pretrained.base_models import base_model_id, load_base_model
+from model.pretrained.parts import ModelParts
 from model.training.autoencoder import autoencoder_id, prepare_autoencoder
 from model.training.config import (
     DiffusionConfig,
@@ -24,6 +30,11 @@ from model.training.config import (
 from model.training.encoders import load_text_encoder
 from model.training.items import TrainingItems
 
+logger = logging.getLogger(__name__)
+
+#: Embeddings that the neighbors' mean and standard deviation are computed from.
+_STATISTICS_EMBEDDINGS = 65_536
+
 
 def parts_ids(config: TrainConfig, items: TrainingItems, encoder: str) -> tuple[str, str]:
     """Ids of the autoencoder and of the text encoders that `load_parts` gives, without loading them."""
@@ -32,7 +43,8 @@ def parts_ids(config: TrainConfig, items: TrainingItems, encoder: str) -> tuple[
         return identity, identity
     if config.autoencoder is None:
         raise ValueError("a configuration without a base model has an autoencoder")
-    return autoencoder_id(config.autoencoder, items.image_hashes, config.image_size, config.seed), encoder
+    hashes = items.image_hashes
+    return autoencoder_id(config.autoencoder, hashes, config.image_size, config.seed, config.image_fit), encoder
 
 
 def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encoder: str) -> ModelParts:
@@ -59,28 +71,52 @@ def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encode
             raise Graph2ImageError(f"image_size is {config.image_size}, not a multiple of the base model's {factor}")
         base_model.unet.register_to_config(sample_size=config.image_size // factor)
         torch.manual_seed(config.seed)
-        return ModelParts(base_model.vae, base_model.texts, base_model.unet, scheduler)
+        return replace(base_model, scheduler=scheduler)
     if config.autoencoder is None or config.diffusion is None:
         raise ValueError("a configuration without a base model has an autoencoder and a noise schedule")
-    vae, _ = prepare_autoencoder(data, config.autoencoder, items.image_hashes, config.image_size, config.seed)
+    vae, _ = prepare_autoencoder(
+        data, config.autoencoder, items.image_hashes, config.image_size, config.seed, config.image_fit
+    )
     texts = TextEncoders(*load_text_encoder(data, encoder))
     torch.manual_seed(config.seed)
     return ModelParts(vae, texts, build_network(config, vae, texts.hidden_size), build_scheduler(config.diffusion))
 
 
 def build_graph_encoder(
-    config: TrainConfig, parts: ModelParts, neighbor_dim: int | None, relation_types: tuple[str, ...]
+    config: TrainConfig, parts: ModelParts, embeddings: Tensor | None, relation_types: tuple[str, ...]
 ) -> GraphQFormer:
-    """A Graph-QFormer that starts as the text encoder; its new weights are drawn from torch's generator."""
+    """The base model's Graph-QFormer if it has one of the configured sizes, else one that starts as the text encoder.
+
+    New weights are drawn from torch's generator.
+
+    Parameters
+    ----------
+    embeddings
+        `(n, neighbor_dim)`, of the neighbors' images; None if the model does not look at them.
+    """
     settings, text_config = config.graph_encoder, parts.texts.encoder.config
-    return parts.make_graph_encoder(
-        neighbor_dim,
+    encoder = parts.make_graph_encoder(
+        None if embeddings is None else embeddings.shape[1],
         num_hidden_layers=min(settings.num_hidden_layers, text_config.num_hidden_layers),
         tokens_per_neighbor=settings.tokens_per_neighbor,
         cross_attention_freq=settings.cross_attention_freq,
         neighbor_text_dim=text_config.hidden_size if settings.texts else None,
         relation_types=relation_types,
+        standardize_neighbors=settings.standardize,
     )
+    if parts.graph_encoder is not None:
+        if _sizes(parts.graph_encoder) == _sizes(encoder):
+            return parts.graph_encoder
+        logger.info("The base model's Graph-QFormer has other sizes than the configured ones: starting with a new one")
+    if embeddings is not None and encoder.neighbor_projection is not None and settings.standardize:
+        encoder.neighbor_projection.set_statistics(embeddings[:_STATISTICS_EMBEDDINGS])
+    return encoder
+
+
+def _sizes(encoder: GraphQFormer) -> dict[str, Any]:
+    """A Graph-QFormer's configuration as it is saved, without what diffusers adds to it."""
+    config: dict[str, Any] = orjson.loads(encoder.to_json_string())
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def build_network(config: TrainConfig, vae: ModelMixin, hidden_size: int) -> Backbone:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingest.errors import Graph2ImageError, explain_validation
+from ingest.images.loading import Fit
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -34,19 +35,23 @@ class AutoencoderConfig(_Section):
     path
         A local one: TAEF2's two weight files in a folder, or the folder of a diffusers autoencoder (safetensors).
         None: a `MiniAutoencoder` is trained on the training images, by the keys below.
-    channels, latent_channels, blocks
-        Sizes of the `MiniAutoencoder`.
+    channels, latent_channels, blocks, patch_size
+        Sizes of the `MiniAutoencoder`; a pixel of its latents is `2 * patch_size` pixels of the image.
     steps, batch_size, learning_rate
         Its training.
+    texture_weight
+        Weight of the textures' distance beside the absolute error; 0 leaves it out.
     """
 
     path: str | None = None
     channels: int = Field(ge=8, multiple_of=16, le=65_536)
     latent_channels: int = Field(ge=1, le=1_024)
     blocks: int = Field(ge=1, le=1_024)
+    patch_size: int = Field(default=2, ge=1, le=64)
     steps: int = Field(ge=1, le=1_000_000_000)
     batch_size: int = Field(ge=1, le=65_536)
     learning_rate: float = Field(gt=0)
+    texture_weight: float = Field(default=0.5, ge=0)
 
 
 class UNetConfig(_Section):
@@ -88,6 +93,8 @@ class GraphEncoderConfig(_Section):
         Whether neighbors that the walk reaches more often get more attention.
     relation_types
         Whether it is told the type of the first relation on the way to a neighbor.
+    standardize
+        Whether the neighbors' embeddings are standardized, by those of the training.
     tokens_per_neighbor, cross_attention_freq
         Of `GraphQFormer`.
     num_hidden_layers
@@ -98,6 +105,7 @@ class GraphEncoderConfig(_Section):
     neighbor_content: Literal["images", "texts", "both"] = "images"
     neighbor_weights: bool = False
     relation_types: bool = False
+    standardize: bool = False
     tokens_per_neighbor: int = Field(ge=1, le=1_000)
     cross_attention_freq: int = Field(ge=1, le=1_024)
     num_hidden_layers: int = Field(ge=1, le=1_024)
@@ -211,15 +219,20 @@ class TrainConfig(_Section):
 
     Parameters
     ----------
+    image_size, image_fit
+        Side of the images in pixels, and how an image that is not square becomes so: `"crop"` takes its middle, `"pad"`
+        all of it on white, as the reference does. (The encoder's images are the encoder's own matter: `embed --pad`.)
     base_model
-        A pretrained model to start from: a folder in diffusers' layout, or a name on the hub. Without one everything is
-        trained from scratch, by `autoencoder`, `diffusion`, and `unet` or `transformer`.
+        A pretrained model to start from: a folder in diffusers' layout, such as that of a published model, or a name on
+        the hub. Without one everything is trained from scratch, by `autoencoder`, `diffusion`, and `unet` or
+        `transformer`.
     diffusion
         With a base model: a noise schedule to fine-tune it to, by default its own.
     """
 
     preset: str
     image_size: int = Field(ge=8, multiple_of=8, le=8_192)
+    image_fit: Fit = "crop"
     seed: int = Field(ge=0, le=2**63 - 1)
     base_model: str | None = None
     autoencoder: AutoencoderConfig | None = None

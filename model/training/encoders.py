@@ -22,7 +22,7 @@ def load_text_encoder(data: DataRoot, encoder: str) -> tuple[CLIPTextModel, CLIP
     Graph2ImageError
         If there is no such checkpoint, or its text tower is of another architecture than CLIP's.
     """
-    config, weights = _read_checkpoint(data, encoder)
+    config, weights = read_encoder(data, encoder)
     text_encoder = convert_text_tower(config["model_cfg"], weights)
     return text_encoder, build_tokenizer(text_encoder.config.max_position_embeddings)
 
@@ -35,12 +35,18 @@ def load_image_encoder(data: DataRoot, encoder: str) -> OpenClipImageEncoder:
     Graph2ImageError
         If there is no such checkpoint.
     """
-    encoder_model: OpenClipImageEncoder = OpenClipImageEncoder.from_open_clip(*_read_checkpoint(data, encoder))
+    encoder_model: OpenClipImageEncoder = OpenClipImageEncoder.from_open_clip(*read_encoder(data, encoder))
     return encoder_model
 
 
-def _read_checkpoint(data: DataRoot, encoder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Open_clip's configuration and weights of `encoders/<encoder>`."""
+def read_encoder(data: DataRoot, encoder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The checkpoint `encoders/<encoder>`: its `open_clip_config.json` and its state dict.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is no such checkpoint, or it is damaged.
+    """
     folder = f"encoders/{encoder}"
     if not data.exists(f"{folder}/model.safetensors"):
         raise Graph2ImageError(f"there is no encoder {encoder!r} under {data.url}", "Run `graph2image embed` first.")

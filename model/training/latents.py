@@ -13,7 +13,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from tqdm.auto import tqdm
 
 from ingest.datasets.root import DataRoot
-from ingest.images.loading import load_squares
+from ingest.images.loading import Fit, load_squares
 from model.networks.latents import encode_images, normalize_latents
 
 logger = logging.getLogger(__name__)
@@ -32,26 +32,27 @@ class LatentReport:
     changed: bool
 
 
-def latents_dataset(vae_id: str, image_size: int) -> str:
-    """Name of the dataset that holds the latents of one autoencoder at one image size."""
-    return f"latents/{vae_id}-{image_size}"
+def latents_dataset(vae_id: str, image_size: int, fit: Fit) -> str:
+    """Name of the dataset that holds the latents of one autoencoder, of images at one size and made square one way."""
+    return f"latents/{vae_id}-{image_size}" + ("-padded" if fit == "pad" else "")
 
 
 def compute_latents(
-    data: DataRoot, vae: ModelMixin, vae_id: str, image_hashes: Sequence[str], image_size: int
+    data: DataRoot, vae: ModelMixin, vae_id: str, image_hashes: Sequence[str], image_size: int, fit: Fit = "crop"
 ) -> LatentReport:
     """Encode the images that have no latents yet, shard by shard.
 
-    Writes `latents/<vae_id>-<size>`: `image_hash`, and the normalized latent flattened to float16; its shape is in the
+    Writes `latents_dataset`: `image_hash`, and the normalized latent flattened to float16; its shape is in the
     schema's metadata under `shape`.
     """
-    name = latents_dataset(vae_id, image_size)
+    name = latents_dataset(vae_id, image_size, fit)
     done = set(data.read(name, ["image_hash"], pa.schema([("image_hash", pa.string())]))["image_hash"].to_pylist())
     wanted = sorted(set(image_hashes))
     missing = [image_hash for image_hash in wanted if image_hash not in done]
     for start in tqdm(range(0, len(missing), SHARD_SIZE), desc="latents", unit="shard", disable=None):
         shard = missing[start : start + SHARD_SIZE]
-        latents = normalize_latents(vae, encode_images(vae, load_squares(data, shard, image_size))).half().numpy()
+        pixels = load_squares(data, shard, image_size, fit)
+        latents = normalize_latents(vae, encode_images(vae, pixels)).half().numpy()
         shape = latents.shape[1:]
         schema = pa.schema(
             [("image_hash", pa.string()), ("latent", pa.list_(pa.float16(), int(np.prod(shape))))],

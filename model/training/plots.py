@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from ingest.datasets.root import DataRoot
-from ingest.images.loading import load_squares
+from ingest.images.loading import Fit, load_squares
 from model.pipeline import Graph2ImagePipeline
 from model.training.arrays import TrainingArrays
 from model.training.items import TrainingItems
@@ -76,7 +76,7 @@ class SampleGrid:
     neighbors: list[npt.NDArray[np.uint8]]
 
     @classmethod
-    def choose(cls, data: DataRoot, items: TrainingItems, image_size: int) -> SampleGrid:
+    def choose(cls, data: DataRoot, items: TrainingItems, image_size: int, fit: Fit) -> SampleGrid:
         """Items with many neighbors, spread over all: always the same ones."""
         most = np.argsort(-items.neighbor_counts, kind="stable")
         alike = most[: max(GRID_ITEMS, int((items.neighbor_counts == items.neighbor_counts.max()).sum()))]
@@ -89,8 +89,8 @@ class SampleGrid:
             shown = "image_hash" in items.neighbors.column_names
             hashes = items.neighbors["image_hash"].slice(start, count).to_pylist() if shown else []
             empty = np.zeros((0, image_size, image_size, 3), np.uint8)
-            neighbors.append(load_squares(data, hashes, image_size) if hashes else empty)
-        truths = load_squares(data, rows["image_hash"], image_size)
+            neighbors.append(load_squares(data, hashes, image_size, fit) if hashes else empty)
+        truths = load_squares(data, rows["image_hash"], image_size, fit)
         return cls(torch.from_numpy(chosen), list(rows["text"]), truths, neighbors)
 
     def sample(

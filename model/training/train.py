@@ -22,7 +22,7 @@ from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.resuming import Checkpoints
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
-from model.pretrained.base_models import ModelParts
+from model.pretrained.parts import ModelParts
 from model.record import (
     RECORD_FILE,
     ModelRecord,
@@ -141,8 +141,8 @@ def train(
     accelerator = make_accelerator(config.optimization, logs)
     with explain_out_of_memory(config.optimization, config.image_size):
         parts, arrays = _prepare(run, accelerator.device)
-        dim = None if arrays.embeddings is None else arrays.embeddings.shape[1]
-        graph_encoder = build_graph_encoder(config, parts, dim, run.items.relation_types)
+        embeddings = None if arrays.embeddings is None else arrays.embeddings[:-1]  # the last one is "no neighbor"
+        graph_encoder = build_graph_encoder(config, parts, embeddings, run.items.relation_types)
         choose_trainable(parts.unet, graph_encoder, config)
         trainer = Trainer(parts.unet, graph_encoder, parts.scheduler, config.optimization, config.seed, accelerator)
         logger.info(
@@ -188,7 +188,9 @@ def _plan(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
         items,
         vae_id,
         model_id=f"{config.preset}-{digest(recipe, seen, encoder, vae_id, text_id)}",
-        arrays_id=digest(config.graph_encoder.model_dump(), seen, encoder, vae_id, text_id, config.image_size),
+        arrays_id=digest(
+            config.graph_encoder.model_dump(), seen, encoder, vae_id, text_id, config.image_size, config.image_fit
+        ),
     )
 
 
@@ -201,7 +203,7 @@ def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArray
         arrays = open_arrays(folder)
         if arrays is None:
             _move(parts, device)
-            compute_latents(data, parts.vae, run.vae_id, items.image_hashes, config.image_size)
+            compute_latents(data, parts.vae, run.vae_id, items.image_hashes, config.image_size, config.image_fit)
             arrays = build_arrays(
                 folder,
                 data,
@@ -209,7 +211,7 @@ def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArray
                 config.graph_encoder,
                 parts.texts,
                 encoder=run.encoder,
-                latents=latents_dataset(run.vae_id, config.image_size),
+                latents=latents_dataset(run.vae_id, config.image_size, config.image_fit),
             )
             _move(parts, torch.device("cpu"))
     return parts, arrays
@@ -266,7 +268,7 @@ class _Plots:
         """A grid with the averaged weights as they are now."""
         config = self.run.config
         if self._grid is None:
-            self._grid = SampleGrid.choose(self.run.data, self.run.items, config.image_size)
+            self._grid = SampleGrid.choose(self.run.data, self.run.items, config.image_size, config.image_fit)
         guidance = _BASE_MODEL_GUIDANCE if config.base_model else _SMALL_GUIDANCE
         with self.trainer.averaged(), self.trainer.accelerator.autocast():
             self.pipeline.to(self.trainer.device)

@@ -157,7 +157,7 @@ def tiny_pipeline(prediction_type: str = "v_prediction") -> Graph2ImagePipeline:
     )
     zero_snr = prediction_type == "v_prediction"
     pipeline = Graph2ImagePipeline(
-        vae=MiniAutoencoder(channels=16, latent_channels=4, blocks=1),
+        vae=MiniAutoencoder(channels=16, latent_channels=4, blocks=1, patch_size=4, spatial_factor=8),
         text_encoder=text_encoder,
         tokenizer=build_tokenizer(12),
         unet=unet.eval(),

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from open_clip.model import CLIP
+from PIL import Image
 from shapes import UNTRAINED, ShapeItem, shape_items, write_items
 
 from ingest.datasets.root import DataRoot, text_hash
@@ -21,7 +22,7 @@ from ingest.datasets.schemas import ITEM_SCHEMA, embedding_schema
 from ingest.encoders import vectors as vectors_module
 from ingest.encoders.checkpoint import load_encoder, publish_encoder
 from ingest.encoders.embed import EmbedReport, embed, unreadable_images
-from ingest.encoders.identity import Precision
+from ingest.encoders.identity import Precision, encoder_id
 from ingest.errors import Graph2ImageError
 from ingest.images.loading import image_paths, open_image
 
@@ -29,7 +30,7 @@ ITEMS = shape_items(24, test=6)
 
 
 def embed_tiny(data: DataRoot) -> EmbedReport:
-    return embed(data, mini=UNTRAINED, device="cpu", batch_size=4)
+    return embed(data, encoder=UNTRAINED, device="cpu", batch_size=4)
 
 
 def vectors(data: DataRoot, name: str, key: str) -> dict[str, np.ndarray]:
@@ -38,7 +39,7 @@ def vectors(data: DataRoot, name: str, key: str) -> dict[str, np.ndarray]:
 
 
 def files(data: DataRoot, encoder: str) -> list[str]:
-    return sorted(f.split("/")[-1] for f in data.fs.find(data.path("embeddings", encoder)))
+    return sorted(f.split("/")[-1] for f in data.fs.glob(data.path("embeddings", encoder, "*.parquet")))
 
 
 def test_every_picture_and_text_gets_one_unit_vector(data: DataRoot) -> None:
@@ -58,7 +59,7 @@ def test_withdrawn_items_are_neither_embedded_nor_trained_on(data: DataRoot) -> 
     write_items(data, ITEMS)
     before = embed_tiny(data)
     gone = next(row for row in data.read(data.names("items")[0]).to_pylist() if row["split"] == "train")
-    after = embed(data, mini=UNTRAINED, device="cpu", batch_size=4, withdrawn={gone["item_id"]})
+    after = embed(data, encoder=UNTRAINED, device="cpu", batch_size=4, withdrawn={gone["item_id"]})
     assert (after.trained, after.encoder != before.encoder) == (True, True)
     assert gone["image_hash"] not in vectors(data, f"embeddings/{after.encoder}", "image_hash")
 
@@ -111,7 +112,7 @@ def test_items_without_picture_or_text(data: DataRoot) -> None:
     report = embed_tiny(data)
     assert (report.items_without_image, report.images_new, report.texts_new) == (1, 24, 5)
     assert text_hash("") in vectors(data, f"text-embeddings/{report.encoder}", "text_hash")
-    assert embed(data, sources=["shapes"], mini=UNTRAINED).changed is False
+    assert embed(data, sources=["shapes"], encoder=UNTRAINED).changed is False
 
 
 def test_opted_out_items_are_not_embedded(data: DataRoot) -> None:
@@ -284,6 +285,27 @@ def test_checkpoint_folder_from_elsewhere(data: DataRoot, tmp_path: Path) -> Non
     assert embed(data, encoder=str(folder)).changed is False
 
 
+def test_padded_images(data: DataRoot, tmp_path: Path) -> None:
+    """The same weights see another image where it is not square, and call the vectors otherwise."""
+    write_items(data, ITEMS)
+    cropping = embed_tiny(data).encoder
+    folder = copy_of_checkpoint(data, cropping, tmp_path / "copy")
+    padding = embed(data, encoder=str(folder), pad=True, device="cpu").encoder
+    assert padding == f"{encoder_id(str(folder))}-padded"
+    wide = Image.new("RGB", (90, 30), "red")
+    wide.paste("blue", (0, 0, 20, 30))
+    pixels = {name: load_encoder(data, name).prepare(wide) for name in (cropping, padding)}
+    assert pixels[padding].shape == pixels[cropping].shape
+    red, _, blue = pixels[cropping].astype(int)
+    assert (red > blue).all()  # its middle
+    assert (pixels[padding] == 255).all(axis=0).any()
+    assert (pixels[padding][2] > pixels[padding][0].astype(int) + 100).any()  # its end
+    assert embed(data, encoder=padding, device="cpu").changed is False
+    trained = embed(data, encoder=UNTRAINED, pad=True, device="cpu")
+    assert trained.trained
+    assert trained.encoder != cropping
+
+
 def test_weights_that_would_run_code_are_refused(data: DataRoot, tmp_path: Path) -> None:
     write_items(data, ITEMS)
     folder = copy_of_checkpoint(data, embed_tiny(data).encoder, tmp_path / "hostile")
@@ -335,7 +357,7 @@ def test_precision_agrees_and_is_never_mixed(data: DataRoot, precision: Precisio
     names = {f"embeddings/{exact.encoder}": "image_hash", f"text-embeddings/{exact.encoder}": "text_hash"}
     expected = {name: vectors(data, name, key) for name, key in names.items()}
     with pytest.raises(Graph2ImageError, match=f"are in fp32, not in {precision}"):
-        embed(data, mini=UNTRAINED, device="cpu", precision=precision)
+        embed(data, encoder=UNTRAINED, device="cpu", precision=precision)
 
     for name in names:
         data.fs.rm(data.path(name), recursive=True)
@@ -348,7 +370,11 @@ def test_precision_agrees_and_is_never_mixed(data: DataRoot, precision: Precisio
 
     write_items(data, ITEMS)  # new ones follow what is there
     assert embed(data, encoder=exact.encoder, device="cpu").precision == precision
-    schemas = {pq.read_schema(file).metadata[b"precision"] for name in names for file in data.fs.ls(data.path(name))}
+    schemas = {
+        pq.read_schema(file).metadata[b"precision"]
+        for name in names
+        for file in data.fs.glob(data.path(name, "*.parquet"))
+    }
     assert schemas == {precision.encode()}
 
 
@@ -367,7 +393,7 @@ def test_vectors_of_earlier_versions_count_as_fp32(data: DataRoot) -> None:
 def test_unknown_device(data: DataRoot) -> None:
     write_items(data, ITEMS)
     with pytest.raises(Graph2ImageError, match="cannot use the device 'gpu'"):
-        embed(data, mini=UNTRAINED, device="gpu")
+        embed(data, encoder=UNTRAINED, device="gpu")
     assert not data.exists("encoders")  # said before one is trained
 
 
@@ -377,8 +403,8 @@ from ingest.datasets.root import DataRoot
 from ingest.encoders.embed import embed
 from shapes import UNTRAINED
 
-for encoder in sys.argv[2:]:
-    assert not embed(DataRoot(sys.argv[1]), mini=UNTRAINED, encoder=encoder).changed
+for encoder in (UNTRAINED, *sys.argv[2:]):
+    assert not embed(DataRoot(sys.argv[1]), encoder=encoder).changed
 print(sorted({"torch", "torchvision", "open_clip"} & sys.modules.keys()))
 """
 
@@ -390,7 +416,7 @@ def test_nothing_to_do_loads_no_model(data: DataRoot, tmp_path: Path) -> None:
     encoder = embed_tiny(data).encoder
     folder = copy_of_checkpoint(data, encoder, tmp_path / "mine")
     embed(data, encoder=str(folder), device="cpu")
-    command = [sys.executable, "-c", NOTHING_TO_DO, data.url, "mini", encoder, str(folder)]
+    command = [sys.executable, "-c", NOTHING_TO_DO, data.url, encoder, str(folder)]
     result = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
     assert result.stdout == "[]\n"
 

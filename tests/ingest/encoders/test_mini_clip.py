@@ -31,7 +31,7 @@ def nearest_centroid(vectors: Tensor, labels: np.ndarray, held_out: np.ndarray) 
 @pytest.mark.slow
 def test_learns_the_words_and_keeps_the_color(data: DataRoot) -> None:
     write_items(data, ITEMS)
-    report = embed(data, mini=TINY, device="cpu")
+    report = embed(data, encoder=TINY, device="cpu")
     table = data.read(f"embeddings/{report.encoder}")
     stored = dict(zip(table["image_hash"].to_pylist(), table["embedding"].to_pylist(), strict=True))
     pictures = torch.tensor([stored[item.image_hash] for item in ITEMS])

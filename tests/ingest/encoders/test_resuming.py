@@ -33,7 +33,7 @@ def hook(event, arguments):
     if event == "os.rename" and str(arguments[1]).endswith("checkpoint-00000004.safetensors"):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-embed(DataRoot(sys.argv[1]), mini=MiniClipConfig.model_validate_json(sys.argv[2]), device="cpu")
+embed(DataRoot(sys.argv[1]), encoder=MiniClipConfig.model_validate_json(sys.argv[2]), device="cpu")
 """
 
 
@@ -58,12 +58,12 @@ def test_killed_and_run_again_ends_with_the_same_weights(
 ) -> None:
     undisturbed = DataRoot(str(tmp_path / "undisturbed"))
     write_items(undisturbed, ITEMS)
-    expected = embed(undisturbed, mini=STEPS, device="cpu").encoder
+    expected = embed(undisturbed, encoder=STEPS, device="cpu").encoder
 
     [left] = killed_embed(data)
     assert left.name == "checkpoint-00000003.safetensors"
     caplog.set_level(logging.INFO)
-    assert embed(data, mini=STEPS, device="cpu").encoder == expected
+    assert embed(data, encoder=STEPS, device="cpu").encoder == expected
     assert "continues at step 3 of 10" in caplog.text
     assert weights(data, expected) == weights(undisturbed, expected)
     records = [root.read_json(f"encoders/{expected}/encoder.json") for root in (data, undisturbed)]
@@ -75,7 +75,7 @@ def test_killed_and_run_again_ends_with_the_same_weights(
 def test_a_damaged_checkpoint_costs_time_only(data: DataRoot, caplog: pytest.LogCaptureFixture) -> None:
     [left] = killed_embed(data)
     left.write_bytes(left.read_bytes()[:-4])
-    report = embed(data, mini=STEPS, device="cpu")
+    report = embed(data, encoder=STEPS, device="cpu")
     assert report.trained
     assert "begins anew" in caplog.text
     assert not data.exists("training/encoders")
@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_costs_time_only(data: DataRoot, caplog: pytest.Log
 def test_other_pairs_are_another_training(data: DataRoot) -> None:
     [left] = killed_embed(data)
     write_items(data, shape_items(44, test=8))
-    assert embed(data, mini=STEPS, device="cpu").trained
+    assert embed(data, encoder=STEPS, device="cpu").trained
     assert not left.exists()  # nobody will continue it
 
 

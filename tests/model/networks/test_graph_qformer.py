@@ -248,3 +248,21 @@ def test_inputs_of_another_model(qformer: GraphQFormer) -> None:
         qformer(ids, neighbors, neighbor_text_embeds=neighbors)
     with pytest.raises(ValueError, match="made without relation_types"):
         qformer(ids, neighbors, neighbor_types=torch.zeros(2, 4, dtype=torch.int64))
+
+
+def test_standardized_neighbors() -> None:
+    """Where they are on a sphere, and how spread out, makes no difference; what tells them apart does."""
+    torch.manual_seed(0)
+    ids, embeds = torch.randint(50, (2, 9)), torch.randn(2, 3, 7)
+    model = GraphQFormer.from_text_encoder(text_encoder(), 7, standardize_neighbors=True).eval()
+    projection = model.neighbor_projection
+    assert projection is not None
+    projection.set_statistics(embeds.flatten(0, 1))
+    before = model(ids, embeds)
+    moved = 0.05 * embeds + 3.0
+    projection.set_statistics(moved.flatten(0, 1))
+    torch.testing.assert_close(model(ids, moved), before, atol=1e-3, rtol=0)
+    assert not torch.allclose(model(ids, moved.flip(0)), before, atol=1e-2)
+    copy = GraphQFormer.from_config(model.config).eval()
+    copy.load_state_dict(model.state_dict())  # the statistics are among the weights
+    torch.testing.assert_close(copy(ids, moved), before, atol=1e-3, rtol=0)

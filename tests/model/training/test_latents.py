@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_data import TinyData
 
 import model.training.latents
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import load_squares
+from ingest.images.loading import load_squares, square
 from model.networks.autoencoder import MiniAutoencoder
 from model.networks.latents import encode_images, normalize_latents
 from model.training.latents import compute_latents
@@ -18,7 +19,7 @@ from model.training.latents import compute_latents
 @pytest.fixture
 def vae() -> MiniAutoencoder:
     torch.manual_seed(0)
-    model = MiniAutoencoder(channels=16, latent_channels=4, blocks=1)
+    model = MiniAutoencoder(channels=16, latent_channels=4, blocks=1, patch_size=4, spatial_factor=8)
     model.register_to_config(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 0.5, 1.0])
     return model.eval()
 
@@ -49,3 +50,20 @@ def test_unknown_and_damaged_images(tiny: TinyData, vae: MiniAutoencoder) -> Non
     Path(tiny.root.path(f"images/files/{image_hash[:2]}/{image_hash}.png")).write_bytes(b"gone")
     with pytest.raises(Graph2ImageError, match="cannot read the image"):
         compute_latents(tiny.root, vae, "v", [image_hash], 32)
+
+
+def test_padded_images_have_latents_of_their_own(tiny: TinyData, vae: MiniAutoencoder) -> None:
+    cropped = compute_latents(tiny.root, vae, "vae", tiny.image_hashes[:2], 32)
+    padded = compute_latents(tiny.root, vae, "vae", tiny.image_hashes[:2], 32, "pad")
+    assert (cropped.new, padded.new) == (2, 2)
+    assert cropped.dataset != padded.dataset
+
+
+def test_square() -> None:
+    wide = Image.new("RGB", (60, 20), "red")
+    wide.paste("blue", (0, 0, 5, 20))
+    cropped, padded = (np.asarray(square(wide, 30, fit)) for fit in ("crop", "pad"))
+    assert cropped.shape == padded.shape == (30, 30, 3)
+    assert (cropped == (255, 0, 0)).all()
+    assert (padded[[0, -1]] == 255).all()
+    assert padded[15, 0, 2] > 200 > padded[15, 0, 0]

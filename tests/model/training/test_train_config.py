@@ -17,7 +17,7 @@ TRANSFORMER = "patch_size = 2\nnum_layers = 2\nnum_attention_heads = 2\nattentio
 
 
 def test_every_preset_is_valid() -> None:
-    assert preset_names() == ["mini", "sd15", "sdxl"]
+    assert preset_names() == ["foundation", "mini", "sd15", "sdxl"]
     for name in preset_names():
         assert load_train_config(name).preset == name
 

@@ -359,3 +359,21 @@ def test_sizes_that_make_no_network(tiny: TinyData) -> None:
     sizes = "[transformer]\npatch_size = 3\nnum_layers = 1\nnum_attention_heads = 2\nattention_head_dim = 8\n"
     with pytest.raises(Graph2ImageError, match="cannot be cut into patches of 3"):
         train(tiny.root, with_changes(tiny, (unet, sizes)), NEIGHBORS)
+
+
+def test_goes_on_from_a_published_model(tiny: TinyData) -> None:
+    """With its network and, where the sizes are the configured ones, its Graph-QFormer."""
+    first = train(tiny.root, tiny.config, NEIGHBORS)
+    before = weights(tiny, first)
+    optimization = tiny.config.optimization.model_copy(update={"steps": 1, "learning_rate": 1e-12, "ema_decay": 0.0})
+    own = {"autoencoder": None, "unet": None, "diffusion": None}
+    folder = tiny.root.path("models", first.model_id)
+    config = tiny.config.model_copy(update={**own, "base_model": folder, "optimization": optimization})
+    after = weights(tiny, train(tiny.root, config, NEIGHBORS))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
+    graph = tiny.config.graph_encoder.model_copy(update={"tokens_per_neighbor": 1})
+    other = weights(tiny, train(tiny.root, config.model_copy(update={"graph_encoder": graph}), NEIGHBORS))
+    name = "graph_encoder.neighbor_projection.proj.weight"
+    assert other[name].shape != before[name].shape

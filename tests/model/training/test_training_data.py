@@ -42,7 +42,7 @@ EVERYTHING = IMAGES.model_copy(update={"neighbor_content": "both", "neighbor_wei
 def arrays_of(data: TinyData, folder: Path, config: GraphEncoderConfig) -> tuple[TrainingItems, TrainingArrays]:
     items = read_training_items(data.root, NEIGHBORS, config, encoder=ENCODER)
     torch.manual_seed(0)
-    vae = MiniAutoencoder(channels=16, latent_channels=4, blocks=1).eval()
+    vae = MiniAutoencoder(channels=16, latent_channels=4, blocks=1, patch_size=4, spatial_factor=8).eval()
     latents = compute_latents(data.root, vae, "v", items.image_hashes, 32).dataset
     texts = TextEncoders(*load_text_encoder(data.root, ENCODER))
     return items, build_arrays(folder, data.root, items, config, texts, encoder=ENCODER, latents=latents)
@@ -257,7 +257,7 @@ def test_damaged_arrays(tiny: TinyData, tmp_path: Path) -> None:
 
 def test_items_without_latents_or_embeddings_are_named(tiny: TinyData, tmp_path: Path) -> None:
     items = read_training_items(tiny.root, NEIGHBORS, IMAGES)
-    vae = MiniAutoencoder(channels=16, latent_channels=4, blocks=1).eval()
+    vae = MiniAutoencoder(channels=16, latent_channels=4, blocks=1, patch_size=4, spatial_factor=8).eval()
     texts = TextEncoders(*load_text_encoder(tiny.root, ENCODER))
     latents = compute_latents(tiny.root, vae, "v", items.image_hashes[1:], 32).dataset
     with pytest.raises(Graph2ImageError, match=f"1 items have no latents in latents/v-32.*{tiny.item_ids[TEST_ITEMS]}"):
