@@ -44,7 +44,10 @@ class EncoderJudge:
     questions: Mapping[Role, Question] = field(default_factory=dict)
 
     def predict(self, pixels: Pixels, groups: Sequence[str | None]) -> tuple[Matrix, dict[Role, list[str]]]:
-        """Centered unit embeddings `(n, dim)` of `(n, height, width, 3)` pixels, and no entities."""
+        """Centered unit embeddings `(n, dim)` of `(n, height, width, 3)` pixels, and no entities.
+
+        `groups` are not looked at: the encoder has seen all training images.
+        """
         parts = []
         for start in range(0, len(pixels), _BATCH):
             images = [self.encoder.prepare(Image.fromarray(image)) for image in pixels[start : start + _BATCH]]
