@@ -14,6 +14,7 @@ from flows.settings import Settings
 from graphstore.sampling.settings import SamplerSettings
 from ingest.datasets.root import DataRoot
 from ingest.datasets.verify import Damage
+from ingest.encoders.identity import is_padded
 from ingest.errors import Graph2ImageError
 from ingest.images.restore import restore_rows
 from ingest.parts import PART_SCHEMAS, write_parts
@@ -195,9 +196,9 @@ def _embed_command(case: Case) -> str:
         trained_here, origin = "config" in record, str(record["origin"])
     except (Graph2ImageError, FileNotFoundError, KeyError, TypeError):
         trained_here, origin = case.name.startswith("mini-"), case.name
-    command = "`graph2image embed`" if trained_here else f"`graph2image embed --encoder {origin}`"
+    options = ("" if trained_here else f" --encoder {origin}") + (" --pad" if is_padded(case.name) else "")
     vectors = f"embeddings/{case.name} and text-embeddings/{case.name}"
-    return f"a backup; or remove encoders/{case.name}, {vectors}, and embed again: {command}"
+    return f"a backup; or remove encoders/{case.name}, {vectors}, and embed again: `graph2image embed{options}`"
 
 
 def _train_command(case: Case) -> str:

@@ -29,11 +29,16 @@ def encoder_id(name: str, *, pad: bool = False) -> str:
     pad
         Whether it is to see whole images, padded, instead of their middle.
     """
-    suffix = _PADDED if pad and not name.endswith(_PADDED) else ""
+    suffix = _PADDED if pad and not is_padded(name) else ""
     folder = Path(name)
     if (folder / CONFIG_FILE).is_file():
         return f"{_slug(folder.resolve().name)}-{_folder_digest(folder)}{suffix}"
     return f"{_slug(name)}{suffix}"
+
+
+def is_padded(encoder: str) -> bool:
+    """Whether the encoder of this id sees whole images, padded."""
+    return encoder.endswith(_PADDED)
 
 
 def is_published(data: DataRoot, encoder: str) -> bool:

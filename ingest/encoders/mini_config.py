@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.datasets.root import digest
+from ingest.encoders.identity import encoder_id
 
 #: Per channel, of pixels in [0, 1]: the normalization of OpenAI's CLIP, which most open_clip models have too.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -79,5 +80,8 @@ class MiniClipConfig(BaseModel):
 
 
 def mini_encoder_id(pairs: Sequence[tuple[str, str]], config: MiniClipConfig) -> str:
-    """`mini-<digest of the configuration and the training pairs>`; `pairs` are (image hash, text), sorted."""
-    return f"mini-{digest(config.model_dump(), list(pairs))[:8]}"
+    """`mini-<digest of the configuration and the training pairs>`, and whether it sees padded images.
+
+    `pairs` are (image hash, text), sorted.
+    """
+    return encoder_id(f"mini-{digest(config.model_dump(), list(pairs))[:8]}", pad=config.resize_mode == "longest")
