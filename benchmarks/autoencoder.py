@@ -20,8 +20,9 @@ from benchmarks.copycheck import sample
 from benchmarks.harness import describe_machine, print_table
 from ingest.datasets.root import DataRoot
 from ingest.images.loading import load_squares
-from model.evaluation.detail import BANDS, energy_kept, psnr, through_autoencoder
+from model.evaluation.detail import BANDS, energy_kept, psnr
 from model.evaluation.palette import palette_distance
+from model.evaluation.references import decoded
 from model.training.autoencoder import load_autoencoder
 
 
@@ -43,14 +44,14 @@ def main() -> None:
         autoencoders = {name: load_autoencoder(Path(data.path("autoencoders", name))) for name in names}
     rows, drawn = [], [truths]
     for name, vae in autoencoders.items():
-        decoded = through_autoencoder(vae, truths)
-        drawn.append(decoded)
-        palette = float(np.mean([palette_distance(*pair) for pair in zip(truths, decoded, strict=True)]))
+        passed = decoded(vae, truths)
+        drawn.append(passed)
+        palette = float(np.mean([palette_distance(*pair) for pair in zip(truths, passed, strict=True)]))
         kept = {
             f"energy kept at {low}-{high}": share
-            for (low, high), share in zip(BANDS, energy_kept(truths, decoded), strict=True)
+            for (low, high), share in zip(BANDS, energy_kept(truths, passed), strict=True)
         }
-        rows.append({"autoencoder": name, **kept, "palette distance": palette, "PSNR (dB)": psnr(truths, decoded)})
+        rows.append({"autoencoder": name, **kept, "palette distance": palette, "PSNR (dB)": psnr(truths, passed)})
     print(describe_machine())
     print(f"{len(truths)} held-out images of {options.size} px")
     print_table(rows)

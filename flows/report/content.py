@@ -18,6 +18,7 @@ from ingest.datasets.items import among, read_entities, read_items
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, IMAGE_SCHEMA, NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import Fit
 from model.evaluation.record import EvaluationRecord, RequestedImage
 from model.generation.variants import Variant
 
@@ -95,6 +96,8 @@ class Content:
     ----------
     withdrawn
         Ids of items that are shown nowhere, nor is any image that was made for them or from them.
+    fit
+        How the model's images become square.
 
     Raises
     ------
@@ -102,8 +105,10 @@ class Content:
         If none of the evaluation's images is there.
     """
 
-    def __init__(self, data: DataRoot, evaluation: EvaluationRecord, withdrawn: Collection[str]) -> None:
-        self._data, self._withdrawn = data, frozenset(withdrawn)
+    def __init__(
+        self, data: DataRoot, evaluation: EvaluationRecord, withdrawn: Collection[str], fit: Fit = "crop"
+    ) -> None:
+        self._data, self._withdrawn, self._fit = data, frozenset(withdrawn), fit
         self._neighbors = evaluation.neighbors and f"neighbors/{evaluation.neighbors}"
         self._rows, self._mixtures = self._generated(evaluation.images), self._generated(evaluation.mixtures)
         if not self._rows:
@@ -177,7 +182,7 @@ class Content:
     def _image(self, path: str, digest_then: str | None) -> str | None:
         """An image file as a data URL; None, and a warning, if it is missing or damaged."""
         try:
-            return image_url(self._data.read_bytes(path, digest_then))
+            return image_url(self._data.read_bytes(path, digest_then), self._fit)
         except Exception as error:  # decoders raise anything on damaged bytes
             logger.warning("Not shown: cannot read the image %s: %s", self._data.path(path), error)
             return None

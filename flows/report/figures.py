@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from ingest.images.loading import decode_image, square
+from ingest.images.loading import Fit, decode_image, square
 
 #: Side of the largest image on the page, in pixels; smaller ones keep their own.
 IMAGE_SIZE = 192
@@ -18,10 +18,10 @@ _WIDTH, _HEIGHT = 440, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 16, 42
 
 
-def image_url(content: bytes) -> str:
-    """An image file as a data URL: the square about its center, as the model sees it, in WebP."""
+def image_url(content: bytes, fit: Fit = "crop") -> str:
+    """An image file as a data URL: the square that the model sees of it, in WebP."""
     image = decode_image(content)
-    image = square(image, min(*image.size, IMAGE_SIZE))
+    image = square(image, min(*image.size, IMAGE_SIZE), fit)
     buffer = io.BytesIO()
     image.save(buffer, "webp", quality=90, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

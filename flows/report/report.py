@@ -75,7 +75,7 @@ def build_report(
     """
     record = read_model_record(data, evaluation.model_id)
     metrics = read_metrics(data, evaluation.model_id, evaluation.evaluation_id)
-    content = Content(data, evaluation, withdrawn)
+    content = Content(data, evaluation, withdrawn, record.config.image_fit)
     cards = content.cards(CARDS)
     noun = _noun(cards)
     differences = wording.main_differences(metrics)

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from diffusers.models.modeling_utils import ModelMixin
 
-from model.networks.latents import encode_images, to_pixels
+from model.networks.latents import to_pixels
 
 #: Bands of spatial frequency in cycles per image: from, to.
 BANDS = ((1, 8), (8, 16), (16, 32))
-
-
-@torch.no_grad()
-def through_autoencoder(vae: ModelMixin, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """`(n, size, size, 3)` uint8 images, encoded and decoded."""
-    decoded = torch.cat([vae.decode(part).sample for part in torch.split(encode_images(vae, images), 32)])
-    pixels: npt.NDArray[np.uint8] = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return pixels
 
 
 def energy_kept(images: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> list[float]:

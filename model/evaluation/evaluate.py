@@ -33,7 +33,7 @@ from ingest.datasets.items import among, read_items
 from ingest.datasets.root import DataRoot, digest
 from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import image_paths, square, try_images
+from ingest.images.loading import Fit, image_paths, square, try_images
 from ingest.images.store import perceptual_hash
 from model.evaluation.encoder_judge import EncoderJudge, load_encoder_judge
 from model.evaluation.judge import Judge, TrainingItems, judge_size, read_training_items, train_judge
@@ -134,9 +134,9 @@ def evaluate(
         If there is no such model, fewer than two items have images of all variants, or a label cannot be told.
     """
     model = read_model_record(data, record.model_id)
-    size = judge_size(model.config.image_size)
+    size, fit = judge_size(model.config.image_size), model.config.image_fit
     items = _complete(data, record, withdrawn)
-    truth = _readable_squares(data, [item.image_hash for item in items], size)
+    truth = _readable_squares(data, [item.image_hash for item in items], size, fit)
     generated, unreadable = _read_generated(data, [item for item in items if item.image_hash in truth], size)
     items = list({shown.item.item_id: shown.item for shown in generated}.values())
     if len(items) < 2:
@@ -146,7 +146,7 @@ def evaluate(
             "Run `graph2image evaluate` again: it generates what is missing.",
         )
     training = read_training_items(data, withdrawn)
-    judge = train_judge(data, training, size, record.labels) or load_encoder_judge(data, model.encoder, size)
+    judge = train_judge(data, training, size, record.labels, fit) or load_encoder_judge(data, model.encoder, size)
     ids = sorted(str(row["generated_id"]) for item in items for row in item.rows.values())
     inputs = digest(_VERSION, judge.judge_id, ids, COPY_THRESHOLDS.bits, DIRECTIONS)
     before = _recorded(data, record)
@@ -154,7 +154,7 @@ def evaluate(
         names = tuple(row.variant.label for row in before.variants)
         return EvaluationReport(record.model_id, record.evaluation_id, before.n, names, unreadable, changed=False)
 
-    sources = _Sources(data, items, withdrawn, size)
+    sources = _Sources(data, items, withdrawn, size, fit)
     references = _references(data, model, judge, training, sources, items, truth)
     judged = _judge(data, judge, sources, [*generated, *references], truth)
     metrics = _metrics(inputs, judge, judged, unreadable)
@@ -225,10 +225,10 @@ def _read_generated(data: DataRoot, items: Sequence[_Item], size: int) -> tuple[
     return found, unreadable
 
 
-def _readable_squares(data: DataRoot, image_hashes: Iterable[str], size: int) -> dict[str, Pixels]:
+def _readable_squares(data: DataRoot, image_hashes: Iterable[str], size: int, fit: Fit) -> dict[str, Pixels]:
     """Stored images by hash, as the judge takes them; those that cannot be read are left out with a warning."""
     wanted = sorted(set(image_hashes))
-    loaded = try_images(data, image_paths(data), wanted, lambda image: np.asarray(square(image, size)))
+    loaded = try_images(data, image_paths(data), wanted, lambda image: np.asarray(square(image, size, fit)))
     found = {}
     for image_hash, pixels in zip(wanted, loaded, strict=True):
         if isinstance(pixels, Graph2ImageError):
@@ -241,11 +241,11 @@ def _readable_squares(data: DataRoot, image_hashes: Iterable[str], size: int) ->
 class _Sources:
     """The items that images were made from: their images, and the groups that those are in."""
 
-    def __init__(self, data: DataRoot, items: Sequence[_Item], withdrawn: Collection[str], size: int) -> None:
+    def __init__(self, data: DataRoot, items: Sequence[_Item], withdrawn: Collection[str], size: int, fit: Fit) -> None:
         named = {source for item in items for row in item.rows.values() for source in _neighbors(row)}
         wanted = among("item_id", named - {*withdrawn}) & pc.field("image_hash").is_valid()
         rows = read_items(data, ["item_id", "image_hash", "group_id"], where=wanted).to_pylist()
-        squares = _readable_squares(data, [row["image_hash"] for row in rows], size)
+        squares = _readable_squares(data, [row["image_hash"] for row in rows], size, fit)
         self.pixels = {row["item_id"]: squares[row["image_hash"]] for row in rows if row["image_hash"] in squares}
         self.groups = {row["item_id"]: row["group_id"] for row in rows}
         self.image_hashes = {row["item_id"]: row["image_hash"] for row in rows}
@@ -277,7 +277,8 @@ def _references(
         if top is not None:
             found.append(_Shown(item, TOP_NEIGHBOR, sources.pixels[top], sources.groups[top]))
             images.append(sources.image_hashes[top])
-    before = _readable_squares(data, images, model.config.image_size)
+    fit = model.config.image_fit
+    before = _readable_squares(data, images, model.config.image_size, fit)
     names = sorted(before)
     passed = decoded(load_autoencoder(data, model.model_id), np.stack([before[name] for name in names]))
     after = {
@@ -290,7 +291,7 @@ def _references(
     ]
     own = item_labels(data, [item.item_id for item in items])
     alike = same_entities(training, judge.questions.values(), [item.item_id for item in items], own)
-    squares = _readable_squares(data, [training.image_hashes[index] for index in alike.values()], judge.size)
+    squares = _readable_squares(data, [training.image_hashes[index] for index in alike.values()], judge.size, fit)
     for item in items:
         index = alike.get(item.item_id)
         if index is not None and (image_hash := training.image_hashes[index]) in squares:

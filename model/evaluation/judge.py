@@ -26,7 +26,7 @@ from ingest.datasets.integrity import sealed
 from ingest.datasets.items import item_texts, read_items
 from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import image_paths, square, try_images
+from ingest.images.loading import Fit, image_paths, square, try_images
 from ingest.images.store import perceptual_hash
 from model.evaluation.descriptors import describe
 from model.evaluation.linear import FOLDS, RIDGE, CrossFitted, Indices, Matrix, fold_of, folds_of
@@ -158,7 +158,11 @@ def _order(item_id: str) -> tuple[int, str]:
 
 
 def train_judge(
-    data: DataRoot, items: TrainingItems, size: int, wanted: Mapping[Role, str] | None = None
+    data: DataRoot,
+    items: TrainingItems,
+    size: int,
+    wanted: Mapping[Role, str] | None = None,
+    fit: Fit = "crop",
 ) -> Judge | None:
     """The judge that these items make, trained now if there is none.
 
@@ -168,6 +172,8 @@ def train_judge(
     ----------
     wanted
         The label to ask for in a role, instead of the one that the figures suggest.
+    fit
+        How images become square.
 
     Raises
     ------
@@ -180,10 +186,11 @@ def train_judge(
     )  # fmt: skip
     texts = item_texts(data, items.item_ids)
     seen = [(item, texts.get(item, "")) for item in items.item_ids]
-    judge_id = f"judge-{digest(seen, items.image_hashes, items.group_ids, items.entities, size, dict(wanted), recipe)}"
+    view = size if fit == "crop" else (size, fit)
+    judge_id = f"judge-{digest(seen, items.image_hashes, items.group_ids, items.entities, view, dict(wanted), recipe)}"
     folder = f"classifiers/{judge_id}"
     if not data.exists(f"{folder}/judge.json"):
-        tensors, questions = _fit(data, items, [text for _, text in seen], size, wanted)
+        tensors, questions = _fit(data, items, [text for _, text in seen], size, wanted, fit)
         record = {"size": size, "images": len(tensors["folds"]), "questions": [asdict(q) for q in questions]}
         files = {"judge.safetensors": save(tensors), "judge.json": sealed(record)}
         data.write_folder(folder, files, marker="judge.json")
@@ -191,10 +198,10 @@ def train_judge(
 
 
 def _fit(
-    data: DataRoot, items: TrainingItems, texts: Sequence[str], size: int, wanted: Mapping[Role, str]
+    data: DataRoot, items: TrainingItems, texts: Sequence[str], size: int, wanted: Mapping[Role, str], fit: Fit
 ) -> tuple[dict[str, np.ndarray[Any, Any]], list[Question]]:
     """The judge's arrays, and what it is asked; images that cannot be read take no part."""
-    described, hashes, there = _describe(data, items.image_hashes, size)
+    described, hashes, there = _describe(data, items.image_hashes, size, fit)
     rows = np.flatnonzero(there)
     item_ids, folds = [items.item_ids[row] for row in rows.tolist()], items.folds[rows]
     chosen = choose(tell(item_ids, items.entities, [texts[row] for row in rows.tolist()], described, folds), wanted)
@@ -206,7 +213,7 @@ def _fit(
 
 
 def _describe(
-    data: DataRoot, image_hashes: Sequence[str], size: int
+    data: DataRoot, image_hashes: Sequence[str], size: int, fit: Fit
 ) -> tuple[Matrix, Hashes, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Descriptors and perceptual hashes of the images that can be read, and which of all those are.
 
@@ -218,7 +225,7 @@ def _describe(
     for first in range(0, len(image_hashes), _BLOCK):
         block = image_hashes[first : first + _BLOCK]
         squares = []
-        for row, image in enumerate(try_images(data, paths, block, lambda image: square(image, size)), first):
+        for row, image in enumerate(try_images(data, paths, block, lambda image: square(image, size, fit)), first):
             if isinstance(image, Graph2ImageError):
                 log.warning("Not for the judge: %s", image.message)
                 continue
