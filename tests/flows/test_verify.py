@@ -65,7 +65,7 @@ KINDS = {
     "models/*/*/*.safetensors": ("graph2image train CONFIG --neighbors", False),
     "models/*/_files.json": ("graph2image train CONFIG --neighbors", False),
     "models/*/model.json": ("train again", False),
-    "classifiers/*/model.safetensors": ("graph2image evaluate", True),
+    "classifiers/*/judge.safetensors": ("graph2image evaluate", True),
     "classifiers/*/judge.json": ("graph2image evaluate", True),
 }
 
