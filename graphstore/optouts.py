@@ -25,6 +25,7 @@ OPT_OUTS = "optouts"
 
 def published_opt_outs(data: DataRoot) -> pa.Table:
     """What was opted out, as the data root has it: one row per id, the first withdrawal; in the order of ids."""
+    data.check_files(OPT_OUTS)
     rows = data.read(OPT_OUTS, schema=OPT_OUT_SCHEMA).sort_by([("id", "ascending"), ("created_at", "ascending")])
     ids = rows["id"].to_pylist()
     return rows.filter(pa.array([id_ != before for before, id_ in zip([None, *ids], ids, strict=False)], pa.bool_()))

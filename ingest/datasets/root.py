@@ -333,6 +333,21 @@ class DataRoot:
             self.fs.invalidate_cache(self.path(name))  # some filesystems remember what they have listed
         return sorted(file for file in lost if not self.exists(f"{name}/{file}"))
 
+    def check_files(self, name: str) -> None:
+        """Compare every file of dataset `name`, whole, with the digest that names it: of one that must be right.
+
+        Pages have checksums, which reading compares; what describes the pages has none.
+
+        Raises
+        ------
+        DamagedError
+            If a file is another one than its name says.
+        """
+        for path in self._files(name):
+            with self.fs.open(path, "rb") as stream:
+                if file_sha256(stream)[:NAME_DIGITS] != _stem(posixpath.basename(path)):
+                    raise DamagedError(path, "has changed since it was written")
+
     def drop_file(self, name: str, file: str) -> None:
         """Remove what there is of a file of an appended dataset, so that it is not missed."""
         for path in (self.path(name, file), self.path(name, _APPENDED, _stem(file))):

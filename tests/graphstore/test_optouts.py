@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from sources import MONET, entity, item, publish, relation
 
 from flows.settings import Settings
@@ -15,6 +16,7 @@ from graphstore.loading.load import load_source
 from graphstore.optouts import published_opt_outs
 from graphstore.projection.tables import StoreTables
 from graphstore.store import GraphStore
+from ingest.datasets.integrity import DamagedError
 from ingest.datasets.root import DataRoot
 
 
@@ -136,3 +138,19 @@ def test_a_copy_carries_them_to_another_data_root(store: GraphStore, data: DataR
     with Settings(data=elsewhere.url, store=url).open_graph(read_only=True) as copy:
         assert present(copy) == {"art:3", "art:4"}
     assert published_opt_outs(elsewhere).to_pylist() == published_opt_outs(data).to_pylist()
+
+
+def test_a_change_anywhere_in_the_file_is_noticed(data: DataRoot, tmp_path: Path) -> None:
+    """Also where no page checksum covers it: what was withdrawn must be known for sure."""
+    publish_works(data)
+    with open_store(f"ladybug://{tmp_path}/graph.lbug") as store:
+        load_source(store, data, "art")
+        opt_out(store, data, "art:1", reason="by letter")
+    (file,) = Path(data.path("optouts")).glob("*.parquet")
+    content = file.read_bytes()
+    for place in range(0, len(content), 7):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with pytest.raises(DamagedError, match=r"optouts/.* has changed"):
+            published_opt_outs(data)
+    file.write_bytes(content)
+    assert published_opt_outs(data)["id"].to_pylist() == ["art:1"]
