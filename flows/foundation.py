@@ -10,18 +10,23 @@ Calling it again continues: a killed run loses what came after its last checkpoi
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from flows import stages
 from flows.cli.console import configure_logging
+from flows.cli.failures import failures_told
+from flows.cli.streams import standard_streams
 from flows.settings import Settings
 from flows.timing import StopWatch
 from graphstore.sampling.settings import SamplerSettings
 from ingest.encoders.mini_config import MiniClipConfig
 from ingest.ingestion import Amazon, Art500k, Goodreads
 from ingest.sampledata import paint_amazon, paint_art500k, paint_goodreads
+from ingest.sampledata.artists import Artist
 from ingest.sampledata.casts import invent_artists, invent_authors, invent_brands
+from ingest.sampledata.covers import Author
+from ingest.sampledata.products import Brand
 
 #: Seed of the casts and of what they make.
 SEED = 20_000
@@ -36,38 +41,57 @@ WORDS_OF_STYLE = 0.5
 ENCODER = MiniClipConfig(image_size=64, context_length=32, batch_size=128, base_steps=400, pairs_per_step=20)
 
 
-def train_foundation(out: Path) -> str:
-    """Generate the data under `out`, and train on them; returns the id of the model in `out/data`."""
+def train_foundation(
+    out: Path,
+    *,
+    works: int = WORKS,
+    products: int = PRODUCTS,
+    books: int = BOOKS,
+    encoder: MiniClipConfig = ENCODER,
+    config: str | Path = "foundation",
+) -> str:
+    """Generate the data under `out`, and train on them; returns the id of the model in `out/data`.
+
+    Parameters
+    ----------
+    works, products, books
+        Images of each source.
+    encoder, config
+        How the mini CLIP and the model are trained.
+    """
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings(data=str(out / "data"), store=f"ladybug://{(out / 'data' / 'graph.lbug').resolve()}")
     watch = StopWatch(out / "timings.json")
-    works, products, books = out / "works", out / "products", out / "books"
+    folders = [out / name for name in ("works", "products", "books")]
     style = WORDS_OF_STYLE
     with watch.stage("paint"):
-        watch.keep(
-            paint_art500k(works, items=WORKS, seed=SEED, artists=invent_artists(ARTISTS, SEED), words_of_style=style)
-        )
-        watch.keep(
-            paint_amazon(products, items=PRODUCTS, seed=SEED, brands=invent_brands(BRANDS, SEED), words_of_style=style)
-        )
-        watch.keep(
-            paint_goodreads(books, items=BOOKS, seed=SEED, authors=invent_authors(AUTHORS, SEED), words_of_style=style)
-        )
+        artists, brands, authors = casts()
+        watch.keep(paint_art500k(folders[0], items=works, seed=SEED, artists=artists, words_of_style=style))
+        watch.keep(paint_amazon(folders[1], items=products, seed=SEED, brands=brands, words_of_style=style))
+        watch.keep(paint_goodreads(folders[2], items=books, seed=SEED, authors=authors, words_of_style=style))
     with watch.stage("ingest"):
         for ingestion in (
-            Art500k(files=(str(works / "label_list.csv"),), images=works),
-            Amazon(files=(str(products / "meta_*.json.gz"),), images=products / "images"),
-            Goodreads(files=(str(books / "goodreads_*.json.gz"),), images=books / "images"),
+            Art500k(files=(str(folders[0] / "label_list.csv"),), images=folders[0]),
+            Amazon(files=(str(folders[1] / "meta_*.json.gz"),), images=folders[1] / "images"),
+            Goodreads(files=(str(folders[2] / "goodreads_*.json.gz"),), images=folders[2] / "images"),
         ):
             watch.keep(stages.ingest(settings, ingestion))
     with watch.stage("embed"):
-        encoder = watch.keep(stages.embed(settings, ENCODER)).encoder
+        encoder_id = watch.keep(stages.embed(settings, encoder)).encoder
     with watch.stage("sample"):
-        neighbors = watch.keep(stages.sample(settings, SamplerSettings(encoder=encoder))).digest
+        neighbors = watch.keep(stages.sample(settings, SamplerSettings(encoder=encoder_id))).digest
     with watch.stage("train"):
-        return watch.keep(stages.train(settings, "foundation", neighbors)).model_id
+        return watch.keep(stages.train(settings, config, neighbors)).model_id
+
+
+def casts() -> tuple[tuple[Artist, ...], tuple[Brand, ...], tuple[Author, ...]]:
+    """The artists, brands and authors whose works, products and books the foundation sees."""
+    return invent_artists(ARTISTS, SEED), invent_brands(BRANDS, SEED), invent_authors(AUTHORS, SEED)
 
 
 if __name__ == "__main__":
-    configure_logging(debug=False)
-    print(train_foundation(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(prog="python -m flows.foundation", description="Train a foundation.")
+    parser.add_argument("out", type=Path, help="Folder for all files; what is there is continued.")
+    with standard_streams(), failures_told(debug=False):
+        configure_logging(debug=False)
+        print(train_foundation(parser.parse_args().out))

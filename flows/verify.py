@@ -9,6 +9,7 @@ from flows import stages
 from flows.repair import APPENDED, Outcome, repair, to_cases
 from flows.settings import Settings
 from graphstore.bookkeeping import count_differences
+from graphstore.connect import embedded_file
 from graphstore.store import NoGraphError
 from ingest.datasets.lock import writer_lock
 from ingest.datasets.root import DataRoot
@@ -111,5 +112,6 @@ def _examine_graph(settings: Settings, data: DataRoot, *, repair_damage: bool) -
         problems = [error.message]
     if not problems:
         return []
-    aside = f"a backup; or move {url.partition('://')[2]} away, and verify --repair" if "ladybug" in url else remedy
+    file = embedded_file(url)
+    aside = remedy if file is None else f"a backup; or move {file} away, and verify --repair"
     return [Finding(tuple(f"{url}: {problem}" for problem in problems), aside, "damaged")]

@@ -19,11 +19,11 @@ def open_store(url: str, *, read_only: bool = False, access: Access | None = Non
         If the URL names no kind of store; the file is no store, or another process, or another store object of this
         process, has it open for writing; the server cannot be reached or used.
     """
-    scheme, separator, path = url.partition("://")
-    if separator and scheme == "ladybug" and path:
+    if (file := embedded_file(url)) is not None:
         from graphstore.ladybug import LadybugStore
 
-        return LadybugStore(url, path, read_only=read_only)
+        return LadybugStore(url, file, read_only=read_only)
+    scheme, separator, _ = url.partition("://")
     if separator and scheme.partition("+")[0] in ("neo4j", "bolt"):
         from graphstore.neo4j.store import Neo4jStore
 
@@ -32,3 +32,9 @@ def open_store(url: str, *, read_only: bool = False, access: Access | None = Non
         f"{url.rpartition('@')[2]!r} is no graph store",
         "Give a URL such as ladybug:///path/graph.lbug or neo4j://localhost:7687.",
     )
+
+
+def embedded_file(url: str) -> str | None:
+    """Path of the file of an embedded store; None if the URL is no such store's."""
+    scheme, _, path = url.partition("://")
+    return path if scheme == "ladybug" and path else None

@@ -21,6 +21,7 @@ from diffusers import DDIMScheduler
 from ingest.datasets.root import DataRoot, digest
 from ingest.encoders.resuming import Checkpoints
 from ingest.errors import Graph2ImageError
+from model.generation.requests import OF_PRESETS, GenerationSettings
 from model.pipeline import Graph2ImagePipeline
 from model.pretrained.parts import ModelParts
 from model.record import (
@@ -52,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 #: What changes nothing about the weights.
 _INCIDENTAL = {"gradient_checkpointing", "checkpoint_every", "checkpoints_kept", "sample_every", "trackers"}
-#: Text guidance of sample grids: a small model's own, and Stable Diffusion's.
-_SMALL_GUIDANCE, _BASE_MODEL_GUIDANCE = 2.0, 7.5
 _CURVES, _SAMPLES = "curves.png", "samples.png"
 #: Curves are not drawn more often, which takes half a second: a small model has a checkpoint every few seconds.
 _CURVES_SECONDS = 60.0
@@ -269,7 +268,7 @@ class _Plots:
         config = self.run.config
         if self._grid is None:
             self._grid = SampleGrid.choose(self.run.data, self.run.items, config.image_size, config.image_fit)
-        guidance = _BASE_MODEL_GUIDANCE if config.base_model else _SMALL_GUIDANCE
+        guidance = GenerationSettings(**OF_PRESETS.get(config.preset, {})).guidance_scale
         with self.trainer.averaged(), self.trainer.accelerator.autocast():
             self.pipeline.to(self.trainer.device)
             images = self._grid.sample(self.pipeline, self.arrays, config.seed, guidance)
