@@ -64,6 +64,13 @@ def _pixel_size(latents: Tensor) -> Tensor:
     return torch.tensor([8 * side for side in latents.shape[-2:]], dtype=latents.dtype, device=latents.device)
 
 
+def latent_multiple(backbone: Backbone) -> int:
+    """What the sides of the latents must be multiples of, for the network to take them whole."""
+    if isinstance(backbone, PixArtTransformer2DModel):
+        return int(backbone.config.patch_size)
+    return int(2 ** (len(backbone.config.block_out_channels) - 1))
+
+
 def cross_attention_dim(backbone: Backbone) -> int:
     """Size of the tokens that the network's cross-attention reads."""
     if isinstance(backbone, PixArtTransformer2DModel):

@@ -100,6 +100,8 @@ class TrainingArrays:
         `(items,)` ids, as UTF-8.
     latents, latent_index
         `(images, channels, h, w)` float16, normalized; `(items,)` row of each item's image.
+    coarse_latents
+        `(images, channels, h / 2, w / 2)` float16, of the images at half the side; None if no step sees them.
     text_index
         `(items,)` row of each item's text in the arrays of texts. Row 0 is the empty text.
     input_ids, text_hidden, text_pooled
@@ -118,6 +120,7 @@ class TrainingArrays:
     item_ids: npt.NDArray[np.bytes_]
     latents: Tensor
     latent_index: Tensor
+    coarse_latents: Tensor | None
     text_index: Tensor
     input_ids: Tensor
     text_hidden: Tensor
@@ -133,23 +136,35 @@ class TrainingArrays:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def latents_of(self, *, coarse: bool) -> Tensor:
+        """The latents of the images at their size, or at half the side."""
+        if not coarse:
+            return self.latents
+        if self.coarse_latents is None:
+            raise ValueError("arrays without latents of the images at half the side")
+        return self.coarse_latents
+
     def names(self, indices: Tensor) -> list[str]:
         """Ids of the items `indices`."""
         return [bytes(self.item_ids[index]).decode() for index in indices.tolist()]
 
-    def indices(self, seed: int, step: int, batch_size: int) -> Tensor:
-        """Items of the batch of `step`: a function of the arguments alone, each epoch a permutation of the items."""
-        positions = range(step * batch_size, (step + 1) * batch_size)
+    def indices(self, seed: int, first: int, count: int) -> Tensor:
+        """Items of the samples from number `first` on: a function of the arguments alone, each epoch a permutation."""
+        positions = range(first, first + count)
         return torch.tensor([_permutation(seed, at // len(self), len(self))[at % len(self)] for at in positions])
 
-    def batch(self, indices: Tensor, drop_text: Tensor, drop_graph: Tensor) -> Batch:
-        """Gather the items `indices`; the masks `(batch,)` say whose text is made empty, and whose neighbors absent."""
+    def batch(self, indices: Tensor, drop_text: Tensor, drop_graph: Tensor, *, coarse: bool = False) -> Batch:
+        """Gather the items `indices`; the masks `(batch,)` say whose text is made empty, and whose neighbors absent.
+
+        `coarse` asks for the latents of the images at half the side.
+        """
+        latents = self.latents_of(coarse=coarse)
         texts = self.text_index[indices].long().masked_fill(drop_text, 0)
         counts = self.neighbor_counts[indices].long().masked_fill(drop_graph, 0)
         columns = next(index for index in (self.neighbor_index, self.neighbor_text_index) if index is not None).shape[1]
         mask = torch.arange(columns) < counts[:, None]
         return Batch(
-            self.latents[self.latent_index[indices].long()],
+            latents[self.latent_index[indices].long()],
             self.input_ids[texts].long(),
             self.text_hidden[texts],
             None if self.text_pooled is None else self.text_pooled[texts],
@@ -220,6 +235,7 @@ def build_arrays(
     *,
     encoder: str,
     latents: str,
+    coarse_latents: str | None = None,
 ) -> TrainingArrays:
     """Gather what training needs of `items` from the datasets, and run the text encoders over the distinct texts.
 
@@ -229,8 +245,8 @@ def build_arrays(
         Local folder that is made.
     encoder
         Encoder of the embeddings of the neighbors' images.
-    latents
-        Dataset of the items' latents.
+    latents, coarse_latents
+        Datasets of the items' latents, and of those at half the side.
 
     Raises
     ------
@@ -243,7 +259,7 @@ def build_arrays(
         shutil.rmtree(unfinished, ignore_errors=True)  # what a killed run left
         unfinished.mkdir(parents=True)
         try:
-            _write_items(unfinished, data, items, latents)
+            _write_items(unfinished, data, items, latents, coarse_latents)
             _write_neighbors(unfinished, data, items, config, encoder)
             _write_texts(unfinished, items, config, texts)
             digests = {path.name: local_sha256(path) for path in sorted(unfinished.glob("*.npy"))}
@@ -258,12 +274,30 @@ def build_arrays(
     return arrays
 
 
-def _write_items(folder: Path, data: DataRoot, items: TrainingItems, latents: str) -> None:
+def _write_items(folder: Path, data: DataRoot, items: TrainingItems, latents: str, coarse_latents: str | None) -> None:
     np.save(folder / "item_ids.npy", np.asarray(items.table["item_id"].cast(pa.binary()).to_pylist(), np.bytes_))
     index = StringIndex(items.table["image_hash"])
+    row_of = _write_latents(folder / "latents.npy", data, items, index, latents)
+    np.save(folder / "latent_index.npy", row_of[index.find(items.table["image_hash"])].astype(np.int32))
+    if coarse_latents is not None:
+        # The datasets need not have the images in one order.
+        coarse_row_of = _write_latents(folder / "coarse.npy", data, items, index, coarse_latents)
+        coarse = np.load(folder / "coarse.npy", mmap_mode="r")
+        source = np.zeros(len(coarse), np.int64)
+        source[row_of] = coarse_row_of
+        with ArrayWriter(folder / "coarse_latents.npy", coarse.shape[1:], np.float16) as writer:
+            for start in range(0, len(source), _TEXTS_AT_A_TIME):
+                writer.append(coarse[source[start : start + _TEXTS_AT_A_TIME]])
+        (folder / "coarse.npy").unlink()
+
+
+def _write_latents(
+    path: Path, data: DataRoot, items: TrainingItems, index: StringIndex, latents: str
+) -> npt.NDArray[np.int64]:
+    """Write the latents of the indexed images; returns each one's row."""
     dataset = data.dataset(latents)
     shape = orjson.loads(dataset.schema.metadata[b"shape"])
-    with ArrayWriter(folder / "latents.npy", shape, np.float16) as writer:
+    with ArrayWriter(path, shape, np.float16) as writer:
         row_of = _copy_rows(dataset, "latent", index, writer)
     rows = row_of[index.find(items.table["image_hash"])]
     if (missing := np.flatnonzero(rows < 0)).size:
@@ -272,7 +306,7 @@ def _write_items(folder: Path, data: DataRoot, items: TrainingItems, latents: st
             f"{len(missing)} items have no latents in {latents}, the first is {item_id}",
             f"Delete {data.path(latents)} to have them computed again.",
         )
-    np.save(folder / "latent_index.npy", rows.astype(np.int32))
+    return row_of
 
 
 def _write_neighbors(

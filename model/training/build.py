@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
-from model.networks.backbones import Backbone
+from model.networks.backbones import Backbone, latent_multiple
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.latents import spatial_factor
 from model.networks.text_encoders import TextEncoders
@@ -80,6 +80,22 @@ def load_parts(data: DataRoot, config: TrainConfig, items: TrainingItems, encode
     texts = TextEncoders(*load_text_encoder(data, encoder))
     torch.manual_seed(config.seed)
     return ModelParts(vae, texts, build_network(config, vae, texts.hidden_size), build_scheduler(config.diffusion))
+
+
+def check_coarse_size(config: TrainConfig, parts: ModelParts) -> None:
+    """Refuse steps on images at half the side, if that side does not fit the autoencoder and the network.
+
+    Raises
+    ------
+    Graph2ImageError
+        If so.
+    """
+    multiple = spatial_factor(parts.vae) * latent_multiple(parts.unet)
+    if config.optimization.coarse_steps and (config.image_size // 2) % multiple:
+        raise Graph2ImageError(
+            f"optimization.coarse_steps: images of {config.image_size // 2} pixels, half of image_size, do not fit",
+            f"The model takes multiples of {multiple} pixels. Set coarse_steps = 0, or another image_size.",
+        )
 
 
 def build_graph_encoder(

@@ -21,6 +21,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 #: Tables that build a model from scratch.
 _SCRATCH = ("autoencoder", "unet", "transformer", "diffusion")
+#: Samples of a step at half the image's side for each of a step at the whole.
+_COARSE_SAMPLES = 4
 
 
 class _Section(BaseModel):
@@ -150,9 +152,12 @@ class OptimizationConfig(_Section):
         Rank and scale of the additions (Hu et al. 2022).
     steps
         Optimizer steps.
+    coarse_steps
+        The first so many of them see the images at half the side. That is a quarter of the latents' pixels, so such a
+        step has four times the samples; forms are learned from many images rather than from large ones.
     batch_size, gradient_accumulation
         A step is of `batch_size * gradient_accumulation` samples, of which `batch_size` are computed at a time, by all
-        processes together.
+        processes together; both hold for the images' full size.
     optimizer
         `"adamw-8bit"` keeps its state in 8 bits; it needs the package bitsandbytes.
     learning_rate, schedule, warmup_steps
@@ -182,6 +187,7 @@ class OptimizationConfig(_Section):
     lora_rank: int = Field(default=16, ge=1, le=65_536)
     lora_alpha: float = Field(default=16.0, gt=0)
     steps: int = Field(ge=1, le=1_000_000_000)
+    coarse_steps: int = Field(default=0, ge=0, le=1_000_000_000)
     batch_size: int = Field(ge=1, le=65_536)
     gradient_accumulation: int = Field(default=1, ge=1, le=65_536)
     optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
@@ -206,12 +212,18 @@ class OptimizationConfig(_Section):
     def _shares_fit(self) -> OptimizationConfig:
         if self.text_dropout + self.graph_dropout + self.joint_dropout > 1.0:
             raise ValueError("text_dropout, graph_dropout and joint_dropout add up to more than 1")
+        if self.coarse_steps > self.steps:
+            raise ValueError(f"coarse_steps is {self.coarse_steps}, of {self.steps} steps")
         return self
 
-    @property
-    def samples_per_step(self) -> int:
-        """Samples of one optimizer step."""
-        return self.batch_size * self.gradient_accumulation
+    def samples(self, step: int) -> int:
+        """Samples of an optimizer step, the first of which is 0."""
+        return self.batch_size * self.gradient_accumulation * (_COARSE_SAMPLES if step < self.coarse_steps else 1)
+
+    def samples_before(self, step: int) -> int:
+        """Samples of all optimizer steps before `step`."""
+        coarse = min(step, self.coarse_steps)
+        return self.batch_size * self.gradient_accumulation * (step + coarse * (_COARSE_SAMPLES - 1))
 
 
 class TrainConfig(_Section):
@@ -241,6 +253,14 @@ class TrainConfig(_Section):
     graph_encoder: GraphEncoderConfig
     diffusion: DiffusionConfig | None = None
     optimization: OptimizationConfig
+
+    @model_validator(mode="after")
+    def _halves(self) -> TrainConfig:
+        if self.optimization.coarse_steps and self.image_size % 16:
+            raise ValueError(
+                f"optimization.coarse_steps needs an image_size that is a multiple of 16, not {self.image_size}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> TrainConfig:

@@ -36,6 +36,7 @@ from model.storage import exclusive, publish_folder, quiet_libraries, work_folde
 from model.training.arrays import TrainingArrays, build_arrays, open_arrays
 from model.training.build import (
     build_graph_encoder,
+    check_coarse_size,
     choose_trainable,
     load_parts,
     parts_ids,
@@ -188,7 +189,7 @@ def _plan(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
         vae_id,
         model_id=f"{config.preset}-{digest(recipe, seen, encoder, vae_id, text_id)}",
         arrays_id=digest(
-            config.graph_encoder.model_dump(), seen, encoder, vae_id, text_id, config.image_size, config.image_fit
+            config.graph_encoder.model_dump(), seen, encoder, vae_id, text_id, _latent_sizes(config), config.image_fit
         ),
     )
 
@@ -199,10 +200,14 @@ def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArray
     folder = work_folder(data, f"training-arrays/{run.arrays_id}")
     with exclusive(folder):
         parts = load_parts(data, config, items, run.encoder)
+        check_coarse_size(config, parts)
         arrays = open_arrays(folder)
         if arrays is None:
             _move(parts, device)
-            compute_latents(data, parts.vae, run.vae_id, items.image_hashes, config.image_size, config.image_fit)
+            latents = []
+            for size in _latent_sizes(config):
+                compute_latents(data, parts.vae, run.vae_id, items.image_hashes, size, config.image_fit)
+                latents.append(latents_dataset(run.vae_id, size, config.image_fit))
             arrays = build_arrays(
                 folder,
                 data,
@@ -210,10 +215,16 @@ def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArray
                 config.graph_encoder,
                 parts.texts,
                 encoder=run.encoder,
-                latents=latents_dataset(run.vae_id, config.image_size, config.image_fit),
+                latents=latents[0],
+                coarse_latents=latents[1] if len(latents) > 1 else None,
             )
             _move(parts, torch.device("cpu"))
     return parts, arrays
+
+
+def _latent_sizes(config: TrainConfig) -> tuple[int, ...]:
+    """Sides of the images whose latents the training sees, the model's first."""
+    return (config.image_size, config.image_size // 2) if config.optimization.coarse_steps else (config.image_size,)
 
 
 def _move(parts: ModelParts, device: torch.device) -> None:
@@ -335,7 +346,7 @@ def _record(run: _Run, trainer: Trainer, started: float) -> ModelRecord:
         graph_parameters=_count(trainer.graph_encoder),
         trained_parameters=trainer.parameter_count,
         prediction_type=trainer.scheduler.config.prediction_type,
-        epochs=optimization.steps * optimization.samples_per_step / len(items),
+        epochs=optimization.samples_before(optimization.steps) / len(items),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
         precision={"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision),
         loss=trainer.recent_loss(),

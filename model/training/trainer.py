@@ -7,7 +7,7 @@ a CPU, where micro-batches are computed side by side, with one thread or two, an
 
 The loss is that of noise or of v-prediction, with min-SNR weights (Hang et al. 2023) if asked for; timesteps are
 stratified over a step's samples (Kingma et al. 2021); text and graph are dropped independently, so that all branches of
-the guidance formula are learned.
+the guidance formula are learned. The first steps may see images at half the side, as progressive training does.
 """
 
 from __future__ import annotations
@@ -185,9 +185,10 @@ class Trainer:
         return self.step - first
 
     def train_step(self, arrays: TrainingArrays) -> None:
-        """One optimizer step, of `config.samples_per_step` samples; its loss goes to `losses`."""
+        """One optimizer step; its loss goes to `losses`."""
         micro_batches = self._load(arrays)
-        with self.workers or nullcontext(), short_attention(self.device, math.prod(arrays.latents.shape[-2:])):
+        tokens = math.prod(micro_batches[0].noise.shape[-2:])
+        with self.workers or nullcontext(), short_attention(self.device, tokens):
             total = self._backward(micro_batches)
             self.accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
             for group in self.optimizer.param_groups:
@@ -214,7 +215,7 @@ class Trainer:
 
     def _loss(self, part: MicroBatch) -> Tensor:
         """The micro-batch's share of the step's loss, which is the mean over this process's samples."""
-        samples = self.config.samples_per_step / self.accelerator.num_processes
+        samples = self.config.samples(self.step) / self.accelerator.num_processes
         batch = part.batch.to(self.device)
         noise, timesteps = part.noise.to(self.device, non_blocking=True), part.timesteps.to(self.device)
         noisy = self.scheduler.add_noise(batch.latents, noise, timesteps)
@@ -246,7 +247,7 @@ class Trainer:
 
     def micro_batches(self, arrays: TrainingArrays, step: int) -> list[MicroBatch]:
         """This process's share of a step, in `gradient_accumulation` parts, of which workers share each."""
-        config, count = self.config, self.config.samples_per_step
+        config, count, coarse = self.config, self.config.samples(step), step < self.config.coarse_steps
         random = torch.Generator().manual_seed(step_seed(self.seed, step))
         draw = torch.rand(count, generator=random)
         both, text = config.joint_dropout, config.joint_dropout + config.text_dropout
@@ -255,16 +256,16 @@ class Trainer:
         total = self.scheduler.config.num_train_timesteps
         strata = (torch.arange(count) + torch.rand(count, generator=random)) / count
         timesteps = (strata * total).long().clamp(max=total - 1)
-        noise = torch.randn((count, *arrays.latents.shape[1:]), generator=random)
+        noise = torch.randn((count, *arrays.latents_of(coarse=coarse).shape[1:]), generator=random)
 
-        indices = arrays.indices(self.seed, step, count)
+        indices = arrays.indices(self.seed, config.samples_before(step), count)
         # Strided, so that every part has samples of all strata.
         own = config.gradient_accumulation * (self.workers.parts if self.workers is not None else 1)
         processes = self.accelerator.num_processes
         micro_batches = []
         for number in range(own):
             rows = slice(number * processes + self.accelerator.process_index, None, own * processes)
-            batch = arrays.batch(indices[rows], drop_text[rows], drop_graph[rows])
+            batch = arrays.batch(indices[rows], drop_text[rows], drop_graph[rows], coarse=coarse)
             micro_batches.append(MicroBatch(batch, timesteps[rows], noise[rows]))
         return micro_batches
 
@@ -273,8 +274,9 @@ class Trainer:
     def _check_losses(self, arrays: TrainingArrays) -> None:
         wrong = (~torch.isfinite(self.losses[self._checked : self.step])).nonzero()
         if len(wrong):
-            step = self._checked + int(wrong[0])
-            named = ", ".join(arrays.names(arrays.indices(self.seed, step, self.config.samples_per_step)))
+            step, config = self._checked + int(wrong[0]), self.config
+            indices = arrays.indices(self.seed, config.samples_before(step), config.samples(step))
+            named = ", ".join(arrays.names(indices))
             raise Graph2ImageError(
                 f"the loss is {float(self.losses[step])} at step {step}; its items: {named}",
                 "Lower optimization.learning_rate, or look at these items' images. What was trained before is kept.",

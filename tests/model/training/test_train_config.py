@@ -41,6 +41,8 @@ def test_a_file_changes_its_preset(tmp_path: Path) -> None:
         ("optimization = 3", "optimization: "),
         ("[optimization]\ntext_dropout = 0.9", "add up to more than 1"),
         ('[diffusion]\nprediction_type = "epsilon"', "zero terminal SNR"),
+        ("[optimization]\nsteps = 3\ncoarse_steps = 4", "coarse_steps is 4, of 3 steps"),
+        ("image_size = 72\n[optimization]\ncoarse_steps = 4", "coarse_steps needs an image_size"),
         ("image_size = 60", "image_size: .*multiple of 8"),
         ("seed = = 3", "cannot read"),
         ('[graph_encoder]\nneighbor_content = "sounds"', r"graph_encoder\.neighbor_content: .*'images'"),
@@ -89,7 +91,7 @@ def test_the_papers_numbers() -> None:
     assert not encoder.relation_types
     assert (optimization.learning_rate, optimization.schedule, optimization.weight_decay) == (1e-5, "constant", 0.01)
     assert (optimization.batch_size, optimization.gradient_accumulation, optimization.trainable) == (16, 4, "full")
-    assert (optimization.samples_per_step, optimization.snr_gamma, optimization.ema_decay) == (64, 0, 0)
+    assert (optimization.samples(0), optimization.snr_gamma, optimization.ema_decay) == (64, 0, 0)
 
 
 def test_a_base_model_or_another_network_takes_the_place_of_the_presets(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def arrays(structure: Structure = "sd15", *, everything: bool = False) -> Traini
         item_ids=np.array([f"toy:{index}" for index in range(ITEMS)], "S"),
         latents=torch.randn(ITEMS, 4, 4, 4, generator=draw).half(),
         latent_index=torch.arange(ITEMS),
+        coarse_latents=torch.randn(ITEMS, 4, 2, 2, generator=draw).half(),
         text_index=torch.arange(ITEMS) % 5,
         input_ids=torch.randint(514, (5, LENGTH), generator=draw, dtype=torch.int32),
         text_hidden=torch.randn(5, LENGTH, hidden, generator=draw).half(),
@@ -171,8 +172,33 @@ def test_micro_batches_are_the_whole_step(batch_size: int, accumulation: int, st
     strata = timesteps * batch_size * accumulation // 1000
     assert strata.tolist() == list(range(batch_size * accumulation))
     seen = torch.cat([part.batch.latents for part in micro_batches])
-    expected = data.latents[data.indices(0, step, batch_size * accumulation)]
+    expected = data.latents[data.indices(0, step * batch_size * accumulation, batch_size * accumulation)]
     assert sorted(map(str, seen.flatten(1).tolist())) == sorted(map(str, expected.flatten(1).tolist()))
+
+
+def test_the_first_steps_see_four_times_the_samples_at_half_the_side() -> None:
+    made, data = trainer(coarse_steps=2, batch_size=2, gradient_accumulation=2), arrays()
+    seen = [torch.cat([part.batch.latents for part in made.micro_batches(data, step)]) for step in range(4)]
+    assert [tuple(latents.shape) for latents in seen] == [(16, 4, 2, 2)] * 2 + [(4, 4, 4, 4)] * 2
+    assert data.coarse_latents is not None
+    order = data.indices(0, 0, 40)
+    for step, (first, last) in enumerate([(0, 16), (16, 32), (32, 36), (36, 40)]):
+        expected = (data.coarse_latents if step < 2 else data.latents)[order[first:last]]
+        assert sorted(map(str, seen[step].flatten(1).tolist())) == sorted(map(str, expected.flatten(1).tolist()))
+
+
+def test_stopped_between_the_sizes_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
+    data = arrays()
+    whole, stopped, resumed = (trainer(coarse_steps=2) for _ in range(3))
+    run(tmp_path / "whole", whole, data)
+    for _ in range(2):
+        stopped.train_step(data)
+    checkpoints = Checkpoints(DataRoot(str(tmp_path / "stopped")), "training/x", 9)
+    checkpoints.save(stopped.step, stopped.state())
+    assert run(tmp_path / "stopped", resumed, data) == 2
+    assert torch.equal(resumed.losses, whole.losses)
+    expected = all_weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in all_weights(resumed).items())
 
 
 TRAINERS: dict[tuple[int, int], Trainer | None] = {}

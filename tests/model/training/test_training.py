@@ -146,6 +146,7 @@ def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
             )
         ],
         [("batch_size = 4\nwarmup", "batch_size = 2\ngradient_accumulation = 2\nwarmup")],
+        [("batch_size = 4\nwarmup", "batch_size = 4\ncoarse_steps = 3\nwarmup")],
         [("warmup_steps = 2", 'warmup_steps = 2\nschedule = "constant"\nema_decay = 0\nsnr_gamma = 0')],
         [
             (
@@ -154,7 +155,7 @@ def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
             )
         ],
     ],
-    ids=["texts", "everything", "accumulation", "plain", "transformer"],
+    ids=["texts", "everything", "accumulation", "coarse", "plain", "transformer"],
 )
 def test_every_option_is_trained_and_published(tiny: TinyData, changes: list[tuple[str, str]]) -> None:
     report = train(tiny.root, with_changes(tiny, *changes), NEIGHBORS)
@@ -359,6 +360,9 @@ def test_sizes_that_make_no_network(tiny: TinyData) -> None:
     sizes = "[transformer]\npatch_size = 3\nnum_layers = 1\nnum_attention_heads = 2\nattention_head_dim = 8\n"
     with pytest.raises(Graph2ImageError, match="cannot be cut into patches of 3"):
         train(tiny.root, with_changes(tiny, (unet, sizes)), NEIGHBORS)
+    coarse = ("batch_size = 4\nwarmup", "batch_size = 4\ncoarse_steps = 1\nwarmup")
+    with pytest.raises(Graph2ImageError, match="coarse_steps: images of 16 pixels, half of image_size, do not fit"):
+        train(tiny.root, with_changes(tiny, (unet, sizes.replace("= 3", "= 4")), coarse), NEIGHBORS)
 
 
 def test_goes_on_from_a_published_model(tiny: TinyData) -> None:

@@ -181,6 +181,26 @@ def test_what_is_dropped_is_the_empty_text_and_no_neighbors(tiny: TinyData, tmp_
         assert not value[[0, 2]].any()
 
 
+def test_latents_of_both_sizes_are_of_the_same_images(tiny: TinyData, tmp_path: Path) -> None:
+    items = read_training_items(tiny.root, NEIGHBORS, IMAGES, encoder=ENCODER)
+    vae = MiniAutoencoder(channels=16, latent_channels=4, blocks=1, patch_size=4, spatial_factor=8).eval()
+    whole = compute_latents(tiny.root, vae, "v", items.image_hashes, 32).dataset
+    # In another order, since each half is computed on its own.
+    for half in (items.image_hashes[3:], items.image_hashes[:3]):
+        coarse = compute_latents(tiny.root, vae, "v", half, 16).dataset
+    texts = TextEncoders(*load_text_encoder(tiny.root, ENCODER))
+    arrays = build_arrays(
+        tmp_path / "arrays", tiny.root, items, IMAGES, texts, encoder=ENCODER, latents=whole, coarse_latents=coarse
+    )
+    nothing = torch.zeros(len(items), dtype=torch.bool)
+    seen = arrays.batch(torch.arange(len(items)), nothing, nothing, coarse=True).latents
+    assert seen.shape == (len(items), 4, 2, 2)
+    of_image = {row["image_hash"]: row["latent"] for row in tiny.root.read(coarse).to_pylist()}
+    for latent, image_hash in zip(seen, items.image_hashes, strict=True):
+        assert latent.flatten().tolist() == of_image[image_hash]
+    assert sorted(path.name for path in (tmp_path / "arrays").glob("coarse*")) == ["coarse_latents.npy"]
+
+
 def test_images_alone_need_no_other_array(tiny: TinyData, tmp_path: Path) -> None:
     _, arrays = arrays_of(tiny, tmp_path / "arrays", IMAGES)
     assert arrays.text_summary is None
@@ -192,9 +212,9 @@ def test_images_alone_need_no_other_array(tiny: TinyData, tmp_path: Path) -> Non
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
 def test_each_epoch_sees_every_item_once(length: int, batch_size: int, seed: int) -> None:
-    arrays = TrainingArrays(np.zeros(length, "S1"), *[torch.zeros(0)] * 13)
+    arrays = TrainingArrays(np.zeros(length, "S1"), *[torch.zeros(0)] * 14)
     steps = math.ceil(3 * length / batch_size)
-    order = torch.cat([arrays.indices(seed, step, batch_size) for step in range(steps)]).tolist()
+    order = torch.cat([arrays.indices(seed, step * batch_size, batch_size) for step in range(steps)]).tolist()
     for epoch in range(3):
         assert sorted(order[epoch * length : (epoch + 1) * length]) == list(range(length))
 
