@@ -29,6 +29,7 @@ num_attention_heads = 2
 attention_head_dim = 16
 [optimization]
 steps = 4
+coarse_steps = 2
 batch_size = 4
 warmup_steps = 1
 checkpoint_every = 2
