@@ -18,6 +18,7 @@ from model.evaluation.record import EvaluationRecord, RequestedImage
 from model.evaluation.roles import Role
 from model.generation.mixing import WORKS, EntityWorks
 from model.generation.requests import GenerationRequest, GenerationSettings, Sample
+from model.generation.variants import Variant
 from model.record import read_model_record
 
 #: Items that get a mixing strip.
@@ -41,6 +42,10 @@ class Comparison:
         Settings of the images; by default those that are usual for the model.
     style, subject
         The entity labels that the judge names style and subject by; None for those which the figures suggest.
+    variants
+        Of the variants of `flows.requests.controls`, those that are made; by default all.
+    mixtures
+        Whether a few items are mixed between two entities.
     """
 
     items: int
@@ -50,6 +55,8 @@ class Comparison:
     generation: GenerationSettings | None = None
     style: str | None = None
     subject: str | None = None
+    variants: tuple[Variant, ...] = ()
+    mixtures: bool = True
 
     @property
     def labels(self) -> dict[Role, str]:
@@ -96,30 +103,8 @@ def compare(
     """
     data = settings.data_root
     with watch.stage("generate"):
-        samples = split_samples(settings, model_id, wanted.split, wanted.items, wanted.neighbors, with_image=True)
-        if len(samples) < 2:
-            raise Graph2ImageError(
-                f"{len(samples)} items of the {wanted.split} split have an image and neighbor samples; two are needed "
-                "to compare",
-                "Ingest more items, then run `graph2image neighbors --all` and `graph2image train CONFIG` again.",
-            )
-        strips, notes = _mixing_strips(requests.entity_works(settings, model_id), samples, wanted.mix_label)
-        judged = requests.controls(samples)
-        generation = wanted.generation or stages.generation_settings(settings, model_id)
-        made = watch.keep(stages.generate(settings, model_id, [*judged, *strips], generation)).generate
-    images = [
-        RequestedImage(generated_id=generated_id, item_id=request.item_id, variant=request.variant)
-        for generated_id, request in zip(made.generated_ids, [*judged, *strips], strict=True)
-    ]
-    evaluation = EvaluationRecord(
-        model_id=model_id,
-        split=wanted.split,
-        neighbors=None if wanted.neighbors == LIVE else wanted.neighbors or read_model_record(data, model_id).neighbors,
-        settings=generation.recorded(),
-        images=tuple(images[: len(judged)]),
-        labels=wanted.labels,
-        mixtures=tuple(images[len(judged) :]),
-    )
+        evaluation, outcome = request_images(settings, model_id, wanted)
+        made, notes = watch.keep(outcome).generate, outcome.notes
     with watch.stage("evaluate"):
         evaluated = watch.keep(stages.evaluate(settings, evaluation))
     with settings.open_store(read_only=True) as store:
@@ -148,6 +133,49 @@ def compare(
         watch.changed,
         notes,
     )
+
+
+def request_images(
+    settings: Settings, model_id: str, wanted: Comparison
+) -> tuple[EvaluationRecord, stages.GenerateOutcome]:
+    """Generate the images of an evaluation, as far as they are not there.
+
+    Raises
+    ------
+    Graph2ImageError
+        As `compare`.
+    """
+    samples = split_samples(settings, model_id, wanted.split, wanted.items, wanted.neighbors, with_image=True)
+    if len(samples) < 2:
+        raise Graph2ImageError(
+            f"{len(samples)} items of the {wanted.split} split have an image and neighbor samples; two are needed "
+            "to compare",
+            "Ingest more items, then run `graph2image neighbors --all` and `graph2image train CONFIG` again.",
+        )
+    judged = requests.controls(samples)
+    if wanted.variants:
+        judged = [request for request in judged if request.variant in wanted.variants]
+    strips: list[GenerationRequest] = []
+    notes: tuple[str, ...] = ()
+    if wanted.mixtures:
+        strips, notes = _mixing_strips(requests.entity_works(settings, model_id), samples, wanted.mix_label)
+    generation = wanted.generation or stages.generation_settings(settings, model_id)
+    made = stages.generate(settings, model_id, [*judged, *strips], generation, notes)
+    images = [
+        RequestedImage(generated_id=generated_id, item_id=request.item_id, variant=request.variant)
+        for generated_id, request in zip(made.generate.generated_ids, [*judged, *strips], strict=True)
+    ]
+    neighbors = wanted.neighbors or read_model_record(settings.data_root, model_id).neighbors
+    evaluation = EvaluationRecord(
+        model_id=model_id,
+        split=wanted.split,
+        neighbors=None if neighbors == LIVE else neighbors,
+        settings=generation.recorded(),
+        images=tuple(images[: len(judged)]),
+        labels=wanted.labels,
+        mixtures=tuple(images[len(judged) :]),
+    )
+    return evaluation, made
 
 
 def _accuracy(row: Figures) -> dict[str, Any]:

@@ -33,6 +33,22 @@ PrecisionOption = Annotated[
         help="Number format of the computation; auto is the device's fastest. By default fp32; auto for sd15 and sdxl."
     ),
 ]
+StyleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL",
+        help="Label that the judge names the style by, such as Artist or Brand; by default the one that images "
+        "tell best and texts do not.",
+    ),
+]
+SubjectOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL",
+        help="Label that the judge names the subject by, such as Tag or Category; by default the one that images "
+        "and texts tell best.",
+    ),
+]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
 
 
@@ -176,22 +192,8 @@ def evaluate(
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
-    style: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LABEL",
-            help="Label that the judge names the style by, such as Artist or Brand; by default the one that images "
-            "tell best and texts do not.",
-        ),
-    ] = None,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LABEL",
-            help="Label that the judge names the subject by, such as Tag or Category; by default the one that images "
-            "and texts tell best.",
-        ),
-    ] = None,
+    style: StyleOption = None,
+    subject: SubjectOption = None,
     mix_label: Annotated[
         str | None,
         typer.Option(
@@ -229,6 +231,90 @@ def evaluate(
         out := compare(call.settings, model_id, report, wanted, title, watch),
         words.compared(out),
     )
+
+
+@command(generate_app, "compare")
+def compare_command(
+    call: Call,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]MODEL[/EVALUATION]…",
+            help="Models to compare, the first with each other one, or evaluations of them; those with one NAME are "
+            "one model, trained or evaluated with several seeds.",
+        ),
+    ],
+    items: Annotated[int, typer.Option(min=2, max=1_000_000, help="Number of held-out items to compare on.")] = 64,
+    split: Annotated[
+        Literal["val", "test"], typer.Option(help="Split of the items: val for choosing a model, test for reporting.")
+    ] = "test",
+    neighbors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="Neighbor samples to use, by default those of each model's training; `live`: from the graph as it is.",
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Seed of the start noise, by default 0; given several times, an item has an image for each."),
+    ] = None,
+    scale: ScaleOption = None,
+    steps: StepsOption = None,
+    batch_size: BatchSizeOption = 32,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="Compare features of this CLIP or DINOv2, such as openai/clip-vit-large-patch14 or "
+            "facebook/dinov2-large; give it for each. By default the encoder of the first model.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Label, such as Artist: items that share an entity of it are not independent of each other. By "
+            "default the label that the judge names the style by.",
+        ),
+    ] = None,
+    style: StyleOption = None,
+    subject: SubjectOption = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Graph2Image",
+    report: Annotated[Path, typer.Option(help="File that the page is written to.")] = Path("compare.html"),
+) -> None:
+    """Compare several models on the same items.
+
+    Writes compare.html, and all figures as Parquet to the data root.
+    """
+    from flows.cli import messages as words
+    from flows.cli.tables import print_rows
+    from flows.model_comparison import Contender, ModelComparison, compare_models
+
+    wanted = ModelComparison(
+        items,
+        split,
+        neighbors,
+        style,
+        subject,
+        tuple(seed or (0,)),
+        {
+            "guidance_scale": scale,
+            "num_inference_steps": steps,
+            "batch_size": batch_size,
+            "device": device,
+            "precision": precision,
+        },
+        tuple(extractor or ()),
+        cluster,
+    )
+    out = compare_models(call.settings, [Contender.parse(model) for model in models], wanted, report, title)
+    for source, rows in ({} if call.as_json else out.figures).items():
+        typer.echo(f"By {source}:")
+        print_rows(list(rows))
+    call.show(out, words.models_compared(out))
 
 
 @command(generate_app, "lineage")

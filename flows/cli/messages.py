@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
+    from flows.model_comparison import ModelComparisonReport
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
     from flows.verify import VerifyReport
     from graphstore.sampling.dataset import SampleReport
@@ -186,6 +187,16 @@ def compared(report: ComparisonReport) -> str:
     lines = [report.headline, *(f"Note: {note}." for note in report.notes)]
     lines.append(f"Evaluation {report.evaluation_id} of {count(report.items, 'item')} of model {report.model_id}.")
     return "\n".join([*lines, f"Report: {report.report}"])
+
+
+def models_compared(report: ModelComparisonReport) -> str:
+    lines = [f"{report.headline}.", *(f"Note: {note}." for note in report.notes)]
+    seeds = count(len(report.seeds), "seed")
+    lines.append(
+        f"{'Comparison' if report.changed else 'Unchanged: comparison'} {report.comparison_id} of "
+        f"{count(report.items, 'item')} in {count(report.clusters, 'cluster')}, {seeds}."
+    )
+    return "\n".join([*lines, f"Page: {report.report}"])
 
 
 def demonstrated(report: DemoReport) -> str:

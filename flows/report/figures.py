@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
@@ -14,7 +15,7 @@ from ingest.images.loading import Fit, decode_image, square
 #: Side of the largest image on the page, in pixels; smaller ones keep their own.
 IMAGE_SIZE = 192
 
-_WIDTH, _HEIGHT = 440, 200
+_WIDTH, _HEIGHT, _SCATTER_HEIGHT = 440, 200, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 16, 42
 
 
@@ -94,6 +95,80 @@ def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str) -> Mark
     return _svg(described, [_axes(top, x_label, y_label), *ticks, line])
 
 
+@dataclass(frozen=True)
+class Point:
+    """A mark of a scatter plot, with a standard error to each side; `number` is the label that a legend explains."""
+
+    number: str
+    x: float
+    y: float
+    x_error: float = 0.0
+    y_error: float = 0.0
+
+
+def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Markup:
+    """Numbered marks, each with one standard error to each side; neither axis need start at 0."""
+    if not points:
+        return Markup("")
+    x_low, x_high = _range([(one.x, one.x_error) for one in points])
+    y_low, y_high = _range([(one.y, one.y_error) for one in points])
+    bottom, right = _SCATTER_HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+
+    def x(value: float) -> float:
+        return _LEFT + (right - _LEFT) * (value - x_low) / (x_high - x_low)
+
+    def y(value: float) -> float:
+        return bottom - (bottom - _TOP) * (value - y_low) / (y_high - y_low)
+
+    parts = [Markup('<text class="axis start" x="0" y="9">{}</text>').format(y_label)]
+    for tick in _ticks(y_low, y_high):
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="tick left" x="{}" y="{:.1f}">{}</text>'
+            ).format(_LEFT, right, y(tick), y(tick), _LEFT - 6, y(tick) + 4, f"{tick:,g}")
+        )
+    for tick in _ticks(x_low, x_high):
+        parts.append(
+            Markup('<text class="tick" x="{:.1f}" y="{}">{}</text>').format(x(tick), bottom + 15, f"{tick:,g}")
+        )
+    parts.append(
+        Markup('<text class="axis" x="{}" y="{}">{}</text>').format((_LEFT + right) / 2, _SCATTER_HEIGHT - 6, x_label)
+    )
+    for one in points:
+        for x1, x2, y1, y2 in (
+            (one.x - one.x_error, one.x + one.x_error, one.y, one.y),
+            (one.x, one.x, one.y - one.y_error, one.y + one.y_error),
+        ):
+            parts.append(
+                Markup('<line class="error" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                    x(x1), x(x2), y(y1), y(y2)
+                )
+            )
+    for one in points:
+        parts.append(
+            Markup(
+                '<circle class="mark" cx="{:.1f}" cy="{:.1f}" r="8"/>'
+                '<text class="number" x="{:.1f}" y="{:.1f}">{}</text>'
+            ).format(x(one.x), y(one.y), x(one.x), y(one.y) + 4, one.number)
+        )
+    described = "; ".join(f"{one.number}: {one.x:.4g}, {one.y:.4g}" for one in points)
+    return _svg(f"{y_label} by {x_label}: {described}", parts, _SCATTER_HEIGHT)
+
+
+def _range(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """From where to where an axis goes, with a margin."""
+    low, high = min(value - error for value, error in values), max(value + error for value, error in values)
+    margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """At most `count + 1` round numbers between two."""
+    step = nice_ticks(high - low, count)[1]
+    return [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
 def whisker(mean: float, error: float, reach: float, verdict: str) -> Markup:
     """A mean with two standard errors to each side, about a line at 0; the axis goes from -`reach` to `reach`."""
 
@@ -125,7 +200,7 @@ def _axes(top: float, x_label: str, y_label: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _svg(described: str, parts: Sequence[Markup]) -> Markup:
+def _svg(described: str, parts: Sequence[Markup], height: int = _HEIGHT) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH, _HEIGHT, escape(described), Markup("").join(parts)
+        _WIDTH, height, escape(described), Markup("").join(parts)
     )

@@ -13,14 +13,13 @@ import shlex
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from flows.report import figures, wording
 from flows.report.content import Card, Content
+from flows.report.templates import template
 from flows.timing import StageTiming
 from graphstore.schema import ITEM_LINEAGE_RELATIONS, SYSTEM_RELATIONS, GraphSchema
 from ingest.datasets.root import DataRoot
@@ -81,7 +80,7 @@ def build_report(
     differences = wording.main_differences(metrics)
     claim, evidence = wording.claim(differences), wording.evidence(metrics, differences, noun)
     between = content.between(reason for card in cards for reason in card.reasons)
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=title,
         claim=claim,
         evidence=evidence,
@@ -114,24 +113,6 @@ def build_report(
     DataRoot(str(out.parent)).write_bytes(out.name, page.encode())
     logger.info("Wrote %s, %.1f MB", out, len(page.encode()) / 1e6)
     return f"{claim}: {evidence}."
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(whisker=figures.whisker, verdict=wording.verdict)
-    environment.filters.update(
-        words=wording.words,
-        capitalize_first=wording.capitalize_first,
-        aspect_name=wording.aspect_name,
-        plural=wording.plural,
-        variant_name=wording.variant_name,
-        estimate=wording.estimate,
-    )
-    return environment.from_string(
-        resources.files("flows.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
 
 
 def _noun(cards: Sequence[Card]) -> str:

@@ -7,13 +7,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flows.requests import CONTROL_SCALE
-from model.evaluation.metrics import Aspect, Estimate, Metrics
+from model.evaluation.metrics import ASPECTS, Aspect, Estimate, Metrics
 from model.evaluation.roles import Question, Role
+from model.evaluation.views import Kind, Metric
 from model.generation.variants import TEXT, TOP_NEIGHBOR, TRUE, Variant
 
 #: The variant that is compared with its controls, of which shuffled neighbors have the same graph guidance scale.
 MAIN_VARIANT = Variant("graph", CONTROL_SCALE)
 SHUFFLED = Variant("shuffled", CONTROL_SCALE)
+#: How values of a metric are written: times what, with how many digits, in which unit.
+_SCALES: Mapping[Kind, tuple[float, int, str]] = {
+    "style": (100, 0, "%"),
+    "subject": (100, 0, "%"),
+    "both": (100, 0, "%"),
+    "image": (100, 1, ""),
+    "text": (100, 1, ""),
+    "neighbors": (100, 1, ""),
+    "neighbor_divergence": (1, 3, ""),
+    "fid": (1, 3, ""),
+    "kid": (1000, 2, ""),
+}
 #: A difference of fewer standard errors is called unclear.
 CLEAR = 2.0
 
@@ -89,6 +102,35 @@ def estimate(value: Estimate, digits: int, *, sign: bool = False, scale: float =
         return "–"
     text = signed(scale * value.mean, digits) if sign else f"{scale * value.mean:.{digits}f}"
     return text if value.se is None else f"{text} ± {scale * value.se:.{digits}f}"
+
+
+def metric_name(metric: Metric) -> str:
+    """What a metric is called where it stands alone: `image–image, DINOv2 (facebook/dinov2-large)`."""
+    return metric.label if metric.kind in ASPECTS else f"{metric.label}, {metric.source}"
+
+
+def figure(metric: Metric, value: Estimate | None, *, sign: bool = False) -> str:
+    """A metric's mean and standard error: shares in percent, cosines times 100, KID times 1,000.
+
+    With a sign it is a difference, which has no unit: of shares, it is in points.
+    """
+    if value is None:
+        return "–"
+    scale, digits, unit = _SCALES[metric.kind]
+    text = estimate(value, digits, sign=sign, scale=scale)
+    return text if value.mean is None or sign else f"{text}{unit}"
+
+
+def scale(metric: Metric) -> float:
+    """What a metric's values are multiplied by where they are shown."""
+    return _SCALES[metric.kind][0]
+
+
+def axis(metric: Metric) -> str:
+    """What an axis of a plot is called: `KID × 1,000, CLIP (…)`."""
+    times, _, unit = _SCALES[metric.kind]
+    shown = f", {unit}" if unit else (f" × {times:,g}" if times != 1 else "")
+    return f"{metric.label}{shown}"
 
 
 def verdict(value: Estimate, *, lower_is_better: bool = False) -> str:

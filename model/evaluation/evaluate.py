@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -31,11 +31,11 @@ from PIL import Image
 
 from ingest.datasets.items import among, read_items
 from ingest.datasets.root import DataRoot, digest
-from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError
-from ingest.images.loading import Fit, image_paths, square, try_images
+from ingest.images.loading import Fit, square
 from ingest.images.store import perceptual_hash
 from model.evaluation.encoder_judge import EncoderJudge, load_encoder_judge
+from model.evaluation.images import Row, generated_rows, read_generated, readable_squares, source_ids
 from model.evaluation.judge import Judge, TrainingItems, judge_size, read_training_items, train_judge
 from model.evaluation.metrics import (
     JudgedImage,
@@ -90,12 +90,12 @@ class _Item:
     item_id: str
     image_hash: str
     group_id: str
-    rows: Mapping[Variant, Mapping[str, Any]]
+    rows: Mapping[Variant, Row]
 
     @property
     def neighbors(self) -> list[str]:
         """Ids of its own neighbors, best first: those of any image that was made with them."""
-        return next((_neighbors(row) for variant, row in self.rows.items() if variant.kind == "graph"), [])
+        return next((source_ids(row) for variant, row in self.rows.items() if variant.kind == "graph"), [])
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def evaluate(
     model = read_model_record(data, record.model_id)
     size, fit = judge_size(model.config.image_size), model.config.image_fit
     items = _complete(data, record, withdrawn)
-    truth = _readable_squares(data, [item.image_hash for item in items], size, fit)
+    truth = readable_squares(data, [item.image_hash for item in items], size, fit)
     generated, unreadable = _read_generated(data, [item for item in items if item.image_hash in truth], size)
     items = list({shown.item.item_id: shown.item for shown in generated}.values())
     if len(items) < 2:
@@ -181,14 +181,12 @@ def _recorded(data: DataRoot, record: EvaluationRecord) -> Metrics | None:
 
 def _complete(data: DataRoot, record: EvaluationRecord, withdrawn: Collection[str]) -> list[_Item]:
     """The items that have a true image and rows of all requested images, with nothing withdrawn in them."""
-    names = [image.generated_id for image in record.images]
-    table = data.dataset("generated", GENERATED_SCHEMA).to_table(filter=among("generated_id", names))
-    made = {row["generated_id"]: row for row in table.to_pylist()}
-    rows: dict[str, dict[Variant, dict[str, Any]]] = {}
+    made = generated_rows(data, [image.generated_id for image in record.images])
+    rows: dict[str, dict[Variant, Row]] = {}
     incomplete = {*withdrawn}
     for image in record.images:
         row = made.get(image.generated_id)
-        if row is None or not {*withdrawn}.isdisjoint(_neighbors(row)):
+        if row is None or not {*withdrawn}.isdisjoint(source_ids(row)):
             incomplete.add(image.item_id)
         else:
             rows.setdefault(image.item_id, {})[image.variant] = row
@@ -200,52 +198,30 @@ def _complete(data: DataRoot, record: EvaluationRecord, withdrawn: Collection[st
     return [items[item_id] for item_id in rows if item_id in items]
 
 
-def _neighbors(row: Mapping[str, Any]) -> list[str]:
-    """Ids of the items that an image was made from, best first."""
-    return [neighbor["item_id"] for neighbor in sorted(row["neighbors"], key=lambda neighbor: neighbor["rank"])]
-
-
 def _read_generated(data: DataRoot, items: Sequence[_Item], size: int) -> tuple[list[_Shown], int]:
     """The images of the items of which all can be read, and how many cannot."""
     found, unreadable = [], 0
     for item in items:
         shown = []
         for variant, row in item.rows.items():
-            try:
-                with Image.open(io.BytesIO(data.read_bytes(row["image_path"], row["image_sha256"]))) as image:
-                    pixels = np.asarray(square(image.convert("RGB"), size))
-            except Exception as error:  # decoders raise anything on damaged bytes
-                path = data.path(row["image_path"])
-                log.warning("Left out: cannot read the generated image %s: %s", path, error)
+            image = read_generated(data, row)
+            if image is None:
                 unreadable += 1
-                continue
-            shown.append(_Shown(item, variant, pixels, None, _neighbors(row)))
+            else:
+                shown.append(_Shown(item, variant, np.asarray(square(image, size)), None, source_ids(row)))
         if len(shown) == len(item.rows):
             found += shown
     return found, unreadable
-
-
-def _readable_squares(data: DataRoot, image_hashes: Iterable[str], size: int, fit: Fit) -> dict[str, Pixels]:
-    """Stored images by hash, as the judge takes them; those that cannot be read are left out with a warning."""
-    wanted = sorted(set(image_hashes))
-    loaded = try_images(data, image_paths(data), wanted, lambda image: np.asarray(square(image, size, fit)))
-    found = {}
-    for image_hash, pixels in zip(wanted, loaded, strict=True):
-        if isinstance(pixels, Graph2ImageError):
-            log.warning("Left out: %s", pixels.message)
-        else:
-            found[image_hash] = pixels
-    return found
 
 
 class _Sources:
     """The items that images were made from: their images, and the groups that those are in."""
 
     def __init__(self, data: DataRoot, items: Sequence[_Item], withdrawn: Collection[str], size: int, fit: Fit) -> None:
-        named = {source for item in items for row in item.rows.values() for source in _neighbors(row)}
+        named = {source for item in items for row in item.rows.values() for source in source_ids(row)}
         wanted = among("item_id", named - {*withdrawn}) & pc.field("image_hash").is_valid()
         rows = read_items(data, ["item_id", "image_hash", "group_id"], where=wanted).to_pylist()
-        squares = _readable_squares(data, [row["image_hash"] for row in rows], size, fit)
+        squares = readable_squares(data, [row["image_hash"] for row in rows], size, fit)
         self.pixels = {row["item_id"]: squares[row["image_hash"]] for row in rows if row["image_hash"] in squares}
         self.groups = {row["item_id"]: row["group_id"] for row in rows}
         self.image_hashes = {row["item_id"]: row["image_hash"] for row in rows}
@@ -278,7 +254,7 @@ def _references(
             found.append(_Shown(item, TOP_NEIGHBOR, sources.pixels[top], sources.groups[top]))
             images.append(sources.image_hashes[top])
     fit = model.config.image_fit
-    before = _readable_squares(data, images, model.config.image_size, fit)
+    before = readable_squares(data, images, model.config.image_size, fit)
     names = sorted(before)
     passed = decoded(load_autoencoder(data, model.model_id), np.stack([before[name] for name in names]))
     after = {
@@ -291,7 +267,7 @@ def _references(
     ]
     own = item_labels(data, [item.item_id for item in items])
     alike = same_entities(training, judge.questions.values(), [item.item_id for item in items], own)
-    squares = _readable_squares(data, [training.image_hashes[index] for index in alike.values()], judge.size, fit)
+    squares = readable_squares(data, [training.image_hashes[index] for index in alike.values()], judge.size, fit)
     for item in items:
         index = alike.get(item.item_id)
         if index is not None and (image_hash := training.image_hashes[index]) in squares:
