@@ -25,6 +25,7 @@ from model.networks.graph_qformer import GraphQFormer
 from model.networks.text_encoders import TextEncoders
 from model.pretrained.parts import ModelParts
 from model.pretrained.weights import Checkpoint
+from model.record import RECORD_FILE
 from model.storage import local_sha256
 
 _INDEX = "model_index.json"
@@ -69,9 +70,19 @@ def load_base_model(source: str, *, torch_dtype: torch.dtype = torch.float32) ->
         graph_encoder=checkpoint.network(GraphQFormer, "graph_encoder", torch_dtype)
         if _class_name(index, "graph_encoder") == GraphQFormer.__name__
         else None,
+        neighbor_encoder=_neighbor_encoder(checkpoint),
     )
     _check_fit(f"{checkpoint.name}/{backbone}", base_model)
     return base_model
+
+
+def _neighbor_encoder(checkpoint: Checkpoint) -> str | None:
+    """The encoder that a published model's record names."""
+    folder = Path(checkpoint.name)
+    if checkpoint.revision is not None or not (folder / RECORD_FILE).is_file():
+        return None
+    encoder = checkpoint.read_json(RECORD_FILE).get("encoder")
+    return encoder if isinstance(encoder, str) else None
 
 
 def base_model_id(source: str) -> str:

@@ -29,6 +29,8 @@ class ModelParts:
         The scheduler that the model samples with; its configuration has the noise schedule and the prediction type.
     graph_encoder
         Graph-QFormer, of a model that has been trained with neighbors already.
+    neighbor_encoder
+        Id of the encoder whose embeddings it reads; None if that is not known.
     """
 
     vae: ModelMixin
@@ -36,6 +38,7 @@ class ModelParts:
     unet: Backbone
     scheduler: SchedulerMixin
     graph_encoder: GraphQFormer | None = None
+    neighbor_encoder: str | None = None
 
     def make_graph_encoder(self, neighbor_dim: int | None, **options: Any) -> GraphQFormer:
         """A Graph-QFormer that starts as the (first) text encoder and makes tokens of the size the network reads.

@@ -99,16 +99,19 @@ def check_coarse_size(config: TrainConfig, parts: ModelParts) -> None:
 
 
 def build_graph_encoder(
-    config: TrainConfig, parts: ModelParts, embeddings: Tensor | None, relation_types: tuple[str, ...]
+    config: TrainConfig, parts: ModelParts, embeddings: Tensor | None, relation_types: tuple[str, ...], encoder_id: str
 ) -> GraphQFormer:
-    """The base model's Graph-QFormer if it has one of the configured sizes, else one that starts as the text encoder.
+    """The base model's Graph-QFormer if it fits, else one that starts as the text encoder.
 
-    New weights are drawn from torch's generator.
+    It fits if it has the configured sizes and has learned to read embeddings of the same encoder. New weights are drawn
+    from torch's generator.
 
     Parameters
     ----------
     embeddings
         `(n, neighbor_dim)`, of the neighbors' images; None if the model does not look at them.
+    encoder_id
+        The encoder that they are of.
     """
     settings, text_config = config.graph_encoder, parts.texts.encoder.config
     encoder = parts.make_graph_encoder(
@@ -121,9 +124,13 @@ def build_graph_encoder(
         standardize_neighbors=settings.standardize,
     )
     if parts.graph_encoder is not None:
-        if _sizes(parts.graph_encoder) == _sizes(encoder):
+        fits = _sizes(parts.graph_encoder) == _sizes(encoder)
+        if fits and (embeddings is None or parts.neighbor_encoder == encoder_id):
             return parts.graph_encoder
-        logger.info("The base model's Graph-QFormer has other sizes than the configured ones: starting with a new one")
+        logger.info(
+            "The base model's Graph-QFormer has %s: starting with a new one",
+            "read embeddings of another encoder" if fits else "other sizes than the configured ones",
+        )
     if embeddings is not None and encoder.neighbor_projection is not None and settings.standardize:
         encoder.neighbor_projection.set_statistics(embeddings[:_STATISTICS_EMBEDDINGS])
     return encoder

@@ -142,7 +142,7 @@ def train(
     with explain_out_of_memory(config.optimization, config.image_size):
         parts, arrays = _prepare(run, accelerator.device)
         embeddings = None if arrays.embeddings is None else arrays.embeddings[:-1]  # the last one is "no neighbor"
-        graph_encoder = build_graph_encoder(config, parts, embeddings, run.items.relation_types)
+        graph_encoder = build_graph_encoder(config, parts, embeddings, run.items.relation_types, run.encoder)
         choose_trainable(parts.unet, graph_encoder, config)
         trainer = Trainer(parts.unet, graph_encoder, parts.scheduler, config.optimization, config.seed, accelerator)
         logger.info(

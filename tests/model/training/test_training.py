@@ -366,7 +366,7 @@ def test_sizes_that_make_no_network(tiny: TinyData) -> None:
 
 
 def test_goes_on_from_a_published_model(tiny: TinyData) -> None:
-    """With its network and, where the sizes are the configured ones, its Graph-QFormer."""
+    """With its network and, where the sizes are the configured ones and the encoder is its own, its Graph-QFormer."""
     first = train(tiny.root, tiny.config, NEIGHBORS)
     before = weights(tiny, first)
     optimization = tiny.config.optimization.model_copy(update={"steps": 1, "learning_rate": 1e-12, "ema_decay": 0.0})
@@ -381,3 +381,8 @@ def test_goes_on_from_a_published_model(tiny: TinyData) -> None:
     other = weights(tiny, train(tiny.root, config.model_copy(update={"graph_encoder": graph}), NEIGHBORS))
     name = "graph_encoder.neighbor_projection.proj.weight"
     assert other[name].shape != before[name].shape
+    record = Path(folder) / "model.json"
+    record.write_text(record.read_text().replace(ENCODER, "another"))
+    foreign = weights(tiny, train(tiny.root, config.model_copy(update={"seed": 1}), NEIGHBORS))
+    assert not torch.equal(foreign[name], before[name])
+    torch.testing.assert_close(foreign["unet.conv_in.weight"], before["unet.conv_in.weight"], atol=1e-6, rtol=0)
