@@ -271,7 +271,7 @@ def measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     from model.record import read_model_record
 
     data = DataRoot(options.quality)
-    model_id = options.model or stages.newest(data, "models")
+    model_id = options.model or stages.default_model(Settings(data=options.quality))
     wanted = requests.for_split(Settings(data=options.quality), model_id, "test", options.items).requests
     full = GenerationSettings(num_inference_steps=options.steps, device=options.device, copy_check=None)
     size = judge_size(read_model_record(data, model_id).config.image_size)

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
 
     def open_graph(self, *, read_only: bool = False) -> "GraphStore":
         """Open the graph store for what must honor opt-outs: its own and the data root's, which are united first."""
-        from graphstore.optouts import has_all_opt_outs, publish_opt_outs, take_opt_outs
+        from graphstore.optouts import has_all_opt_outs, publish_opt_outs
 
         data = self.data_root
         store = self.open_store(read_only=read_only)
@@ -109,15 +109,25 @@ class Settings(BaseSettings):
             if read_only and not has_all_opt_outs(store, data):
                 store.close()
                 with self.open_store() as writable:
-                    take_opt_outs(writable, data)
+                    _take_opt_outs(writable, data)
                 store = self.open_store(read_only=True)
             elif not read_only:
-                take_opt_outs(store, data)
+                _take_opt_outs(store, data)
             publish_opt_outs(store, data)
         except BaseException:
             store.close()
             raise
         return store
+
+
+def _take_opt_outs(store: "GraphStore", data: "DataRoot") -> None:
+    """Bring the data root's opt-outs to the store, and mark what they touch."""
+    from flows.trained import trained_models
+    from graphstore.optouts import take_opt_outs
+    from graphstore.registry import mark_stale
+
+    if take_opt_outs(store, data):
+        mark_stale(store, data, trained_models(data))
 
 
 def load_settings(**overrides: str | None) -> Settings:

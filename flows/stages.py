@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ from ingest.errors import Graph2ImageError, explain_validation
 
 if TYPE_CHECKING:
     from flows.settings import Settings
-    from graphstore.lineage import LineageReport, TrainedModel
+    from graphstore.lineage import LineageReport
     from graphstore.loading.load import LoadReport
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from graphstore.search.images import SimilarItems
     from graphstore.search.titles import FoundItems
     from graphstore.store import IndexReport
-    from ingest.datasets.root import DataRoot
     from ingest.encoders.embed import EmbedReport
     from ingest.encoders.mini_config import MiniClipConfig
     from ingest.ingestion import Ingestion
@@ -72,8 +71,9 @@ class EmbedOutcome:
 
 @dataclass(frozen=True)
 class GenerateOutcome:
-    """What was generated, the lineage recorded for it, and notes on what is otherwise than asked for."""
+    """What was generated, by which model, the lineage recorded for it; `notes` tell what is not as asked for."""
 
+    model_id: str
     generate: GenerateReport
     lineage: LineageReport
     notes: tuple[str, ...] = ()
@@ -121,11 +121,20 @@ def withdrawn_items(settings: Settings) -> set[str]:
 
 
 def load(settings: Settings, source: str, *, prune: bool = False) -> LoadReport:
-    """Bring the published items, entities and relations of `source` into the graph store."""
-    from graphstore.loading.load import load_source
+    """Bring the published items, entities and relations of `source` into the graph store.
 
+    If that withdraws items, as they came to a withdrawn entity, what was made from them is marked as stale.
+    """
+    from flows.trained import trained_models
+    from graphstore.loading.load import load_source
+    from graphstore.registry import mark_stale, opted_out_items
+
+    data = settings.data_root
     with settings.open_graph() as store:
-        report = load_source(store, settings.data_root, source, prune=prune)
+        before = {*opted_out_items(store)}
+        report = load_source(store, data, source, prune=prune)
+        if report.changed and not before.issuperset(opted_out_items(store)):
+            mark_stale(store, data, trained_models(data))
         if store.indexes is not None:
             store.indexes.update_titles()
         return report
@@ -224,7 +233,20 @@ def train(
     # Last, since the import takes seconds: what is missing is told before.
     from model.training.train import train as train_model
 
-    return train_model(settings.data_root, checked, neighbors, encoder, withdrawn)
+    report = train_model(settings.data_root, checked, neighbors, encoder, withdrawn)
+    if os.environ.get("RANK", "0") == "0":  # the first of the processes that `accelerate launch` starts
+        register(settings, [report.model_id])
+    return report
+
+
+def register(settings: Settings, model_ids: Sequence[str] | None = None) -> list[str]:
+    """Bring published models, by default all, to the registry; returns those that are new to it."""
+    from flows.trained import trained_models
+    from graphstore.registry import register_models
+
+    data = settings.data_root
+    with settings.open_graph() as store:
+        return register_models(store, data, trained_models(data, model_ids))
 
 
 def train_command(settings: Settings, model_id: str) -> str | None:
@@ -255,14 +277,20 @@ def generate(
 
     `notes` are what `requests` are otherwise than asked for; they are passed on.
     """
+    from graphstore.registry import is_stale
     from model.generation.generate import generate as generate_images
 
     report = generate_images(settings.data_root, model_id, requests, generation)
-    return GenerateOutcome(report, record_lineage(settings, [model_id]), notes)
+    recorded = record_lineage(settings, [model_id])
+    with settings.open_graph(read_only=True) as store:
+        if is_stale(store, model_id):
+            notes = (*notes, f"{model_id} is stale: it was trained on items that have been withdrawn since")
+    return GenerateOutcome(model_id, report, recorded, notes)
 
 
 def record_lineage(settings: Settings, model_ids: Sequence[str] | None = None) -> LineageReport:
     """Record in the graph store what the images of all published models, or of some, were made from."""
+    from flows.trained import trained_models
     from graphstore import lineage
 
     data = settings.data_root
@@ -275,25 +303,6 @@ def evaluate(settings: Settings, evaluation: EvaluationRecord) -> EvaluationRepo
     from model.evaluation.evaluate import evaluate as judge_images
 
     return judge_images(settings.data_root, evaluation, withdrawn_items(settings))
-
-
-def trained_models(data: DataRoot, model_ids: Sequence[str] | None = None) -> list[TrainedModel]:
-    """What lineage tells of the published models, or of some. Of one whose record is damaged it tells the id only."""
-    from graphstore.lineage import TrainedModel
-    from model.record import RECORD_FILE, read_model_record
-    from model.record import model_ids as published
-
-    found = []
-    for model_id in published(data) if model_ids is None else model_ids:
-        created_at = data.fs.modified(data.path("models", model_id, RECORD_FILE)).astimezone(UTC).replace(tzinfo=None)
-        try:
-            record = read_model_record(data, model_id)
-        except Graph2ImageError as error:
-            log.warning("%s", error.message)
-            found.append(TrainedModel(model_id, "unknown", created_at, None, None))
-            continue
-        found.append(TrainedModel(model_id, record.config.preset, created_at, record.graph_version, record.neighbors))
-    return found
 
 
 def sampler_settings(settings: Settings, *, encoder: str | None = None, **options: Any) -> SamplerSettings:
@@ -337,7 +346,7 @@ def generation_settings(
 ) -> GenerationSettings:
     """Settings of the generation: `options` that are not None, else those of `fast`, else the defaults for the model.
 
-    The model is by default the newest.
+    The model is by default that of `default_model`.
 
     Raises
     ------
@@ -354,8 +363,33 @@ def generation_settings(
     given = {key: value for key, value in options.items() if value is not None}
     chosen = {**(FAST if fast else {}), **given, "copy_check": thresholds if copy_check else None}
     GenerationSettings(**chosen).check()  # what makes no sense is told before any model is looked for
-    record = read_model_record(settings.data_root, model_id or newest(settings, "models"))
+    record = read_model_record(settings.data_root, model_id or default_model(settings))
     return GenerationSettings(**{**OF_PRESETS.get(record.config.preset, {}), **chosen})
+
+
+def default_model(settings: Settings) -> str:
+    """Id of the promoted model; if none is promoted, of the newest.
+
+    Raises
+    ------
+    Graph2ImageError
+        If there is no model yet, or the promoted one is not under this data root.
+    """
+    from graphstore.registry import promoted_models
+    from graphstore.store import NoGraphError
+    from model.record import has_model
+
+    promoted: list[str] = []
+    with contextlib.suppress(NoGraphError), settings.open_store(read_only=True) as store:
+        promoted = promoted_models(store)
+    if not promoted:
+        return newest(settings, "models")
+    if not has_model(settings.data_root, promoted[-1]):
+        raise Graph2ImageError(
+            f"the promoted model {promoted[-1]} is not under {settings.data}",
+            "Restore it from a backup, promote another one with `graph2image promote MODEL`, or name one with --model.",
+        )
+    return promoted[-1]
 
 
 def newest(settings: Settings, kind: Literal["neighbors", "models", "encoders"]) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import stages
 from ingest.errors import Graph2ImageError
 
 if TYPE_CHECKING:
@@ -47,12 +46,13 @@ def opt_out(settings: Settings, item_or_entity: str, reason: str | None = None) 
     Graph2ImageError
         If there is no graph, or no such item or entity in it.
     """
+    from flows.trained import trained_models
     from graphstore.lineage import opt_out as withdraw
 
     settings.open_store(read_only=True).close()  # opened for writing, a store that is not there would be made
     data = settings.data_root
     with settings.open_graph() as store:
-        return withdraw(store, data, item_or_entity, stages.trained_models(data), reason)
+        return withdraw(store, data, item_or_entity, trained_models(data), reason)
 
 
 def copy(settings: Settings, from_url: str, to_url: str, *, offline: bool, home: Path | None) -> CopyReport:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 from graphstore.bookkeeping import apply_opt_outs, now, record_snapshot, upsert_record
 from graphstore.loading.relations import labels_of
 from graphstore.optouts import publish_opt_outs
-from graphstore.schema import SYSTEM_LABELS
+from graphstore.registry import TrainedModel, mark_stale, mark_stale_images, register_models, touched_models
 from graphstore.store import GraphStore
 from ingest.datasets.names import (
     CONDITIONED_ON,
@@ -36,31 +35,10 @@ from ingest.datasets.names import (
     TRAINED_ON,
 )
 from ingest.datasets.root import DataRoot
-from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
+from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """What lineage tells of a model.
-
-    Parameters
-    ----------
-    preset, created_at
-        Its training preset, and when it was published (UTC, without a zone).
-    graph_version
-        Version of the graph whose neighbor samples it was trained with; None if that is not recorded.
-    neighbors
-        Name of the neighbors dataset that it was trained with; None if that is not known.
-    """
-
-    model_id: str
-    preset: str
-    created_at: datetime
-    graph_version: str | None
-    neighbors: str | None
 
 
 @dataclass(frozen=True)
@@ -113,19 +91,18 @@ def record_lineage(store: GraphStore, data: DataRoot, models: Sequence[TrainedMo
     rows = rows.take(first)
     known = store.nodes(GENERATED_IMAGE, ["id"])["id"]
     new = rows.filter(pc.invert(pc.is_in(rows["generated_id"], value_set=known)))
-    known_models = set(store.nodes(MODEL, ["id"])["id"].to_pylist())
-    new_models = sorted(described.keys() - known_models)
-    if new.num_rows == 0 and not new_models:
-        return LineageReport(0, rows.num_rows, 0, 0, changed=False)
+    new_models = register_models(store, data, models)
+    if new.num_rows == 0:
+        return LineageReport(0, rows.num_rows, len(new_models), 0, changed=bool(new_models))
 
     with store.transaction():
-        for model_id in new_models:
-            _record_model(store, described[model_id])
         images = new.select(["generated_id", "variant", "seed", "settings", "image_path"])
-        store.upsert_nodes(GENERATED_IMAGE, images.rename_columns(SYSTEM_LABELS[GENERATED_IMAGE].names))
+        images = images.rename_columns(["id", *images.column_names[1:]])
+        store.upsert_nodes(GENERATED_IMAGE, images.append_column("stale", pa.array([False] * images.num_rows)))
         store.upsert_relations(GENERATED_BY, GENERATED_IMAGE, MODEL, _links(new["generated_id"], new["model_id"]))
         missing = _link_items(store, GENERATED_FOR, _links(new["generated_id"], new["item_id"]))
         missing += _link_items(store, CONDITIONED_ON, _conditions(new))
+        mark_stale_images(store)
     if missing:
         log.warning("%d links of generated images lead to items that the graph store does not have", missing)
     log.info("recorded the lineage of %d generated images", new.num_rows)
@@ -195,7 +172,7 @@ def opt_out(
 
     Withdrawn items stay in the store, marked `opted_out`, and take part in nothing any more. A later ingest, also into
     another store, does not undo it, and items that come to a withdrawn entity are withdrawn too. What was generated
-    from them is listed, not deleted.
+    from them, and models that were trained on them, are listed and marked as `stale`, not deleted.
 
     Parameters
     ----------
@@ -224,30 +201,20 @@ def opt_out(
         apply_opt_outs(store)
         version = record_snapshot(store)
     publish_opt_outs(store, data)
+    mark_stale(store, data, models)
     items = [id_] if kinds[label] == "item" else _items_of(store, label, id_)
     log.info("opted out %s: %d items", id_, len(items))
     return OptOutReport(
         id_,
         tuple(items),
         tuple(_images_of(store, pa.array(items, pa.string()))),
-        tuple(_models_of(data, models, pa.array(items, pa.string()))),
+        tuple(touched_models(data, models, pa.array(items, pa.string()))),
         version,
         changed,
     )
 
 
 # -- recording -------------------------------------------------------------------------------------------------------
-
-
-def _record_model(store: GraphStore, model: TrainedModel) -> None:
-    upsert_record(store, MODEL, id=model.model_id, preset=model.preset, created_at=model.created_at)
-    version = model.graph_version
-    if version is None:
-        return
-    if _one(store, f"MATCH (s:{SNAPSHOT} {{id: $id}}) RETURN s.id AS id", version) is None:
-        # A model that was trained on another store's graph.
-        upsert_record(store, SNAPSHOT, id=version)
-    store.upsert_relations(TRAINED_ON, MODEL, SNAPSHOT, pa.table({"from_id": [model.model_id], "to_id": [version]}))
 
 
 def _links(from_ids: pa.ChunkedArray, to_ids: pa.ChunkedArray) -> pa.Table:
@@ -316,18 +283,3 @@ def _images_of(store: GraphStore, items: pa.Array) -> list[str]:
             pairs = store.relations(type_, GENERATED_IMAGE, label)
             found.update(pairs["from_id"].filter(pc.is_in(pairs["to_id"], value_set=items)).to_pylist())
     return sorted(found)
-
-
-def _models_of(data: DataRoot, models: Sequence[TrainedModel], items: pa.Array) -> list[str]:
-    """Models that were trained on any of `items`, or on an item that has it as a neighbor."""
-    touched = []
-    for model in models:
-        dataset = f"neighbors/{model.neighbors}"
-        if model.neighbors is not None and data.snapshot(dataset) is not None:
-            rows = data.dataset(dataset, NEIGHBOR_SCHEMA).to_table(filter=pc.field("split") == "train")
-            used = pc.struct_field(pc.list_flatten(rows["neighbors"]), "item_id")
-            hits = [pc.any(pc.is_in(ids, value_set=items)).as_py() for ids in (rows["item_id"], used)]
-            if not any(hits):
-                continue
-        touched.append(model.model_id)
-    return touched

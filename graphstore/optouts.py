@@ -46,17 +46,21 @@ def has_all_opt_outs(store: GraphStore, data: DataRoot) -> bool:
     return not len(_missing(store, data))
 
 
-def take_opt_outs(store: GraphStore, data: DataRoot) -> None:
-    """Bring the data root's opt-outs to the store; those of nodes that it does not have hold once it has them."""
+def take_opt_outs(store: GraphStore, data: DataRoot) -> bool:
+    """Bring the data root's opt-outs to the store; those of nodes that it does not have hold once it has them.
+
+    Returns whether there were any that it did not have.
+    """
     missing = _missing(store, data)
     if not missing.num_rows:
-        return
+        return False
     with store.transaction():
         store.upsert_nodes(OPT_OUT, missing)
         apply_opt_outs(store)
         if loaded_sources(store):
             record_snapshot(store)
     log.info("%s has %d opt-outs more, from %s", store.url, missing.num_rows, data.url)
+    return True
 
 
 def _missing(store: GraphStore, data: DataRoot) -> pa.Table:

@@ -8,6 +8,8 @@ labels, relation types and properties from the Parquet datasets when they are lo
   artwork may be `CREATED_BY` an artist only in the role of "after");
 - lineage: `(:GeneratedImage)-[:CONDITIONED_ON {weight, rank}]->(item)`, `-[:GENERATED_FOR]->(item)`,
   `-[:GENERATED_BY]->(:Model)-[:TRAINED_ON]->(:Snapshot)`, where a `Snapshot`'s id is a graph version;
+- the registry of models: `(:Promotion)-[:PROMOTED]->(:Model {status, metrics, stale})-[:REPLACED_BY]->(:Model)`, see
+  `graphstore.registry`;
 - bookkeeping: one `LoadedSource` per source says what was loaded, one `OptOut` per withdrawn item or entity.
 
 What may be a name is in `ingest.datasets.names`.
@@ -27,6 +29,9 @@ from ingest.datasets.names import (
     LOADED_SOURCE,
     MODEL,
     OPT_OUT,
+    PROMOTED,
+    PROMOTION,
+    REPLACED_BY,
     SNAPSHOT,
     TRAINED_ON,
     check_identifier,
@@ -59,9 +64,28 @@ SYSTEM_LABELS: dict[str, pa.Schema] = {
             ("seed", pa.int64()),
             ("settings", pa.string()),
             ("image_path", pa.string()),
+            ("stale", pa.bool_()),
         ]
     ),
-    MODEL: pa.schema([("id", pa.string()), ("preset", pa.string()), ("created_at", _TIMESTAMP)]),
+    MODEL: pa.schema(
+        [
+            ("id", pa.string()),
+            ("preset", pa.string()),
+            ("created_at", _TIMESTAMP),
+            ("status", pa.string()),
+            ("metrics", pa.string()),
+            ("stale", pa.bool_()),
+        ]
+    ),
+    PROMOTION: pa.schema(
+        [
+            ("id", pa.string()),
+            ("number", pa.int64()),
+            ("action", pa.string()),
+            ("reason", pa.string()),
+            ("created_at", _TIMESTAMP),
+        ]
+    ),
     SNAPSHOT: pa.schema(
         [
             ("id", pa.string()),
@@ -98,6 +122,8 @@ SYSTEM_LABELS: dict[str, pa.Schema] = {
 SYSTEM_RELATIONS: dict[str, tuple[str, str]] = {
     GENERATED_BY: (GENERATED_IMAGE, MODEL),
     TRAINED_ON: (MODEL, SNAPSHOT),
+    PROMOTED: (PROMOTION, MODEL),
+    REPLACED_BY: (MODEL, MODEL),
 }
 ITEM_LINEAGE_RELATIONS: dict[str, pa.Schema] = {
     CONDITIONED_ON: pa.schema([("weight", pa.float64()), ("rank", pa.int64())]),

@@ -65,6 +65,8 @@ class ModelRecord(BaseModel):
         Training items: how many, a digest of all that training saw of them, and how many of each source.
     left_out, without_neighbors
         Sampled items that took no part, and training items without any neighbor.
+    withdrawn
+        Ids of the items that the neighbors dataset has and training did not see, as they were withdrawn by then.
     relation_types
         Relation types that the model was told of.
     network, network_parameters, graph_parameters, trained_parameters
@@ -91,6 +93,7 @@ class ModelRecord(BaseModel):
     items_digest: str
     sources: dict[str, int]
     left_out: int
+    withdrawn: tuple[str, ...] = ()
     without_neighbors: int
     relation_types: tuple[str, ...]
     network: str

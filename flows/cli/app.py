@@ -10,6 +10,7 @@ from flows.cli.console import Call, command
 from flows.cli.copy import copy_app
 from flows.cli.data import export_app, ingest_app, sample_data_app
 from flows.cli.generate import generate_app
+from flows.cli.models import models_app, registry_app
 from flows.cli.neighbors import neighbors_app
 from flows.cli.neo4j import neo4j_app
 from flows.cli.search import search_app
@@ -28,6 +29,8 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(sample_data_app, name="sample-data")
 app.add_typer(export_app, name="export")
 app.add_typer(neo4j_app, name="neo4j")
+app.add_typer(models_app, name="models")
+app.add_typer(registry_app)
 app.add_typer(neighbors_app)
 app.add_typer(search_app)
 app.add_typer(generate_app)

@@ -49,7 +49,10 @@ SubjectOption = Annotated[
         "and texts tell best.",
     ),
 ]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="ID", help="Model id, by default the newest.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="ID", help="Model id, by default the promoted one or the newest."),
+]
 
 
 @command(generate_app, "generate")
@@ -158,7 +161,7 @@ def generate(
         copy_similarity=copy_similarity,
         copy_bits=copy_bits,
     )
-    model_id = model or stages.newest(call.settings, "models")
+    model_id = model or stages.default_model(call.settings)
     if mix:
         if not items or neighbors is not None:
             raise typer.BadParameter("--mix goes with items, and without --neighbors")
@@ -224,7 +227,7 @@ def evaluate(
         device=device,
         precision=precision,
     )
-    model_id = model or stages.newest(call.settings, "models")
+    model_id = model or stages.default_model(call.settings)
     wanted = Comparison(items, split, neighbors, mix_label, generation, style, subject)
     watch = StopWatch(report.with_suffix(".timings.json"))
     call.show(

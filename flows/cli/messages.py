@@ -167,7 +167,7 @@ def trained(report: TrainReport) -> str:
 def generated(outcome: GenerateOutcome) -> str:
     report = outcome.generate
     lines = [
-        f"{count(report.new, 'new image')}, {report.existing:,} existing."
+        f"{count(report.new, 'new image')} by {outcome.model_id}, {report.existing:,} existing."
         if report.changed
         else f"Unchanged: all {count(report.existing, 'image')} exist."
     ]

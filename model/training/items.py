@@ -45,12 +45,15 @@ class TrainingItems:
         model looks at; all but `ppr` are dictionaries.
     left_out
         Sampled items that take no part, as they have no image, an unreadable one, or were withdrawn.
+    withdrawn
+        Ids of the items that the samples have, as items or as neighbors, and that take no part as they were withdrawn.
     """
 
     table: pa.Table
     neighbor_counts: npt.NDArray[np.int64]
     neighbors: pa.Table
     left_out: int
+    withdrawn: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -145,9 +148,12 @@ def read_training_items(
     ids = StringIndex(items["item_id"])
 
     places, counts, parts, sampled = [], [], [], 0
+    missed: set[str] = set()
     for file in data.dataset(name, NEIGHBOR_SCHEMA).by_file():
         rows = file.to_table(filter=pc.field("split") == "train")
         sampled += rows.num_rows
+        for named in (rows["item_id"], pc.struct_field(pc.list_flatten(rows["neighbors"]), "item_id")):
+            missed.update(named.filter(pc.is_in(named, value_set=gone)).to_pylist())
         found = ids.find(rows["item_id"])
         rows, found = rows.filter(pa.array(found >= 0)), found[found >= 0]
         part_counts, part = _cut(rows["neighbors"].combine_chunks(), gone, config)
@@ -170,7 +176,7 @@ def read_training_items(
     left_out = sampled - len(place)
     if left_out:
         logger.info("Left out %d of %d training items: withdrawn, or without a readable image", left_out, sampled)
-    return TrainingItems(table.combine_chunks(), count[order], taken.combine_chunks(), left_out)
+    return TrainingItems(table.combine_chunks(), count[order], taken.combine_chunks(), left_out, tuple(sorted(missed)))
 
 
 def _cut(lists: pa.ListArray, gone: pa.Array, config: GraphEncoderConfig) -> tuple[npt.NDArray[np.int64], pa.Table]:

@@ -339,6 +339,7 @@ def _record(run: _Run, trainer: Trainer, started: float) -> ModelRecord:
         items_digest=items.digest(),
         sources=items.sources,
         left_out=items.left_out,
+        withdrawn=items.withdrawn,
         without_neighbors=int((items.neighbor_counts == 0).sum()),
         relation_types=items.relation_types,
         network=type(trainer.network).__name__,

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from graphstore.lineage import TrainedModel
 from graphstore.loading.load import load_source
+from graphstore.registry import TrainedModel
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_art, relation
 
-from graphstore.lineage import TrainedModel, lineage, opt_out, record_lineage
+from graphstore.lineage import lineage, opt_out, record_lineage
 from graphstore.loading.load import load_source
+from graphstore.registry import TrainedModel
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import GENERATED_SCHEMA, NEIGHBOR_SCHEMA
