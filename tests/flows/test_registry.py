@@ -13,6 +13,7 @@ import pytest
 from typer.testing import Result
 
 from flows.settings import Settings
+from flows.stages import register
 from graphstore.registry import reject
 from ingest.datasets.integrity import FOLDER_LIST
 from ingest.datasets.root import DataRoot
@@ -104,6 +105,7 @@ def test_prune_removes_what_nothing_needs(two: TinyData, graph2image: Command) -
         assert graph2image("promote", name, data=url).exit_code == 0
     assert graph2image("generate", "toy:03", "--model", "tiny-5", "--steps", "1", data=url).exit_code == 0
     settings = Settings(data=url)
+    register(settings)
     with settings.open_store() as store:
         for name in ("tiny-3", "tiny-4", "tiny-5"):
             reject(store, name, {})
