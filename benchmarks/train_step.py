@@ -211,6 +211,7 @@ def write_arrays(folder: Path, frozen: Frozen, data: Data) -> TrainingArrays:
         "text_index": (np.arange(ITEMS, dtype=np.int32) % 7) + 1,
         "input_ids": encoded.input_ids.cpu().numpy().astype(np.int32),
         "text_hidden": encoded.hidden.cpu().numpy().astype(np.float16),
+        "text_summary": encoded.summary.cpu().numpy(),
         "neighbor_counts": np.full(ITEMS, NEIGHBORS, np.int16),
         "neighbor_index": np.array(data.neighbors, np.int32),
         "embeddings": rng.standard_normal((ITEMS + 1, width)).astype(np.float32),
@@ -218,7 +219,7 @@ def write_arrays(folder: Path, frozen: Frozen, data: Data) -> TrainingArrays:
     (folder / "arrays").mkdir()
     for name, value in values.items():
         np.save(folder / "arrays" / f"{name}.npy", value)
-    arrays = open_arrays(folder / "arrays")
+    arrays = open_arrays(folder / "arrays", folder / "arrays")
     if arrays is None:
         raise RuntimeError("the arrays were just written")
     return arrays

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.networks.graph_qformer import GraphQFormer
+from model.networks.neighbor_tokens import GraphEncoder
 
 #: An argument of the pipeline that has one entry per neighbor set: that of the only set may stand alone.
 PerSet = Tensor | Sequence[Tensor] | None
@@ -42,7 +42,7 @@ class NeighborSet:
         """Each prompt's neighbors `times` times, one after the other."""
         return replace(self, **{name: value.repeat_interleave(times, 0) for name, value in self.tensors().items()})
 
-    def to(self, encoder: GraphQFormer, device: torch.device) -> NeighborSet:
+    def to(self, encoder: GraphEncoder, device: torch.device) -> NeighborSet:
         """On `device`; embeddings in the encoder's dtype, weights in their own."""
         return replace(
             self,
@@ -52,7 +52,7 @@ class NeighborSet:
             },
         )
 
-    def check(self, encoder: GraphQFormer, prompts: int) -> None:
+    def check(self, encoder: GraphEncoder, prompts: int) -> None:
         """Check shapes against the model and the number of prompts.
 
         Raises

@@ -33,9 +33,9 @@ import model.networks.taef2  # noqa: F401
 from model.guidance import Branch, combine, conditioned_weights, guidance_weights, rescale
 from model.neighbor_sets import NeighborImages, NeighborSet, PerSet, image_rows, neighbor_sets, pad
 from model.networks.backbones import Backbone, Condition, predict
-from model.networks.graph_qformer import GraphQFormer
 from model.networks.image_encoder import OpenClipImageEncoder
 from model.networks.latents import denormalize_latents, spatial_factor
+from model.networks.neighbor_tokens import GraphEncoder, graph_token_count
 from model.networks.text_encoders import EncodedTexts, TextEncoders
 
 _OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -55,14 +55,14 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     scheduler
         Any diffusers scheduler.
     graph_encoder
-        Makes graph tokens from the prompt and the neighbor embeddings.
+        Makes graph tokens from the prompt and the neighbor embeddings: a `GraphQFormer`, or `NeighborTokens`.
     text_encoder_2, tokenizer_2
         Stable Diffusion XL's second pair; see `model.networks.text_encoders.TextEncoders`.
     image_encoder, feature_extractor
         What neighbors given as images are embedded with; an `OpenClipImageEncoder` needs no extractor. Without an
         encoder the pipeline takes embeddings only.
     max_neighbors
-        Only so many neighbors of a set, the first, are looked at; None means all.
+        Only so many neighbors of a set, the first, are looked at; None means all, and 0 is a text-only model.
     force_zeros_for_empty_prompt
         Whether an empty text is all zeros to the network, as in Stable Diffusion XL.
     """
@@ -80,7 +80,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         tokenizer: CLIPTokenizer,
         unet: Backbone,
         scheduler: SchedulerMixin,
-        graph_encoder: GraphQFormer,
+        graph_encoder: GraphEncoder,
         text_encoder_2: CLIPTextModelWithProjection | None = None,
         tokenizer_2: CLIPTokenizer | None = None,
         image_encoder: OpenClipImageEncoder | CLIPVisionModelWithProjection | None = None,
@@ -89,8 +89,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
-        if max_neighbors is not None and max_neighbors < 1:
-            raise ValueError(f"max_neighbors is {max_neighbors}, it must be at least 1, or None")
+        if max_neighbors is not None and max_neighbors < 0:
+            raise ValueError(f"max_neighbors is {max_neighbors}, it must be at least 0, or None")
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -331,7 +331,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         for branch in branches:
             seen = text if branch.text else no_text
             if branch.neighbor_set is None:
-                graph = torch.zeros_like(seen.hidden, dtype=dtype)
+                length = graph_token_count(self.graph_encoder, seen.hidden.shape[1])
+                graph = seen.hidden.new_zeros(len(seen.hidden), length, seen.hidden.shape[2], dtype=dtype)
             else:
                 neighbor_set = sets[branch.neighbor_set].best(self.config.max_neighbors)
                 graph = self.encode_graph(text.input_ids, **neighbor_set.tensors()).to(dtype)

@@ -22,7 +22,7 @@ class _Part(BaseModel):
 class RecordedGraphEncoder(_Part):
     """What the record's readers need to know of `model.training.config.GraphEncoderConfig`."""
 
-    max_neighbors: int = Field(ge=1)
+    max_neighbors: int = Field(ge=0)
     neighbor_content: Literal["images", "texts", "both"]
     neighbor_weights: bool
 
@@ -76,7 +76,8 @@ class ModelRecord(BaseModel):
     device, precision
         What it was trained on, and in which precision.
     loss, loss_curve
-        Mean loss of the last steps; points `(step, mean loss of the steps since the point before)`.
+        Mean loss of the last steps, None if there were none; points `(step, mean loss of the steps since the point
+        before)`.
     seconds
         Of the run that finished the training.
     """
@@ -104,7 +105,7 @@ class ModelRecord(BaseModel):
     epochs: float
     device: str
     precision: str
-    loss: float
+    loss: float | None
     loss_curve: tuple[tuple[int, float], ...]
     seconds: float
 
@@ -119,8 +120,8 @@ class ModelRecord(BaseModel):
         encoder = self.config.graph_encoder
         return NeighborUse(
             max_neighbors=encoder.max_neighbors,
-            images=encoder.neighbor_content != "texts",
-            texts=encoder.neighbor_content != "images",
+            images=encoder.max_neighbors > 0 and encoder.neighbor_content != "texts",
+            texts=encoder.max_neighbors > 0 and encoder.neighbor_content != "images",
             weights=encoder.neighbor_weights,
             relation_types=self.relation_types,
         )

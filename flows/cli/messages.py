@@ -159,7 +159,7 @@ def trained(report: TrainReport) -> str:
     left_out = f" ({report.left_out:,} left out: withdrawn, or without a readable image)" if report.left_out else ""
     return (
         f"Trained {report.model_id} on {count(report.items, 'item')}{left_out}: {count(report.steps, 'step')} "
-        f"in {report.seconds:.0f} s, loss {report.loss:.3f}.\n"
+        f"in {report.seconds:.0f} s{'' if report.loss is None else f', loss {report.loss:.3f}'}.\n"
         f"Its card, curves and sample images: models/{report.model_id} in the data root."
     )
 

@@ -1,14 +1,14 @@
 """All that training reads of what is frozen, computed once into files that a step maps into memory and indexes.
 
-`training-arrays/<digest>/` has one `.npy` file per array. They are written from start to end, shard by shard, so the
-memory that is needed does not depend on the number of items; and the folder gets its name when it is complete, so a
-killed run leaves nothing half-read. A resumed run, and every other one with the same inputs, finds them.
+`training-arrays/<digest>/` has one `.npy` file per array; those of the texts are in a folder of their own, see
+`training.text_arrays`. They are written from start to end, shard by shard, so the memory that is needed does not depend
+on the number of items; and a folder gets its name when it is complete, so a killed run leaves nothing half-read. A
+resumed run, and every other one with the same inputs, finds them.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,24 +20,31 @@ import orjson
 import pyarrow as pa
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ingest.datasets.integrity import DamagedError
-from ingest.datasets.root import DataRoot, explain_os_errors
+from ingest.datasets.root import DataRoot
 from ingest.datasets.rows import Rows
 from ingest.datasets.vectors import missing_embeddings, vector_dataset
 from ingest.errors import Graph2ImageError
 from model.neighbor_sets import NeighborSet
 from model.neighbors import neighbor_weights, relation_numbers
 from model.networks.text_encoders import TextEncoders
-from model.storage import local_sha256
-from model.training.array_files import ArrayWriter, ArrayWriters
+from model.training.array_files import ArrayWriter, make_folder, map_folder
 from model.training.config import GraphEncoderConfig
 from model.training.items import StringIndex, TrainingItems
+from model.training.text_arrays import (
+    TextArrays,
+    build_text_arrays,
+    item_texts,
+    neighbor_summaries,
+    open_text_arrays,
+)
 
 logger = logging.getLogger(__name__)
 
-_TEXTS_AT_A_TIME = 1024
+_ROWS_AT_A_TIME = 1024
+#: Arrays of every training, those of the texts apart.
+_NEEDED = ("item_ids", "latents", "latent_index", "text_index", "neighbor_counts")
+_OF_TEXTS = ("input_ids", "text_hidden", "text_pooled")
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class TrainingArrays:
     neighbor_index, embeddings
         Rows of `(images + 1, dim)` float32 image embeddings, the last of which is zero; None if they are not looked at.
     neighbor_text_index, text_summary
-        Rows of `(texts + 1, hidden_size)` float32 summaries of texts, the last of which is zero; or None.
+        Rows of `(neighbors' texts + 1, hidden_size)` float32 summaries of texts, the last of which is zero; or None.
     neighbor_weights, neighbor_types
         float32 and int16, see `GraphQFormer.forward`; or None.
     """
@@ -161,8 +168,8 @@ class TrainingArrays:
         latents = self.latents_of(coarse=coarse)
         texts = self.text_index[indices].long().masked_fill(drop_text, 0)
         counts = self.neighbor_counts[indices].long().masked_fill(drop_graph, 0)
-        columns = next(index for index in (self.neighbor_index, self.neighbor_text_index) if index is not None).shape[1]
-        mask = torch.arange(columns) < counts[:, None]
+        given = [index.shape[1] for index in (self.neighbor_index, self.neighbor_text_index) if index is not None]
+        mask = torch.arange(given[0] if given else 0) < counts[:, None]
         return Batch(
             latents[self.latent_index[indices].long()],
             self.input_ids[texts].long(),
@@ -193,41 +200,29 @@ def _permutation(seed: int, epoch: int, length: int) -> npt.NDArray[np.int64]:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def open_arrays(folder: Path) -> TrainingArrays | None:
-    """Map the arrays in `folder`; None if they are not there.
+def open_arrays(folder: Path, texts: Path) -> TrainingArrays | None:
+    """Map the arrays in `folder`, and those of the texts in `texts`; None if one of them is not there.
 
     Raises
     ------
     Graph2ImageError
         If a file is missing or damaged.
     """
-    if not folder.is_dir():
+    text_arrays = open_text_arrays(texts)
+    own = {field.name for field in fields(TrainingArrays)} - set(_OF_TEXTS) - set(_NEEDED)
+    arrays = map_folder(folder, _NEEDED, sorted(own))
+    if arrays is None or text_arrays is None:
         return None
-    try:
-        DataRoot(str(folder.parent)).check_folder(folder.name)
-    except DamagedError as error:
-        raise Graph2ImageError(
-            error.message, f"Delete the folder {folder}: the next training makes it again."
-        ) from error
-    arrays: dict[str, Any] = {}
-    for field in fields(TrainingArrays):
-        path = folder / f"{field.name}.npy"
-        if not path.exists():
-            arrays[field.name] = None
-            continue
-        try:
-            array = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch takes no read-only memory
-        except (OSError, ValueError) as error:
-            raise Graph2ImageError(f"cannot read {path}: {error}", f"Delete the folder {folder}.") from error
-        arrays[field.name] = array if field.name == "item_ids" else torch.from_numpy(array)
-    needed = ("item_ids", "latents", "latent_index", "text_index", "input_ids", "text_hidden", "neighbor_counts")
-    if missing := [name for name in needed if arrays[name] is None]:
-        raise Graph2ImageError(f"there is no {missing[0]}.npy in {folder}", "Delete the folder.")
-    return TrainingArrays(**arrays)
+    values: dict[str, Any] = {
+        name: torch.from_numpy(array) if array is not None and name != "item_ids" else array
+        for name, array in arrays.items()
+    }
+    return TrainingArrays(**values, **{name: getattr(text_arrays, name) for name in _OF_TEXTS})
 
 
 def build_arrays(
     folder: Path,
+    text_folder: Path,
     data: DataRoot,
     items: TrainingItems,
     config: GraphEncoderConfig,
@@ -241,8 +236,8 @@ def build_arrays(
 
     Parameters
     ----------
-    folder
-        Local folder that is made.
+    folder, text_folder
+        Local folders that are made; that of the texts is used as it is, if it is there.
     encoder
         Encoder of the embeddings of the neighbors' images.
     latents, coarse_latents
@@ -253,28 +248,25 @@ def build_arrays(
     Graph2ImageError
         If an image has no embedding or no latents, or the disk is full; the folder is not there then.
     """
+    text_arrays = build_text_arrays(text_folder, items, texts)
     logger.info("Building the training arrays of %d items in %s", len(items), folder)
-    with explain_os_errors(str(folder)):
-        unfinished = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)  # what a killed run left
-        unfinished.mkdir(parents=True)
-        try:
-            _write_items(unfinished, data, items, latents, coarse_latents)
-            _write_neighbors(unfinished, data, items, config, encoder)
-            _write_texts(unfinished, items, config, texts)
-            digests = {path.name: local_sha256(path) for path in sorted(unfinished.glob("*.npy"))}
-            DataRoot(str(unfinished.parent)).write_folder_list(unfinished.name, digests)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-        unfinished.rename(folder)
-    arrays = open_arrays(folder)
+
+    def write(unfinished: Path) -> None:
+        _write_items(unfinished, data, items, latents, coarse_latents)
+        _write_neighbors(unfinished, data, items, config, encoder)
+        if config.texts:
+            _write_neighbor_texts(unfinished, items, config, text_arrays, texts)
+
+    if not folder.is_dir():  # only the texts may have been lost
+        make_folder(folder, write)
+    arrays = open_arrays(folder, text_folder)
     if arrays is None:
         raise Graph2ImageError(f"{folder} was removed while it was used")
     return arrays
 
 
 def _write_items(folder: Path, data: DataRoot, items: TrainingItems, latents: str, coarse_latents: str | None) -> None:
+    np.save(folder / "text_index.npy", item_texts(items)[0].astype(np.int32))
     np.save(folder / "item_ids.npy", np.asarray(items.table["item_id"].cast(pa.binary()).to_pylist(), np.bytes_))
     index = StringIndex(items.table["image_hash"])
     row_of = _write_latents(folder / "latents.npy", data, items, index, latents)
@@ -286,8 +278,8 @@ def _write_items(folder: Path, data: DataRoot, items: TrainingItems, latents: st
         source = np.zeros(len(coarse), np.int64)
         source[row_of] = coarse_row_of
         with ArrayWriter(folder / "coarse_latents.npy", coarse.shape[1:], np.float16) as writer:
-            for start in range(0, len(source), _TEXTS_AT_A_TIME):
-                writer.append(coarse[source[start : start + _TEXTS_AT_A_TIME]])
+            for start in range(0, len(source), _ROWS_AT_A_TIME):
+                writer.append(coarse[source[start : start + _ROWS_AT_A_TIME]])
         (folder / "coarse.npy").unlink()
 
 
@@ -335,32 +327,16 @@ def _write_neighbors(
         np.save(folder / "neighbor_types.npy", _scatter(shape, places, numbers, np.int16))
 
 
-def _write_texts(folder: Path, items: TrainingItems, config: GraphEncoderConfig, texts: TextEncoders) -> None:
-    chunks = [pa.array([""], pa.large_string()), *items.table["text"].chunks]
-    if config.texts:
-        neighbor_texts = items.neighbors["text"].combine_chunks()
-        chunks.append(neighbor_texts.dictionary)
-    coded = pa.chunked_array(chunks).combine_chunks().dictionary_encode()
-    codes, distinct = coded.indices.to_numpy(), coded.dictionary
-    np.save(folder / "text_index.npy", codes[1 : len(items) + 1].astype(np.int32))
-    # Texts of neighbors that are no training items come last: of these only the summary is needed.
-    own = int(codes[: len(items) + 1].max()) + 1
-    with ArrayWriters(folder) as writers:
-        for start in tqdm(range(0, len(distinct), _TEXTS_AT_A_TIME), desc="texts", unit="shard", disable=None):
-            encoded = texts.encode(distinct.slice(start, _TEXTS_AT_A_TIME).to_pylist())
-            part = encoded[: max(0, own - start)]
-            writers.append("input_ids", part.input_ids, np.int32)
-            writers.append("text_hidden", part.hidden, np.float16)
-            if part.pooled is not None:
-                writers.append("text_pooled", part.pooled, np.float32)
-            if config.texts:
-                writers.append("text_summary", encoded.summary, np.float32)
-        if config.texts:
-            writers.append("text_summary", torch.zeros_like(encoded.summary[:1]), np.float32)
-    if config.texts:
-        rows = codes[len(items) + 1 :][neighbor_texts.indices.to_numpy()]
-        shape = (len(items), config.max_neighbors)
-        np.save(folder / "neighbor_text_index.npy", _scatter(shape, items.neighbor_places(), rows, np.int32))
+def _write_neighbor_texts(
+    folder: Path, items: TrainingItems, config: GraphEncoderConfig, own: TextArrays, texts: TextEncoders
+) -> None:
+    rows, parts = neighbor_summaries(items, own, texts)
+    shape = (len(items), config.max_neighbors)
+    np.save(folder / "neighbor_text_index.npy", _scatter(shape, items.neighbor_places(), rows, np.int32))
+    with ArrayWriter(folder / "text_summary.npy", own.text_summary.shape[1:], np.float32) as writer:
+        for part in parts:
+            writer.append(part.numpy())
+        writer.append(np.zeros((1, *writer.shape), np.float32))
 
 
 def _scatter(

@@ -17,6 +17,7 @@ from ingest.errors import Graph2ImageError
 from model.networks.backbones import Backbone, latent_multiple
 from model.networks.graph_qformer import GraphQFormer
 from model.networks.latents import spatial_factor
+from model.networks.neighbor_tokens import GraphEncoder, NeighborTokens
 from model.networks.text_encoders import TextEncoders
 from model.pretrained.base_models import base_model_id, load_base_model
 from model.pretrained.parts import ModelParts
@@ -100,11 +101,11 @@ def check_coarse_size(config: TrainConfig, parts: ModelParts) -> None:
 
 def build_graph_encoder(
     config: TrainConfig, parts: ModelParts, embeddings: Tensor | None, relation_types: tuple[str, ...], encoder_id: str
-) -> GraphQFormer:
+) -> GraphEncoder:
     """The base model's Graph-QFormer if it fits, else one that starts as the text encoder.
 
-    It fits if it has the configured sizes and has learned to read embeddings of the same encoder. New weights are drawn
-    from torch's generator.
+    It fits if it has the configured sizes and has learned to read embeddings of the same encoder. Another kind of graph
+    encoder is new. New weights are drawn from torch's generator.
 
     Parameters
     ----------
@@ -114,8 +115,21 @@ def build_graph_encoder(
         The encoder that they are of.
     """
     settings, text_config = config.graph_encoder, parts.texts.encoder.config
+    neighbor_dim = None if embeddings is None else embeddings.shape[1]
+    encoder: GraphEncoder
+    if settings.kind == "projection" or settings.max_neighbors == 0:
+        encoder = NeighborTokens(
+            settings.max_neighbors,
+            neighbor_dim,
+            text_config.hidden_size if settings.texts else None,
+            settings.tokens_per_neighbor,
+            parts.texts.hidden_size,
+            settings.standardize,
+        )
+        _standardize(encoder, embeddings, config)
+        return encoder
     encoder = parts.make_graph_encoder(
-        None if embeddings is None else embeddings.shape[1],
+        neighbor_dim,
         num_hidden_layers=min(settings.num_hidden_layers, text_config.num_hidden_layers),
         tokens_per_neighbor=settings.tokens_per_neighbor,
         cross_attention_freq=settings.cross_attention_freq,
@@ -131,9 +145,13 @@ def build_graph_encoder(
             "The base model's Graph-QFormer has %s: starting with a new one",
             "read embeddings of another encoder" if fits else "other sizes than the configured ones",
         )
-    if embeddings is not None and encoder.neighbor_projection is not None and settings.standardize:
-        encoder.neighbor_projection.set_statistics(embeddings[:_STATISTICS_EMBEDDINGS])
+    _standardize(encoder, embeddings, config)
     return encoder
+
+
+def _standardize(encoder: GraphEncoder, embeddings: Tensor | None, config: TrainConfig) -> None:
+    if embeddings is not None and encoder.neighbor_projection is not None and config.graph_encoder.standardize:
+        encoder.neighbor_projection.set_statistics(embeddings[:_STATISTICS_EMBEDDINGS])
 
 
 def _sizes(encoder: GraphQFormer) -> dict[str, Any]:
@@ -207,7 +225,7 @@ def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:
     )
 
 
-def choose_trainable(network: Backbone, graph_encoder: GraphQFormer, config: TrainConfig) -> None:
+def choose_trainable(network: Backbone, graph_encoder: GraphEncoder, config: TrainConfig) -> None:
     """Say by `requires_grad` which weights are trained, and add those that are only there to be trained."""
     from model.networks.lora import add_lora  # peft is slow to import, and rarely needed
 
@@ -216,8 +234,10 @@ def choose_trainable(network: Backbone, graph_encoder: GraphQFormer, config: Tra
     if settings.trainable == "lora":
         add_lora(network, settings.lora_rank, settings.lora_alpha)
     graph_encoder.requires_grad_(True)
-    # The token table is the text encoder's own; most of its rows would only decay.
-    graph_encoder.token_embedding.requires_grad_(False)
+    if isinstance(graph_encoder, GraphQFormer):
+        # The token table is the text encoder's own; most of its rows would only decay.
+        graph_encoder.token_embedding.requires_grad_(False)
     if settings.gradient_checkpointing:
         network.enable_gradient_checkpointing()
-        graph_encoder.enable_gradient_checkpointing()
+        if isinstance(graph_encoder, GraphQFormer):
+            graph_encoder.enable_gradient_checkpointing()

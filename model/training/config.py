@@ -83,12 +83,14 @@ class TransformerConfig(_Section):
 
 
 class GraphEncoderConfig(_Section):
-    """The Graph-QFormer.
+    """What makes graph tokens of an item's neighbors.
 
     Parameters
     ----------
+    kind
+        `"qformer"`: the Graph-QFormer; `"projection"`: the neighbors' projected tokens themselves, without it.
     max_neighbors
-        It reads so many neighbors, the best.
+        It reads so many neighbors, the best. With 0 there are no graph tokens at all: a text-only model.
     neighbor_content
         What it knows of a neighbor: its image, its text, or both.
     neighbor_weights
@@ -100,10 +102,11 @@ class GraphEncoderConfig(_Section):
     tokens_per_neighbor, cross_attention_freq
         Of `GraphQFormer`.
     num_hidden_layers
-        Its layers start as the text encoder's first so many.
+        Layers of the Graph-QFormer, which start as the text encoder's first so many.
     """
 
-    max_neighbors: int = Field(ge=1, le=1_000)
+    kind: Literal["qformer", "projection"] = "qformer"
+    max_neighbors: int = Field(ge=0, le=1_000)
     neighbor_content: Literal["images", "texts", "both"] = "images"
     neighbor_weights: bool = False
     relation_types: bool = False
@@ -115,12 +118,20 @@ class GraphEncoderConfig(_Section):
     @property
     def images(self) -> bool:
         """Whether the neighbors' images are looked at."""
-        return self.neighbor_content != "texts"
+        return self.max_neighbors > 0 and self.neighbor_content != "texts"
 
     @property
     def texts(self) -> bool:
         """Whether the neighbors' texts are looked at."""
-        return self.neighbor_content != "images"
+        return self.max_neighbors > 0 and self.neighbor_content != "images"
+
+    @model_validator(mode="after")
+    def _projection_knows_contents_only(self) -> GraphEncoderConfig:
+        if self.kind == "projection" and (self.neighbor_weights or self.relation_types):
+            raise ValueError(
+                'kind = "projection" has no attention that neighbor_weights or relation_types could change'
+            )
+        return self
 
 
 class DiffusionConfig(_Section):
@@ -151,7 +162,7 @@ class OptimizationConfig(_Section):
     lora_rank, lora_alpha
         Rank and scale of the additions (Hu et al. 2022).
     steps
-        Optimizer steps.
+        Optimizer steps; 0 publishes the model as it starts, which a fine-tuned one can be compared with.
     coarse_steps
         The first so many of them see the images at half the side. That is a quarter of the latents' pixels, so such a
         step has four times the samples; forms are learned from many images rather than from large ones.
@@ -186,7 +197,7 @@ class OptimizationConfig(_Section):
     trainable: Literal["full", "lora", "graph"] = "full"
     lora_rank: int = Field(default=16, ge=1, le=65_536)
     lora_alpha: float = Field(default=16.0, gt=0)
-    steps: int = Field(ge=1, le=1_000_000_000)
+    steps: int = Field(ge=0, le=1_000_000_000)
     coarse_steps: int = Field(default=0, ge=0, le=1_000_000_000)
     batch_size: int = Field(ge=1, le=65_536)
     gradient_accumulation: int = Field(default=1, ge=1, le=65_536)
@@ -260,6 +271,12 @@ class TrainConfig(_Section):
             raise ValueError(
                 f"optimization.coarse_steps needs an image_size that is a multiple of 16, not {self.image_size}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> TrainConfig:
+        if self.optimization.trainable == "graph" and self.graph_encoder.max_neighbors == 0 and self.optimization.steps:
+            raise ValueError('optimization.trainable = "graph" with graph_encoder.max_neighbors = 0 trains nothing')
         return self
 
     @model_validator(mode="after")

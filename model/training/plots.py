@@ -35,8 +35,9 @@ def curves_png(losses: npt.NDArray[np.floating[Any]], learning_rates: Sequence[f
     steps = np.arange(1, len(losses) + 1)
     width = max(1, min(100, len(losses) // 10))
     left.plot(steps, losses, color="#b8c4d6", linewidth=0.8, label="each step")
-    mean = np.convolve(losses, np.ones(width) / width, "valid")
-    left.plot(steps[width - 1 :], mean, color="#1f4e8c", linewidth=1.6, label=f"mean of {width} steps")
+    if len(losses):
+        mean = np.convolve(losses, np.ones(width) / width, "valid")
+        left.plot(steps[width - 1 :], mean, color="#1f4e8c", linewidth=1.6, label=f"mean of {width} steps")
     left.set(xlabel="step", ylabel="loss", title="Loss")
     top = float(np.quantile(losses, 0.995)) if len(losses) else 1.0
     left.set_ylim(0, 1.1 * top or 1.0)

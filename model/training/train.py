@@ -48,6 +48,7 @@ from model.training.latents import compute_latents, latents_dataset
 from model.training.model_card import model_card
 from model.training.optimization import explain_out_of_memory, make_accelerator
 from model.training.plots import SampleGrid, curves_png, png
+from model.training.text_arrays import text_arrays_name
 from model.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class TrainReport:
     steps, seconds
         Of this call only; 0 when nothing was to do.
     loss
-        Mean of the last 50 steps.
+        Mean of the last 50 steps; None if there were none.
     """
 
     model_id: str
@@ -78,7 +79,7 @@ class TrainReport:
     left_out: int
     steps: int
     seconds: float
-    loss: float
+    loss: float | None
     changed: bool
 
 
@@ -95,6 +96,7 @@ class _Run:
     vae_id: str
     model_id: str
     arrays_id: str
+    text_arrays: str
 
     @property
     def folder(self) -> str:
@@ -163,7 +165,7 @@ def train(
     if main:
         _publish(run, trainer, pipeline, plots, logs, started)
     seconds = time.monotonic() - started
-    loss = trainer.recent_loss()
+    loss = _loss(trainer)
     return TrainReport(run.model_id, len(run.items), run.items.left_out, steps, seconds, loss, changed=True)
 
 
@@ -191,17 +193,18 @@ def _plan(data: DataRoot, config: TrainConfig, neighbors: str, encoder: str | No
         arrays_id=digest(
             config.graph_encoder.model_dump(), seen, encoder, vae_id, text_id, _latent_sizes(config), config.image_fit
         ),
+        text_arrays=text_arrays_name(items, text_id),
     )
 
 
 def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArrays]:
     """Load the parts, and compute what is frozen unless it is there already; one process of several does it."""
     data, config, items = run.data, run.config, run.items
-    folder = work_folder(data, f"training-arrays/{run.arrays_id}")
-    with exclusive(folder):
+    folder, text_folder = (work_folder(data, f"training-arrays/{name}") for name in (run.arrays_id, run.text_arrays))
+    with exclusive(text_folder):  # which trainings of other arrays share
         parts = load_parts(data, config, items, run.encoder)
         check_coarse_size(config, parts)
-        arrays = open_arrays(folder)
+        arrays = open_arrays(folder, text_folder)
         if arrays is None:
             _move(parts, device)
             latents = []
@@ -210,6 +213,7 @@ def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArray
                 latents.append(latents_dataset(run.vae_id, size, config.image_fit))
             arrays = build_arrays(
                 folder,
+                text_folder,
                 data,
                 items,
                 config.graph_encoder,
@@ -321,7 +325,8 @@ def _publish(
         DataRoot(str(folder)).write_json(RECORD_FILE, record.model_dump(mode="json"))
 
     publish_folder(data, f"models/{run.model_id}", write, marker=RECORD_FILE)
-    data.fs.rm(data.path(run.folder), recursive=True)
+    if data.exists(run.folder):  # a model that is published as it starts has no checkpoints
+        data.fs.rm(data.path(run.folder), recursive=True)
     shutil.rmtree(logs.parent, ignore_errors=True)  # the same, or what lay in the cache
 
 
@@ -350,10 +355,14 @@ def _record(run: _Run, trainer: Trainer, started: float) -> ModelRecord:
         epochs=optimization.samples_before(optimization.steps) / len(items),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
         precision={"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision),
-        loss=trainer.recent_loss(),
+        loss=_loss(trainer),
         loss_curve=tuple(trainer.loss_curve()),
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _loss(trainer: Trainer) -> float | None:
+    return trainer.recent_loss() if trainer.step else None
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -32,7 +32,7 @@ from ingest.encoders.resuming import Checkpoints, State, load_optimized, optimiz
 from ingest.encoders.workers import PARTS, Workers, short_attention
 from ingest.errors import Graph2ImageError
 from model.networks.backbones import Backbone, Condition, predict
-from model.networks.graph_qformer import GraphQFormer
+from model.networks.neighbor_tokens import GraphEncoder
 from model.training.arrays import Batch, TrainingArrays
 from model.training.config import OptimizationConfig
 from model.training.optimization import (
@@ -53,7 +53,7 @@ _LOG_EVERY = 10
 class Denoiser(nn.Module):
     """Network and Graph-QFormer as one module, which is what is wrapped for several processes and mixed precision."""
 
-    def __init__(self, network: Backbone, graph_encoder: GraphQFormer) -> None:
+    def __init__(self, network: Backbone, graph_encoder: GraphEncoder) -> None:
         super().__init__()
         self.network, self.graph_encoder = network, graph_encoder
 
@@ -90,7 +90,7 @@ class Trainer:
     def __init__(
         self,
         network: Backbone,
-        graph_encoder: GraphQFormer,
+        graph_encoder: GraphEncoder,
         scheduler: DDIMScheduler,
         config: OptimizationConfig,
         seed: int,
@@ -289,7 +289,7 @@ class Trainer:
         return config.learning_rate * learning_rate_factor(step, config.warmup_steps, config.steps, config.schedule)
 
     def recent_loss(self, steps: int = 50) -> float:
-        """Mean loss of the last steps."""
+        """Mean loss of the last steps; NaN before the first."""
         return float(self.losses[max(0, self.step - steps) : self.step].mean())
 
     def loss_curve(self) -> list[tuple[int, float]]:

@@ -22,6 +22,7 @@ from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA
 from ingest.errors import Graph2ImageError
 from model.pipeline import Graph2ImagePipeline
+from model.record import read_model_record
 from model.training.config import TrainConfig, load_train_config
 from model.training.train import TrainReport, train
 
@@ -126,12 +127,22 @@ def test_the_published_pipeline_makes_images_of_neighbors_images(tiny: TinyData)
 def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
     train(tiny.root, tiny.config, NEIGHBORS)
     folder = Path(tiny.root.path("training-arrays"))
-    (arrays,) = [path for path in folder.iterdir() if path.is_dir()]
-    made = {path.name: path.stat().st_mtime_ns for path in arrays.iterdir()}
+
+    def made() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in sorted(folder.glob("*/*.npy"))}
+
+    first = made()
+    assert len(list(folder.glob("*/"))) == 2  # the texts, and the rest
     other = with_changes(tiny, ("steps = 6", "steps = 5"))
     assert train(tiny.root, other, NEIGHBORS).changed
-    assert [path for path in folder.iterdir() if path.is_dir()] == [arrays]
-    assert {path.name: path.stat().st_mtime_ns for path in arrays.iterdir()} == made
+    assert made() == first
+    # What an ablation of the neighbors changes is not in the texts' arrays.
+    encoded = {path: time for path, time in first.items() if "/texts-" in path}
+    assert {Path(path).stem for path in encoded} == {"input_ids", "text_hidden", "text_summary"}
+    fewer = with_changes(tiny, ("max_neighbors = 3", 'max_neighbors = 2\nneighbor_content = "both"'))
+    assert train(tiny.root, fewer, NEIGHBORS).changed
+    assert len(list(folder.glob("*/"))) == 3
+    assert {path: time for path, time in made().items() if "/texts-" in path} == encoded
 
 
 @pytest.mark.slow
@@ -154,8 +165,9 @@ def test_frozen_parts_are_computed_once(tiny: TinyData) -> None:
                 "[transformer]\npatch_size = 1\nnum_layers = 2\nnum_attention_heads = 2\nattention_head_dim = 8\n",
             )
         ],
+        [("max_neighbors = 3", 'max_neighbors = 3\nkind = "projection"\nneighbor_content = "both"')],
     ],
-    ids=["texts", "everything", "accumulation", "coarse", "plain", "transformer"],
+    ids=["texts", "everything", "accumulation", "coarse", "plain", "transformer", "projection"],
 )
 def test_every_option_is_trained_and_published(tiny: TinyData, changes: list[tuple[str, str]]) -> None:
     report = train(tiny.root, with_changes(tiny, *changes), NEIGHBORS)
@@ -174,6 +186,33 @@ def test_every_option_is_trained_and_published(tiny: TinyData, changes: list[tup
     if content.texts:
         given["neighbor_text_embeds"] = torch.zeros(1, 2, config.neighbor_text_dim)
     assert pipeline("a thing", **given, num_inference_steps=2).images[0].size == (32, 32)
+
+
+@pytest.mark.slow
+def test_a_text_only_model_has_no_graph_tokens(tiny: TinyData) -> None:
+    report = train(tiny.root, with_changes(tiny, ("max_neighbors = 3", "max_neighbors = 0")), NEIGHBORS)
+    record = read_model_record(tiny.root, report.model_id)
+    assert (record.graph_parameters, record.neighbor_use.images) == (0, False)
+    pipeline = published(tiny, report)
+    assert pipeline.image_encoder is None
+    tokens = pipeline.encode_graph(torch.zeros(2, 12, dtype=torch.long))
+    assert tokens.shape == (2, 0, 32)
+    assert pipeline("a thing", num_inference_steps=2).images[0].size == (32, 32)
+    with pytest.raises(ValueError, match="takes no neighbor_embeds"):
+        pipeline("a thing", neighbor_embeds=torch.zeros(1, 2, 16))
+
+
+def test_a_base_model_is_published_as_it_is(tiny: TinyData, tmp_path: Path) -> None:
+    base_model = save_base_model("sd15", tmp_path / "base_model")
+    path = tmp_path / "untuned.toml"
+    path.write_text(FOUNDED.format(base_model=base_model, trainable="full").replace("steps = 2\n", "steps = 0\n"))
+    report = train(tiny.root, load_train_config(path), NEIGHBORS)
+    assert (report.steps, report.loss, report.changed) == (0, None, True)
+    assert read_model_record(tiny.root, report.model_id).loss_curve == ()
+    assert not train(tiny.root, load_train_config(path), NEIGHBORS).changed
+    untuned = StableDiffusionPipeline.from_pretrained(base_model, safety_checker=None).unet.state_dict()
+    for name, value in published(tiny, report).unet.state_dict().items():
+        assert torch.equal(value, untuned[name])
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -45,7 +45,9 @@ def arrays_of(data: TinyData, folder: Path, config: GraphEncoderConfig) -> tuple
     vae = MiniAutoencoder(channels=16, latent_channels=4, blocks=1, patch_size=4, spatial_factor=8).eval()
     latents = compute_latents(data.root, vae, "v", items.image_hashes, 32).dataset
     texts = TextEncoders(*load_text_encoder(data.root, ENCODER))
-    return items, build_arrays(folder, data.root, items, config, texts, encoder=ENCODER, latents=latents)
+    return items, build_arrays(
+        folder, folder.with_name("texts"), data.root, items, config, texts, encoder=ENCODER, latents=latents
+    )
 
 
 def neighbors_of(items: TrainingItems) -> list[list[str]]:
@@ -190,7 +192,15 @@ def test_latents_of_both_sizes_are_of_the_same_images(tiny: TinyData, tmp_path: 
         coarse = compute_latents(tiny.root, vae, "v", half, 16).dataset
     texts = TextEncoders(*load_text_encoder(tiny.root, ENCODER))
     arrays = build_arrays(
-        tmp_path / "arrays", tiny.root, items, IMAGES, texts, encoder=ENCODER, latents=whole, coarse_latents=coarse
+        tmp_path / "arrays",
+        tmp_path / "texts",
+        tiny.root,
+        items,
+        IMAGES,
+        texts,
+        encoder=ENCODER,
+        latents=whole,
+        coarse_latents=coarse,
     )
     nothing = torch.zeros(len(items), dtype=torch.bool)
     seen = arrays.batch(torch.arange(len(items)), nothing, nothing, coarse=True).latents
@@ -242,7 +252,7 @@ def test_a_killed_build_starts_again_cleanly(tmp_path: Path) -> None:
         "import model.training.arrays\n"
         "from tiny_data import TinyData, DataRoot\n"
         "from test_training_data import EVERYTHING, arrays_of\n"
-        "model.training.arrays._write_texts = lambda *a: time.sleep(300)\n"  # killed in the middle
+        "model.training.arrays._write_neighbor_texts = lambda *a: time.sleep(300)\n"  # killed in the middle
         "data = TinyData(DataRoot(sys.argv[2]), [], [], [], Path())\n"
         "arrays_of(data, Path(sys.argv[3]), EVERYTHING)"
     )
@@ -256,7 +266,7 @@ def test_a_killed_build_starts_again_cleanly(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert half.exists()
-    assert open_arrays(folder) is None
+    assert open_arrays(folder, tmp_path / "texts") is None
 
     _, arrays = arrays_of(data, folder, EVERYTHING)
     assert len(arrays) == ITEMS - TEST_ITEMS
@@ -268,11 +278,11 @@ def test_damaged_arrays(tiny: TinyData, tmp_path: Path) -> None:
     arrays_of(tiny, folder, IMAGES)
     (folder / "latents.npy").write_bytes(b"damaged")
     with pytest.raises(Graph2ImageError, match=r"latents\.npy has changed") as error:
-        open_arrays(folder)
+        open_arrays(folder, tmp_path / "texts")
     assert "Delete the folder" in str(error.value.hint)
     (folder / "latents.npy").unlink()
     with pytest.raises(Graph2ImageError, match=r"latents\.npy is missing"):
-        open_arrays(folder)
+        open_arrays(folder, tmp_path / "texts")
 
 
 def test_items_without_latents_or_embeddings_are_named(tiny: TinyData, tmp_path: Path) -> None:
@@ -281,8 +291,10 @@ def test_items_without_latents_or_embeddings_are_named(tiny: TinyData, tmp_path:
     texts = TextEncoders(*load_text_encoder(tiny.root, ENCODER))
     latents = compute_latents(tiny.root, vae, "v", items.image_hashes[1:], 32).dataset
     with pytest.raises(Graph2ImageError, match=f"1 items have no latents in latents/v-32.*{tiny.item_ids[TEST_ITEMS]}"):
-        build_arrays(tmp_path / "a", tiny.root, items, IMAGES, texts, encoder=ENCODER, latents=latents)
-    assert not list(tmp_path.glob("*a*/*.npy"))
+        build_arrays(
+            tmp_path / "a", tmp_path / "texts", tiny.root, items, IMAGES, texts, encoder=ENCODER, latents=latents
+        )
+    assert not list(tmp_path.glob("*a/*.npy"))
     compute_latents(tiny.root, vae, "v", items.image_hashes, 32)
     publish_neighbors(
         tiny.root,
@@ -291,4 +303,6 @@ def test_items_without_latents_or_embeddings_are_named(tiny: TinyData, tmp_path:
     )
     items = read_training_items(tiny.root, "lost", IMAGES)
     with pytest.raises(Graph2ImageError, match="no embedding of tiny, the first is f00"):
-        build_arrays(tmp_path / "a", tiny.root, items, IMAGES, texts, encoder=ENCODER, latents=latents)
+        build_arrays(
+            tmp_path / "a", tmp_path / "texts", tiny.root, items, IMAGES, texts, encoder=ENCODER, latents=latents
+        )
