@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flows.samples import item_samples, split_samples
+from flows.samples import item_samples, split_samples, with_neighbors
 from flows.settings import Settings
 from flows.stages import withdrawn_items
 from ingest.datasets.root import DataRoot
@@ -70,15 +70,30 @@ def for_items(
     item_ids: Sequence[str],
     scale: float = CONTROL_SCALE,
     neighbors: str | None = None,
+    *,
+    prompt: str | None = None,
+    chosen: Sequence[str] | None = None,
 ) -> Wanted:
     """Requests for the named items.
+
+    Parameters
+    ----------
+    neighbors
+        Name of a neighbors dataset; see `item_samples`.
+    prompt
+        Instead of the items' texts.
+    chosen
+        Ids of the items that are neighbors instead of those sampled; see `with_neighbors`.
 
     Raises
     ------
     Graph2ImageError
-        If an item has neither text nor neighbors; and as `item_samples`.
+        If an item has neither text nor neighbors; and as `item_samples` and `with_neighbors`.
     """
-    return _wanted(item_samples(settings, model_id, item_ids, neighbors), scale, required=True)
+    samples = _told(item_samples(settings, model_id, item_ids, neighbors), prompt)
+    if chosen is not None:
+        samples = [with_neighbors(settings, model_id, sample, chosen) for sample in samples]
+    return _wanted(samples, scale, required=True)
 
 
 def mixtures(
@@ -87,8 +102,12 @@ def mixtures(
     item_ids: Sequence[str],
     shares: Mapping[str, float],
     scale: float = CONTROL_SCALE,
+    *,
+    prompt: str | None = None,
 ) -> Wanted:
     """Requests for the named items that are conditioned on works of entities, in these shares.
+
+    The works are chosen by the item's text, whatever the prompt.
 
     Raises
     ------
@@ -96,13 +115,19 @@ def mixtures(
         As `model.generation.mixing.mixed`; and as `item_samples`.
     """
     works = entity_works(settings, model_id)
-    return Wanted(tuple(mixed(works, item_samples(settings, model_id, item_ids), shares, scale)))
+    made = mixed(works, item_samples(settings, model_id, item_ids), shares, scale)
+    return Wanted(tuple(made if prompt is None else (replace(request, text=prompt) for request in made)))
 
 
 def entity_works(settings: Settings, model_id: str) -> EntityWorks:
     """The works that a model's images can be mixed from."""
     data = DataRoot(settings.data)
     return EntityWorks(data, read_model_record(data, model_id).encoder, withdrawn_items(settings))
+
+
+def _told(samples: Sequence[Sample], prompt: str | None) -> Sequence[Sample]:
+    """The samples with `prompt` as their text, if it is given."""
+    return samples if prompt is None else [replace(sample, text=prompt) for sample in samples]
 
 
 def _wanted(samples: Sequence[Sample], scale: float, *, required: bool) -> Wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from flows.settings import Settings
 from flows.stages import withdrawn_items
-from ingest.datasets.items import item_texts, read_items
+from ingest.datasets.items import item_texts, read_items, read_items_by_id
 from ingest.datasets.root import DataRoot
 from ingest.datasets.schemas import NEIGHBOR_SCHEMA, SPLITS
 from ingest.errors import Graph2ImageError, explain_validation
@@ -98,6 +99,31 @@ def item_samples(
     if unknown := [item_id for item_id in item_ids if item_id not in found]:
         raise _unknown(unknown[0])
     return [found[item_id] for item_id in item_ids]
+
+
+def with_neighbors(settings: Settings, model_id: str, sample: Sample, item_ids: Sequence[str]) -> Sample:
+    """The sample with these items as its neighbors, in their order; those that it has keep their weights.
+
+    Raises
+    ------
+    Graph2ImageError
+        If an item is unknown, withdrawn, named twice or the sample's own; or has no image, at which the model looks.
+    """
+    use = read_model_record(DataRoot(settings.data), model_id).neighbor_use
+    if len(set(item_ids)) < len(item_ids) or sample.item_id in item_ids:
+        raise Graph2ImageError("a neighbor is named twice, or is the item itself")
+    withdrawn = withdrawn_items(settings)
+    known = {neighbor.item_id: neighbor for neighbor in sample.neighbors}
+    others = [item_id for item_id in item_ids if item_id not in known]
+    rows = read_items_by_id(DataRoot(settings.data), others, ["text", "image_hash"])
+    for item_id in others:
+        if item_id in withdrawn or item_id not in rows:
+            raise _unknown(item_id)
+        if rows[item_id]["image_hash"] is None and use.images:
+            raise Graph2ImageError(f"{item_id!r} has no image, and the model {model_id} looks at images")
+        row: dict[str, Any] = rows[item_id]
+        known[item_id] = Neighbor(item_id, row["image_hash"], text=row["text"] or "")
+    return replace(sample, neighbors=tuple(known[item_id] for item_id in item_ids))
 
 
 def _dataset_name(data: DataRoot, record: ModelRecord, neighbors: str | None) -> str | None:

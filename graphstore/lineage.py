@@ -187,14 +187,8 @@ def opt_out(
         If the store has no item or entity `id_`.
     """
     record_lineage(store, data, models)
-    kinds = {label: kind for kind in ("item", "entity") for label in store.labels_of_kind(kind)}
-    label = labels_of(store, pa.chunked_array([[id_]]), kinds)[0].as_py()
-    if label is None:
-        raise Graph2ImageError(
-            f"there is no item or entity {id_!r} in the graph store",
-            'Find ids with `graph2image query "MATCH (n:LABEL) RETURN n.id LIMIT 10"`.',
-        )
-    changed = store.read(f"MATCH (o:{OPT_OUT} {{id: $id}}) RETURN o.id AS id", {"id": id_}).num_rows == 0
+    label, is_item = _withdrawable(store, id_)
+    changed = not _is_opted_out(store, id_)
     with store.transaction():
         if changed:
             upsert_record(store, OPT_OUT, id=id_, created_at=now(), reason=reason)
@@ -202,8 +196,57 @@ def opt_out(
         version = record_snapshot(store)
     publish_opt_outs(store, data)
     mark_stale(store, data, models)
-    items = [id_] if kinds[label] == "item" else _items_of(store, label, id_)
-    log.info("opted out %s: %d items", id_, len(items))
+    report = _touched(store, data, id_, label, models, is_item=is_item, version=version, changed=changed)
+    log.info("opted out %s: %d items", id_, len(report.items))
+    return report
+
+
+def touched_by_opt_out(
+    store: GraphStore, data: DataRoot, id_: str, models: Sequence[TrainedModel] = ()
+) -> OptOutReport:
+    """What withdrawing an item or entity would touch; nothing is written.
+
+    `version` is that of the graph as it is, and `changed` is whether it is not withdrawn yet. Images whose lineage is
+    not in the store yet are not known here.
+
+    Raises
+    ------
+    Graph2ImageError
+        If the store has no item or entity `id_`.
+    """
+    label, is_item = _withdrawable(store, id_)
+    changed = not _is_opted_out(store, id_)
+    return _touched(store, data, id_, label, models, is_item=is_item, version=store.version(), changed=changed)
+
+
+def _withdrawable(store: GraphStore, id_: str) -> tuple[str, bool]:
+    """The label of an item or entity, and whether it is an item."""
+    kinds = {label: kind for kind in ("item", "entity") for label in store.labels_of_kind(kind)}
+    label = labels_of(store, pa.chunked_array([[id_]]), kinds)[0].as_py()
+    if label is None:
+        raise Graph2ImageError(
+            f"there is no item or entity {id_!r} in the graph store",
+            'Find ids with `graph2image query "MATCH (n:LABEL) RETURN n.id LIMIT 10"`.',
+        )
+    return label, kinds[label] == "item"
+
+
+def _is_opted_out(store: GraphStore, id_: str) -> bool:
+    return bool(store.read(f"MATCH (o:{OPT_OUT} {{id: $id}}) RETURN o.id AS id", {"id": id_}).num_rows)
+
+
+def _touched(
+    store: GraphStore,
+    data: DataRoot,
+    id_: str,
+    label: str,
+    models: Sequence[TrainedModel],
+    *,
+    is_item: bool,
+    version: str,
+    changed: bool,
+) -> OptOutReport:
+    items = [id_] if is_item else _items_of(store, label, id_)
     return OptOutReport(
         id_,
         tuple(items),

@@ -297,7 +297,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
 
-        images: Any = latents if output_type == "latent" else self._decode(latents, output_type)
+        images: Any = latents if output_type == "latent" else self.decode(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
@@ -383,7 +383,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")
         return latents.to(device=self._execution_device, dtype=self.unet.dtype)
 
-    def _decode(self, latents: Tensor, output_type: str) -> Any:
+    def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
+        """Images of normalized latents, also of unfinished ones, which a callback gets; types as of `__call__`."""
         upcast = self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False)
         if upcast:
             self.vae.to(torch.float32)  # its activations are too large for float16

@@ -9,6 +9,7 @@ import typer
 from flows.cli.console import Call, command
 from flows.cli.copy import copy_app
 from flows.cli.data import export_app, ingest_app, sample_data_app
+from flows.cli.explore import explore_app
 from flows.cli.generate import generate_app
 from flows.cli.models import models_app, registry_app
 from flows.cli.neighbors import neighbors_app
@@ -34,6 +35,7 @@ app.add_typer(registry_app)
 app.add_typer(neighbors_app)
 app.add_typer(search_app)
 app.add_typer(generate_app)
+app.add_typer(explore_app)
 app.add_typer(copy_app)
 
 

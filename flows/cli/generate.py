@@ -78,6 +78,15 @@ def generate(
             help="Neighbor samples to use, by default those of the training; `live`: from the graph as it is now.",
         ),
     ] = None,
+    neighbor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ITEM", help="Use this item as a neighbor instead of those sampled; repeat it, best first."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Make images of this text, not the items' own.")
+    ] = None,
     graph_scale: Annotated[
         float,
         typer.Option(
@@ -165,11 +174,18 @@ def generate(
     if mix:
         if not items or neighbors is not None:
             raise typer.BadParameter("--mix goes with items, and without --neighbors")
-        wanted = requests.mixtures(call.settings, model_id, items, shares(mix, "ENTITY=SHARE"), graph_scale)
+        if neighbor:
+            raise typer.BadParameter("--mix takes the place of --neighbor")
+        parts = shares(mix, "ENTITY=SHARE")
+        wanted = requests.mixtures(call.settings, model_id, items, parts, graph_scale, prompt=prompt)
     elif split is not None:
+        if neighbor or prompt is not None:
+            raise typer.BadParameter("--neighbor and --prompt go with items, not with --split")
         wanted = requests.for_split(call.settings, model_id, split, limit, graph_scale, neighbors)
     else:
-        wanted = requests.for_items(call.settings, model_id, items or [], graph_scale, neighbors)
+        wanted = requests.for_items(
+            call.settings, model_id, items or [], graph_scale, neighbors, prompt=prompt, chosen=neighbor or None
+        )
     out = stages.generate(call.settings, model_id, wanted.requests, settings, wanted.notes)
     call.show(out, words.generated(out))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from graphstore.projection.projection import Projection
+from graphstore.sampling.reranking import ItemVectors
 from graphstore.sampling.sampler import Sampler, open_embeddings, project_graph, sample_rows, walks_on_server
 from graphstore.sampling.settings import Engine, SamplerSettings
 from graphstore.store import GraphStore
@@ -55,6 +56,32 @@ def explain_neighbors(
     """
     image_required = settings.image_required
     settings, projection = project_graph(store, data, settings)
+    with walks_on_server(store, data, settings, engine) as graph:
+        sampler = Sampler(settings, projection, None, graph)
+        return explain_sample(store, data, sampler, item_id, image_required=image_required)
+
+
+def explain_sample(
+    store: GraphStore,
+    data: DataRoot,
+    sampler: Sampler,
+    item_id: str,
+    *,
+    image_required: bool,
+    images: ItemVectors | None = None,
+) -> NeighborExplanation:
+    """As `explain_neighbors`, on a projection that is there already.
+
+    Parameters
+    ----------
+    sampler
+        Of what `project_graph` returned; its vectors need not be open.
+    image_required
+        Whether neighbors were to have an image, before there was a projection.
+    images
+        Vectors of the images of all items of the projection; by default those that are needed are read.
+    """
+    settings, projection = sampler.settings, sampler.projection
     items = projection.items
     node = projection.node(item_id)
     if not 0 <= node < items.num_rows:
@@ -63,15 +90,12 @@ def explain_neighbors(
             'Find ids with `graph2image query "MATCH (n:LABEL) RETURN n.id, n.title LIMIT 10"`.',
         )
     described = _describe(store, projection, [node])
-    embedded = None
     if settings.encoder is not None:
         # Of all texts, this one is needed.
         rows = pa.array(np.zeros(items.num_rows, np.int8), mask=np.arange(items.num_rows) != node)
         texts = pa.array([text_hash(described[0]["text"] or "")]).take(rows)
-        embedded = open_embeddings(data, settings.encoder, projection, texts)
-    with walks_on_server(store, data, settings, engine) as graph:
-        sampler = Sampler(settings, projection, embedded, graph)
-        row = sample_rows(sampler, np.array([node], dtype=np.int32)).to_pylist()[0]
+        sampler = replace(sampler, embedded=open_embeddings(data, settings.encoder, projection, texts, images))
+    row = sample_rows(sampler, np.array([node], dtype=np.int32)).to_pylist()[0]
     found = [projection.node(neighbor["item_id"]) for neighbor in row["neighbors"]]
     neighbors = tuple(
         ExplainedNeighbor(label=about["label"], title=about["title"], **neighbor)

@@ -143,10 +143,20 @@ def walks_on_server(
     return gds_projection(store, settings, unreadable_images=_unreadable_images(data, settings).to_pylist())
 
 
-def open_embeddings(data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array) -> Embedded:
-    """The vectors of the items' images, and of the texts with these hashes, of which nothing is read yet."""
+def open_image_vectors(data: DataRoot, encoder: str, projection: Projection) -> ItemVectors:
+    """The vectors of the items' images, of which nothing is read yet."""
+    return ItemVectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "images")
+
+
+def open_embeddings(
+    data: DataRoot, encoder: str, projection: Projection, text_hashes: pa.Array, images: ItemVectors | None = None
+) -> Embedded:
+    """The vectors of the items' images, unless they are given, and of the texts with these hashes.
+
+    Nothing is read yet.
+    """
     return Embedded(
-        ItemVectors(data, f"embeddings/{encoder}", "image_hash", projection.items["image_hash"], "images"),
+        images or open_image_vectors(data, encoder, projection),
         ItemVectors(data, f"text-embeddings/{encoder}", "text_hash", text_hashes, "texts"),
     )
 

@@ -9,7 +9,7 @@ lower-cased. Words are words: nothing in the text is an operator.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,35 +124,121 @@ def _best_titles(store: GraphStore, words: Sequence[str], labels: Sequence[str],
     import polars as pl
 
     wanted = _lower(pl.Series(words, dtype=pl.String))
-    titled, total, hits = 0, 0, []
-    for label in store.labels_of_kind("item"):  # how rare a word is does not depend on the label asked for
+    counts, hits = _Counts(), []
+    for rows, postings in _postings(store, counts):
+        hits.append(postings.filter(pl.col("word").is_in(wanted.implode())).join(rows, on="row").drop("row"))
+    if not hits:
+        return []
+    best = _ranked(pl.concat(hits), counts)
+    best = best.filter(pl.col("label").is_in(list(labels))).head(k)
+    return [FoundItem(*row) for row in best.iter_rows()]
+
+
+class TitleIndex:
+    """The words of all titles of a graph in memory, for many searches in the graph as it was.
+
+    The answers are those of `search`.
+    """
+
+    def __init__(self, store: GraphStore) -> None:
+        import polars as pl
+
+        self._counts = _Counts()
+        rows, postings = [], []
+        for some_rows, some_postings in _postings(store, self._counts):
+            rows.append(some_rows)
+            postings.append(some_postings)
+        self._rows = pl.concat(rows) if rows else None
+        if self._rows is not None:
+            by_word = pl.concat(postings).sort("word", "row")
+            words = by_word.group_by("word", maintain_order=True).len()
+            self._words = words["word"]
+            self._ends = words["len"].cum_sum().to_numpy()
+            self._postings = by_word.drop("word")
+
+    def find(self, text: str) -> pl.DataFrame:
+        """Columns `id`, `label`, `title` and `score` of all items whose titles have a word of `text`, best first.
+
+        Raises
+        ------
+        Graph2ImageError
+            If `text` has no word, or very many.
+        """
+        import polars as pl
+
+        wanted = _lower(pl.Series(_distinct_words(text), dtype=pl.String)).unique(maintain_order=True)
+        if self._rows is None:
+            return _ranked(_no_hits(), self._counts)
+        parts = [_no_hits()]
+        for word in wanted:
+            place = int(self._words.search_sorted(word))
+            if place < len(self._words) and self._words[place] == word:
+                start = int(self._ends[place - 1]) if place else 0
+                postings = self._postings.slice(start, int(self._ends[place]) - start).with_columns(word=pl.lit(word))
+                rows = self._rows[postings["row"]].drop("row")
+                parts.append(pl.concat([postings.drop("row"), rows], how="horizontal").select(parts[0].columns))
+        return _ranked(pl.concat(parts), self._counts)
+
+
+@dataclass
+class _Counts:
+    """Titles that have words, and words of all of them."""
+
+    titles: int = 0
+    words: int = 0
+
+
+def _postings(store: GraphStore, counts: _Counts) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Some titles at a time, numbered by `row`; and which words each has, how often, among how many of its title.
+
+    `counts` is that of all titles when the last have come: how rare a word is does not depend on the label asked for.
+    """
+    import polars as pl
+
+    first = 0
+    for label in store.labels_of_kind("item"):
         nodes = store.nodes(label, ["id", "title", "opted_out"])
         for start in range(0, nodes.num_rows, _TITLES):
-            rows = pl.DataFrame(pl.from_arrow(nodes.slice(start, _TITLES))).with_row_index("row")
+            rows = pl.DataFrame(pl.from_arrow(nodes.slice(start, _TITLES))).with_row_index("row", first)
+            first += rows.height
             of_each = _words(_lower(rows["title"]))
             length = of_each.list.len().fill_null(0)
-            titled, total = titled + int((length > 0).sum()), total + int(length.sum())
+            counts.titles, counts.words = counts.titles + int((length > 0).sum()), counts.words + int(length.sum())
             # By number: a title may be long, and have a word many times.
-            found = (
+            postings = (
                 pl.DataFrame({"row": rows["row"], "word": of_each, "length": length})
                 .explode("word")
-                .filter(pl.col("word").is_in(wanted.implode()))
+                .filter(pl.col("word").is_not_null())
                 .group_by("row", "length", "word")
                 .agg(times=pl.len())
             )
-            hits.append(found.join(rows, on="row").drop("row").with_columns(label=pl.lit(label)))
-    if not total:
-        return []
-    times, norm = pl.col("times"), 1 - _B + _B * pl.col("length") / (total / titled)
+            yield rows.with_columns(label=pl.lit(label)), postings
+
+
+def _no_hits() -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(
+        schema={
+            **{"length": pl.UInt32, "word": pl.String, "times": pl.UInt32},
+            **{"id": pl.String, "title": pl.String, "opted_out": pl.Boolean, "label": pl.String},
+        }
+    )
+
+
+def _ranked(hits: pl.DataFrame, counts: _Counts) -> pl.DataFrame:
+    """The items of all `hits` with their scores, best first, without those that are opted out."""
+    import polars as pl
+
+    times, titled = pl.col("times"), counts.titles
+    norm = 1 - _B + _B * pl.col("length") / (counts.words / titled if titled else 1.0)
     having = pl.len().over("word")
     rarity = ((titled - having + 0.5) / (having + 0.5) + 1).log()
-    best = (
-        pl.concat(hits)
-        .with_columns(score=rarity * times / (times + _K1 * norm))
-        .filter(~pl.col("opted_out").fill_null(value=False), pl.col("label").is_in(list(labels)))
+    return (
+        hits.with_columns(score=rarity * times / (times + _K1 * norm))
+        .filter(~pl.col("opted_out").fill_null(value=False))
         .group_by("id")
         .agg(pl.col("label", "title").first(), pl.col("score").sum())
         .sort(["score", "id"], descending=[True, False])
-        .head(k)
+        .select("id", "label", "title", "score")
     )
-    return [FoundItem(*row) for row in best.select("id", "label", "title", "score").iter_rows()]

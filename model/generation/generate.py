@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import diffusers
 import orjson
@@ -41,6 +41,9 @@ from model.storage import local_folder, quiet_libraries
 
 logger = logging.getLogger(__name__)
 
+#: Gives a published model, ready to sample with some settings.
+PipelineLoader: TypeAlias = Callable[[DataRoot, str, GenerationSettings], Graph2ImagePipeline]
+
 
 @dataclass(frozen=True)
 class GenerateReport:
@@ -69,13 +72,47 @@ class GenerateReport:
     changed: bool
 
 
+@dataclass(frozen=True)
+class Step:
+    """How far the batch is that is being made.
+
+    Attributes
+    ----------
+    first, images
+        Which of the images to make is the first of the batch, counted from 0; and how many there are to make in all.
+    number, steps
+        The denoising step that has ended, counted from 1, of so many.
+    preview
+        Decodes the batch's images as they are.
+    """
+
+    first: int
+    images: int
+    number: int
+    steps: int
+    preview: Callable[[], list[Image.Image]]
+
+
 def generate(
-    data: DataRoot, model_id: str, requests: Sequence[GenerationRequest], settings: GenerationSettings
+    data: DataRoot,
+    model_id: str,
+    requests: Sequence[GenerationRequest],
+    settings: GenerationSettings,
+    *,
+    on_step: Callable[[Step], None] | None = None,
+    load: PipelineLoader | None = None,
 ) -> GenerateReport:
     """Make the images that are not there yet.
 
     Writes `generated/<model_id>/<generated_id>.png`, which carry their record, and rows of the `generated` dataset.
     A killed run keeps its finished batches.
+
+    Parameters
+    ----------
+    on_step
+        Called after each denoising step. What it raises ends the call, which keeps its finished batches.
+    load
+        Gives the pipeline, by default `load_pipeline`; a `LoadedPipeline` keeps it for the next call.
 
     Raises
     ------
@@ -93,7 +130,9 @@ def generate(
     ids = tuple(job.generated_id for job in jobs)
     done = {row["generated_id"] for row in _made(data, ids) if data.exists(row["image_path"])}
     pending = {job.generated_id: job for job in jobs if job.generated_id not in done}
-    unmarked = _Run(data, record, list(pending.values()), settings).make() if pending else 0
+    unmarked = 0
+    if pending:
+        unmarked = _Run(data, record, list(pending.values()), settings, load or load_pipeline).make(on_step)
     scores = {row["generated_id"]: row["scores"] for row in _made(data, ids) if row["scores"]}
     return GenerateReport(
         ids,
@@ -117,7 +156,14 @@ def _made(data: DataRoot, ids: Sequence[str]) -> list[dict[str, Any]]:
 class _Run:
     """Images that are to be made, with all that they are made from in memory."""
 
-    def __init__(self, data: DataRoot, record: ModelRecord, jobs: list[Job], settings: GenerationSettings) -> None:
+    def __init__(
+        self,
+        data: DataRoot,
+        record: ModelRecord,
+        jobs: list[Job],
+        settings: GenerationSettings,
+        load: PipelineLoader,
+    ) -> None:
         self._data, self._model_id, self._jobs, self._settings = data, record.model_id, jobs, settings
         self._use = use = record.neighbor_use
         neighbors = [neighbor for job in jobs for neighbors in job.sets for neighbor in neighbors]
@@ -125,29 +171,43 @@ class _Run:
         self._rows = {image_hash: row for row, image_hash in enumerate(images)}
         if use.images:
             self._embeddings = _embeddings(data, record.encoder, images)
-        self._pipeline = load_pipeline(data, record.model_id, settings)
+        self._pipeline = load(data, record.model_id, settings)
         texts = list(dict.fromkeys(neighbor.text for neighbor in neighbors)) if use.texts else []
         self._texts = dict(zip(texts, self._pipeline.encode_prompt(texts).summary.cpu(), strict=True)) if texts else {}
         self._check = None
         if settings.copy_check is not None:
             self._check = CopyCheck(data, record.encoder, images, settings.copy_check, settings.device)
 
-    def make(self) -> int:
+    def make(self, on_step: Callable[[Step], None] | None) -> int:
         """Make and publish all, batch by batch; returns how many watermarks cannot be read back."""
-        unmarked = 0
+        unmarked, made = 0, 0
         with tqdm(total=len(self._jobs), desc="generate", unit="image", disable=None) as progress:
             for batch in _batches(self._jobs, self._settings.batch_size):
-                images = self._call(batch)
+                images = self._call(batch, self._step_callback(made, on_step))
                 if self._settings.watermark is not None:
                     marked = [add_watermark(image, self._settings.watermark) for image in images]
                     images = [image for image, _ in marked]
                     unmarked += sum(not readable for _, readable in marked)
                 self._publish(batch, images)
                 progress.update(len(batch))
+                made += len(batch)
         logger.info("Generated %d images with %s", len(self._jobs), self._model_id)
         return unmarked
 
-    def _call(self, batch: list[Job]) -> list[Image.Image]:
+    def _step_callback(
+        self, first: int, on_step: Callable[[Step], None] | None
+    ) -> Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | None:
+        if on_step is None:
+            return None
+
+        def report(pipeline: Graph2ImagePipeline, index: int, _: int, tensors: dict[str, Any]) -> dict[str, Any]:
+            steps = len(pipeline.scheduler.timesteps)
+            on_step(Step(first, len(self._jobs), index + 1, steps, lambda: pipeline.decode(tensors["latents"])))
+            return tensors
+
+        return report
+
+    def _call(self, batch: list[Job], callback: Any) -> list[Image.Image]:
         settings = self._settings
         sets = [self._conditions([job.sets[index] for job in batch]) for index in range(len(batch[0].scales))]
         conditions: dict[str, Any] = {name: [arguments[name] for arguments in sets] for name in (sets or [{}])[0]}
@@ -166,6 +226,7 @@ class _Run:
                 num_inference_steps=settings.num_inference_steps,
                 generator=[_generator(settings.seed, job.request.item_id) for job in batch],
                 return_dict=False,
+                callback_on_step_end=callback,
             )
         except torch.OutOfMemoryError as error:
             raise Graph2ImageError(
@@ -258,6 +319,11 @@ def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -
     Graph2ImageError
         If there is no such device, the model makes no images of this size, or its files are damaged.
     """
+    return _prepared(_load(data, model_id, settings), model_id, settings)
+
+
+def _load(data: DataRoot, model_id: str, settings: GenerationSettings) -> Graph2ImagePipeline:
+    """A published model on its device."""
     device = choose_device(settings.device)
     with local_folder(data, f"models/{model_id}") as folder, quiet_libraries():
         # Neighbors come as embeddings.
@@ -269,6 +335,15 @@ def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise Graph2ImageError(f"cannot load the model {model_id}: {reason}", "Train or fetch it again.") from error
+    pipeline.set_progress_bar_config(disable=True)
+    for part in (pipeline.unet, pipeline.vae):  # convolutions are faster so
+        part.to(memory_format=torch.channels_last)
+    pipeline.to(device)
+    return pipeline
+
+
+def _prepared(pipeline: Graph2ImagePipeline, model_id: str, settings: GenerationSettings) -> Graph2ImagePipeline:
+    """The pipeline, which has its own scheduler, with that of `settings`."""
     factor = pipeline.image_processor.config.vae_scale_factor
     for name, side in (("height", settings.height), ("width", settings.width)):
         if side is not None and (side < factor or side % factor):
@@ -276,11 +351,31 @@ def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -
     if settings.scheduler is not None:
         scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    pipeline.set_progress_bar_config(disable=True)
-    for part in (pipeline.unet, pipeline.vae):  # convolutions are faster so
-        part.to(memory_format=torch.channels_last)
-    pipeline.to(device)
     return pipeline
+
+
+class LoadedPipeline:
+    """`load_pipeline` that keeps the pipeline which it loaded last, for calls that follow each other."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._pipeline: Graph2ImagePipeline | None = None
+        self._scheduler: Any = None
+
+    def __call__(self, data: DataRoot, model_id: str, settings: GenerationSettings) -> Graph2ImagePipeline:
+        key = data.url, model_id, choose_device(settings.device), _dtype(settings)
+        if self._pipeline is None or key != self._key:
+            self.release()
+            self._pipeline = _load(data, model_id, settings)
+            self._key, self._scheduler = key, self._pipeline.scheduler
+        self._pipeline.scheduler = type(self._scheduler).from_config(self._scheduler.config)
+        return _prepared(self._pipeline, model_id, settings)
+
+    def release(self) -> None:
+        """Let go of the pipeline, and of the memory that it takes."""
+        self._key = self._pipeline = self._scheduler = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def _dtype(settings: GenerationSettings) -> torch.dtype:

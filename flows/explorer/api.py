@@ -1,0 +1,508 @@
+"""The HTTP API of the explorer, which its pages use too: typed, and described by OpenAPI."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic_core import to_jsonable_python
+
+from flows import stages
+from flows.explorer import schemas
+from flows.explorer.catalog import Catalog, Choice, NotFoundError
+from flows.explorer.guard import MAX_UPLOAD
+from flows.explorer.jobs import Job, Mix, Order
+from flows.explorer.state import Explorer
+from flows.report.wording import variant_name
+from flows.upkeep import opt_out
+from graphstore.lineage import lineage, touched_by_opt_out
+from graphstore.store import is_truncated
+from ingest.datasets.items import among
+from ingest.datasets.names import CONDITIONED_ON, GENERATED_FOR, GENERATED_IMAGE
+from ingest.datasets.schemas import GENERATED_SCHEMA
+from ingest.errors import Graph2ImageError, explain_validation
+from model.evaluation.metrics import Estimate, read_metrics
+from model.evaluation.record import evaluation_ids, read_evaluation
+from model.record import model_ids, read_model_record
+
+#: Items of a page, ids of a list, and characters of a text that are sent at most.
+MAX_PAGE, MAX_LIST = 500, 200
+
+#: Labels of a node in Cypher: `A|B` of `(n:A|B)`.
+_LABELS = re.compile(r"\(\w*:([\w|]+)")
+
+
+def explorer(request: Request) -> Explorer:
+    """What the server holds."""
+    held: Explorer = request.app.state.explorer
+    return held
+
+
+def choice(
+    label: Annotated[str | None, Query(max_length=200)] = None,
+    source: Annotated[str | None, Query(max_length=200)] = None,
+    split: Annotated[str | None, Query(max_length=200)] = None,
+    image: Annotated[str | None, Query(pattern="^(with|without)$")] = None,
+) -> Choice:
+    """The facets of a request."""
+    return Choice(label or None, source or None, split or None, image or None)
+
+
+Held = Annotated[Explorer, Depends(explorer)]
+Chosen = Annotated[Choice, Depends(choice)]
+IdQuery = Annotated[str, Query(min_length=1, max_length=4096)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+GeneratedId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+
+api = APIRouter(
+    prefix="/api",
+    responses={
+        400: {"model": schemas.Error, "description": "It makes no sense, or cannot be done; the message says why."},
+        404: {"model": schemas.Error, "description": "What is named does not exist, or was withdrawn."},
+        503: {"model": schemas.Error, "description": "The store or the queue is busy, or there is no graph yet."},
+    },
+)
+
+
+@api.get("/status", tags=["graph"])
+def status(held: Held) -> schemas.Status:
+    """What there is, and what this server may do."""
+    catalog = held.catalogs.now()
+    return schemas.Status(
+        graph_version=catalog.version,
+        items=len(catalog),
+        encoder=held.encoder(),
+        models=model_ids(held.data),
+        allows_optout=held.allows_optout,
+    )
+
+
+# -- search ------------------------------------------------------------------------------------------------------------
+
+
+@api.get("/facets", tags=["search"])
+def facets(held: Held, chosen: Chosen) -> schemas.Facets:
+    """Count items by label, source and split, and with or without an image."""
+    return schemas.Facets(**held.catalogs.now().counts(chosen))
+
+
+@api.get("/items", tags=["search"])
+def items(
+    held: Held, chosen: Chosen, after: Annotated[str | None, Query(max_length=4096)] = None, limit: Limit = 100
+) -> schemas.ItemPage:
+    """List items in the order of their ids; `after` is the `next` of the page before."""
+    rows, total = held.catalogs.now().page(chosen, after or None, limit)
+    more = rows[-1]["id"] if len(rows) == limit else None
+    return schemas.ItemPage(items=_items(rows), next=more, total=total)
+
+
+@api.get("/search", tags=["search"])
+def search(
+    held: Held,
+    chosen: Chosen,
+    q: Annotated[str | None, Query(max_length=1000, description="Words of titles; any of them will do.")] = None,
+    like: Annotated[
+        str | None, Query(max_length=4096, description="Id of an item: find those with like images.")
+    ] = None,
+    limit: Limit = 200,
+) -> schemas.ItemPage:
+    """Find items by words, or by the image of an item; best first."""
+    catalog = held.catalogs.now()
+    if (q is None) == (like is None):
+        raise Graph2ImageError("give either words (q) or an item (like)")
+    if q is not None:
+        rows, total = catalog.with_words(q, chosen, limit)
+        return schemas.ItemPage(items=_items(rows), next=None, total=total)
+    item = catalog.item(like or "")
+    if item["image_hash"] is None:
+        raise Graph2ImageError(f"item {item['id']} has no image to compare", "Search for words instead.")
+    encoder = held.needed_encoder()
+    query = catalog.vector(held.data, encoder, item["image_hash"])
+    rows = catalog.like(held.data, encoder, query, chosen, limit, but=item["id"])
+    return schemas.ItemPage(items=_items(rows), next=None, total=len(rows))
+
+
+@api.post(
+    "/search/image",
+    tags=["search"],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"image/*": {"schema": {"type": "string", "format": "binary", "maxLength": MAX_UPLOAD}}},
+        }
+    },
+)
+async def search_image(request: Request, held: Held, chosen: Chosen, limit: Limit = 200) -> schemas.ItemPage:
+    """Find items by an image, which is the body of the request; it is not kept."""
+    from starlette.concurrency import run_in_threadpool
+
+    content = await request.body()
+
+    def find() -> schemas.ItemPage:
+        encoder = held.needed_encoder()
+        query = held.queries.vector(content, encoder)
+        rows = held.catalogs.now().like(held.data, encoder, query, chosen, limit, but=None)
+        return schemas.ItemPage(items=_items(rows), next=None, total=len(rows))
+
+    return await run_in_threadpool(find)
+
+
+@api.get("/entities", tags=["search"])
+def entities(
+    held: Held,
+    q: Annotated[str, Query(max_length=200)] = "",
+    label: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> list[schemas.Entity]:
+    """Find entities by their names."""
+    return [schemas.Entity(**row) for row in held.catalogs.now().entities(q, label or None, limit)]
+
+
+# -- items -------------------------------------------------------------------------------------------------------------
+
+
+@api.get("/item", tags=["items"])
+def item(held: Held, id: IdQuery) -> schemas.ItemDetail:  # noqa: A002
+    """An item with its text, properties and entities."""
+    catalog = held.catalogs.now()
+    row = catalog.item(id)
+    with held.graph.reading() as store:
+        label = row["label"]
+        names = [name for name in store.node_labels()[label].names if name not in ("id", "title", "text", "opted_out")]
+        columns = ", ".join(f"n.`{name}` AS `{name}`" for name in ["text", *names])
+        (found,) = store.read(f"MATCH (n:`{label}` {{id: $id}}) RETURN {columns}", {"id": id}).to_pylist() or [{}]
+        related = []
+        for type_, start, end in store.relation_types():
+            if start == label and end in held.entity_labels(store):
+                cypher = f"MATCH (n:`{label}` {{id: $id}})-[:`{type_}`]->(e:`{end}`) RETURN e.id AS id"
+                related += [(type_, other) for other in store.read(cypher, {"id": id})["id"].to_pylist()]
+        cypher = (
+            f"MATCH (g:{GENERATED_IMAGE})-[:{GENERATED_FOR}|{CONDITIONED_ON}]->(n:`{label}` {{id: $id}}) "
+            f"RETURN DISTINCT g.id AS id ORDER BY id LIMIT {MAX_LIST}"
+        )
+        generated = store.read(cypher, {"id": id})["id"].to_pylist()
+    named = [(type_, catalog.find_entity(other)) for type_, other in related]
+    return schemas.ItemDetail(
+        **_items([row])[0].model_dump(),
+        text=found.pop("text", None),
+        properties={key: to_jsonable_python(value) for key, value in found.items() if value is not None},
+        entities=[schemas.Related(type=type_, **entity) for type_, entity in named if entity is not None],
+        generated=generated,
+    )
+
+
+@api.post("/neighbors", tags=["items"])
+def neighbors(held: Held, wanted: schemas.SamplingRequest) -> schemas.Sampled:
+    """Sample the neighbors of an item with any settings; and what connects them."""
+    catalog = held.catalogs.now()
+    catalog.item(wanted.item_id)
+    with explain_validation("settings"):
+        sampler = stages.sampler_settings(
+            held.settings,
+            mode=wanted.mode,
+            query=wanted.query,
+            k=wanted.k,
+            pool=2 * wanted.k if wanted.pool is None else wanted.pool,
+            image_required=not wanted.any_item,
+            via=tuple(wanted.via) if wanted.via else None,
+            relation_weights=wanted.relation_weights,
+            directions=wanted.directions,
+            epsilon=wanted.epsilon,
+        )
+    found = held.neighborhoods.around(catalog, wanted.item_id, sampler)
+    rows = zip(found.explanation.neighbors, found.reasons, strict=True)
+    return schemas.Sampled(
+        item_id=wanted.item_id,
+        split=found.explanation.split,
+        neighbors=[schemas.SampledNeighbor(**asdict(neighbor), reason=reason) for neighbor, reason in rows],
+        notes=list(found.explanation.notes),
+        nodes=[schemas.Node(**node) for node in found.nodes],
+        edges=[schemas.Edge(**edge) for edge in found.edges],
+        relation_types=list(found.types),
+    )
+
+
+# -- making images -----------------------------------------------------------------------------------------------------
+
+
+@api.post("/generate", tags=["images"], status_code=202)
+def generate(held: Held, wanted: schemas.GenerateRequest) -> schemas.JobStatus:
+    """Queue images to be made; ask `/api/jobs/{job_id}` how far they are."""
+    held.catalogs.now().item(wanted.item_id)
+    model_id = wanted.model_id or held.model_in_use()
+    read_model_record(held.data, model_id)
+    if wanted.mix is not None and wanted.neighbors is not None:
+        raise Graph2ImageError("a mixture takes the place of the neighbors: give one of them")
+    if wanted.mix is not None and wanted.mix.first == wanted.mix.second:
+        raise Graph2ImageError("a mixture is of two different entities")
+    chosen, scales = wanted.neighbors, wanted.graph_scales
+    if chosen == []:  # text only, as the command line says it
+        chosen, scales = None, [0.0]
+    order = Order(
+        item_id=wanted.item_id,
+        model_id=model_id,
+        graph_scales=tuple(dict.fromkeys(scales)),
+        prompt=wanted.prompt,
+        neighbors=None if chosen is None else tuple(chosen),
+        mix=None
+        if wanted.mix is None
+        else Mix(wanted.mix.first, wanted.mix.second, tuple(dict.fromkeys(wanted.mix.shares))),
+        seed=wanted.seed,
+        steps=wanted.steps,
+        guidance_scale=wanted.guidance_scale,
+        fast=wanted.fast,
+    )
+    return _job_status(held, held.jobs.add(order))
+
+
+JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$")]
+
+
+@api.get("/jobs/{job_id}", tags=["images"])
+def job_status(held: Held, job_id: JobId) -> schemas.JobStatus:
+    """How far a job is."""
+    return _job_status(held, _job(held, job_id))
+
+
+@api.get("/jobs/{job_id}/preview", tags=["images"], response_class=Response)
+def job_preview(held: Held, job_id: JobId) -> Response:
+    """The image that is being made, as it is (WebP)."""
+    preview = _job(held, job_id).preview
+    if preview is None:
+        raise NotFoundError("there is no preview now")
+    return Response(preview, media_type="image/webp")
+
+
+@api.delete("/jobs/{job_id}", tags=["images"])
+def cancel_job(held: Held, job_id: JobId) -> schemas.JobStatus:
+    """Cancel a job; one that runs ends after its present step, and keeps its finished images."""
+    job = _job(held, job_id)
+    held.jobs.cancel(job)
+    return _job_status(held, job)
+
+
+# -- lineage -----------------------------------------------------------------------------------------------------------
+
+
+@api.get("/lineage/{generated_id}", tags=["lineage"])
+def image_lineage(held: Held, generated_id: GeneratedId) -> schemas.Lineage:
+    """What a generated image was made from, how much, and by which model."""
+    with held.graph.reading() as store:
+        told = lineage(store, generated_id)
+    return schemas.Lineage(**{key: to_jsonable_python(value) for key, value in told.items() if key != "image_path"})
+
+
+@api.get("/record/{generated_id}", tags=["lineage"])
+def image_record(held: Held, generated_id: GeneratedId) -> dict[str, Any]:
+    """The whole record of a generated image, as its file has it too."""
+    rows = (
+        held.data.dataset("generated", GENERATED_SCHEMA).to_table(filter=among("generated_id", [generated_id]))
+    ).to_pylist()
+    if not rows:
+        raise NotFoundError(f"there is no generated image {generated_id!r}")
+    row: dict[str, Any] = to_jsonable_python(rows[0])
+    return row
+
+
+@api.get("/touched", tags=["lineage"])
+def touched(held: Held, id: IdQuery) -> schemas.Touched:  # noqa: A002
+    """What an item or entity is in: what an opt-out of it would touch. Nothing is changed."""
+    catalog = held.catalogs.now()
+    with held.graph.reading() as store:
+        report = touched_by_opt_out(store, held.data, id, stages.trained_models(held.data))
+    return _touched(catalog, report.id, report.items, report.generated, report.models, is_withdrawn=not report.changed)
+
+
+@api.post("/optout", tags=["lineage"])
+def withdraw(held: Held, wanted: schemas.OptOutRequest) -> schemas.Touched:
+    """Withdraw an item or entity, for good; only if the server was started with `--allow-optout`."""
+    if not held.allows_optout:
+        raise Graph2ImageError(
+            "this server withdraws nothing", "Start it with --allow-optout, or call `graph2image optout`."
+        )
+    if wanted.confirm != wanted.id:
+        raise Graph2ImageError("the confirmation is not the id of what is to be withdrawn")
+    catalog = held.catalogs.now()
+    with held.graph.released():
+        report = opt_out(held.settings, wanted.id, wanted.reason)
+    return _touched(catalog, report.id, report.items, report.generated, report.models, is_withdrawn=True)
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+@api.get("/models", tags=["models"])
+def models(held: Held) -> list[schemas.Model]:
+    """All published models with their records and evaluations, the newest first."""
+    ids = model_ids(held.data)
+    fs, data = held.data.fs, held.data
+    ids.sort(key=lambda model_id: fs.modified(data.path("models", model_id, "model.json")), reverse=True)
+    return [_model(held, model_id) for model_id in ids]
+
+
+# -- Cypher ------------------------------------------------------------------------------------------------------------
+
+
+@api.post("/query", tags=["graph"])
+def query(held: Held, wanted: schemas.QueryRequest) -> schemas.QueryAnswer:
+    """Ask the graph in Cypher, read-only."""
+    with held.querying(), held.graph.reading() as store:
+        table = store.query(wanted.cypher, row_limit=wanted.limit, timeout_s=wanted.timeout)
+    catalog = held.catalogs.now()
+    rows = [[_plain(value) for value in row.values()] for row in table.to_pylist()]
+    found: dict[str, schemas.Item] = {}
+    for row in rows:
+        for value in row:
+            for id_ in _ids(value):
+                if id_ not in found and len(found) < MAX_LIST and (known := catalog.find(id_)) is not None:
+                    found[id_] = _items([known])[0]
+    return schemas.QueryAnswer(columns=table.column_names, rows=rows, truncated=is_truncated(table), items=found)
+
+
+@api.get("/recipes", tags=["graph"])
+def recipes(held: Held) -> list[schemas.Recipe]:
+    """Queries to begin with, from docs/cypher.md: those whose labels the graph has."""
+    with held.graph.reading() as store:
+        labels = set(store.labels())
+    return [
+        schemas.Recipe(**recipe)
+        for recipe in _recipes()
+        if labels.issuperset(label for names in _LABELS.findall(recipe["cypher"]) for label in names.split("|"))
+    ]
+
+
+# -- parts of answers --------------------------------------------------------------------------------------------------
+
+
+def _items(rows: Sequence[dict[str, Any]]) -> list[schemas.Item]:
+    keys = schemas.Item.model_fields
+    return [schemas.Item(**{key: row[key] for key in keys if key in row}) for row in rows]
+
+
+def _job(held: Explorer, job_id: str) -> Job:
+    job = held.jobs.find(job_id)
+    if job is None:
+        raise NotFoundError("there is no such job any more", "Its images are kept: see the item's page.")
+    return job
+
+
+def _job_status(held: Explorer, job: Job) -> schemas.JobStatus:
+    return schemas.JobStatus(
+        job_id=job.job_id,
+        state=job.state,
+        created_at=job.created_at,
+        position=held.jobs.position(job),
+        image=job.image,
+        total=job.order.images,
+        step=job.step,
+        steps=job.steps,
+        previews=job.previews,
+        images=[schemas.MadeImage(**asdict(image)) for image in job.images],
+        notes=list(job.notes),
+        message=job.message,
+        hint=job.hint,
+    )
+
+
+def _touched(
+    catalog: Catalog,
+    id_: str,
+    items: Sequence[str],
+    generated: Sequence[str],
+    models: Sequence[str],
+    *,
+    is_withdrawn: bool,
+) -> schemas.Touched:
+    item, entity = catalog.find(id_), catalog.find_entity(id_)
+    return schemas.Touched(
+        id=id_,
+        name=(item and item["title"]) or (entity and entity["name"]) or id_,
+        is_withdrawn=is_withdrawn,
+        items=list(items[:MAX_LIST]),
+        generated=list(generated[:MAX_LIST]),
+        models=list(models),
+        item_count=len(items),
+        generated_count=len(generated),
+    )
+
+
+def _model(held: Explorer, model_id: str) -> schemas.Model:
+    try:
+        record = read_model_record(held.data, model_id)
+    except Graph2ImageError as error:
+        return schemas.Model(
+            model_id=model_id, preset="unknown", trained_items=0, encoder="", neighbors="", graph_version=None,
+            image_size=None, loss=0.0, loss_curve=[], parameters=0, device="", seconds=0.0, evaluations=[],
+            trouble=error.message,
+        )  # fmt: skip
+    return schemas.Model(
+        model_id=model_id,
+        preset=record.config.preset,
+        trained_items=record.items,
+        encoder=record.encoder,
+        neighbors=record.neighbors,
+        graph_version=record.graph_version,
+        image_size=getattr(record.config, "image_size", None),
+        loss=record.loss,
+        loss_curve=list(record.loss_curve),
+        parameters=record.network_parameters + record.graph_parameters,
+        device=record.device,
+        seconds=record.seconds,
+        evaluations=[
+            one for one in (_evaluation(held, model_id, id_) for id_ in evaluation_ids(held.data, model_id)) if one
+        ],
+    )
+
+
+def _evaluation(held: Explorer, model_id: str, evaluation_id: str) -> schemas.Evaluation | None:
+    """An evaluation with its figures; None if it was not finished, or is of another version."""
+    try:
+        record = read_evaluation(held.data, model_id, evaluation_id)
+        metrics = read_metrics(held.data, model_id, evaluation_id)
+    except Graph2ImageError:
+        return None
+    variants = [
+        schemas.VariantFigures(
+            variant=variant_name(row.variant),
+            n=row.n,
+            similarity=_estimate(row.similarity),
+            palette_distance=_estimate(row.palette_distance),
+            copy_rate=_estimate(row.copy_rate),
+            accuracy={aspect: _estimate(value) for aspect, value in row.accuracy.items()},
+        )
+        for row in metrics.variants
+    ]
+    return schemas.Evaluation(evaluation_id=evaluation_id, split=record.split, n=metrics.n, variants=variants)
+
+
+def _estimate(value: Estimate | None) -> schemas.Estimate:
+    return schemas.Estimate(mean=value and value.mean, se=value and value.se)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a row as JSON has it; bytes in hex."""
+    return value.hex() if isinstance(value, bytes) else to_jsonable_python(value, fallback=str)
+
+
+def _ids(value: Any) -> list[str]:
+    """What in a value may be the id of an item."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [value["id"]] if isinstance(value.get("id"), str) else []
+    if isinstance(value, list):
+        return [id_ for part in value[:MAX_LIST] for id_ in _ids(part)]
+    return []
+
+
+@cache
+def _recipes() -> list[dict[str, str]]:
+    text = resources.files("flows.explorer").joinpath("recipes.toml").read_text(encoding="utf-8")
+    found: list[dict[str, str]] = tomllib.loads(text)["recipe"]
+    return found
