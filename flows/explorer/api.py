@@ -22,6 +22,7 @@ from flows.explorer.state import Explorer
 from flows.report.wording import variant_name
 from flows.upkeep import opt_out
 from graphstore.lineage import lineage, touched_by_opt_out
+from graphstore.registry import registered_models
 from graphstore.store import is_truncated
 from ingest.datasets.items import among
 from ingest.datasets.names import CONDITIONED_ON, GENERATED_FOR, GENERATED_IMAGE
@@ -343,7 +344,15 @@ def models(held: Held) -> list[schemas.Model]:
     ids = model_ids(held.data)
     fs, data = held.data.fs, held.data
     ids.sort(key=lambda model_id: fs.modified(data.path("models", model_id, "model.json")), reverse=True)
-    return [_model(held, model_id) for model_id in ids]
+    with held.graph.reading() as store:
+        registered = {model.model_id: model for model in registered_models(store)}
+    found = []
+    for model in (_model(held, model_id) for model_id in ids):
+        entry = registered.get(model.model_id)
+        if entry is not None:
+            model.status, model.stale, model.images = entry.status, entry.stale, entry.images
+        found.append(model)
+    return found
 
 
 # -- Cypher ------------------------------------------------------------------------------------------------------------

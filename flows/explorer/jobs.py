@@ -216,7 +216,8 @@ class Jobs:
             guidance_scale=order.guidance_scale,
             batch_size=1,
         )
-        wanted, made_at = self._requests(order)
+        with self._graph.reading():  # so that nobody writes to the store, which is opened here by other ways
+            wanted, made_at = self._requests(order)
         last = 0.0
 
         def on_step(step: Step) -> None:

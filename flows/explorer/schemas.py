@@ -259,7 +259,7 @@ class Evaluation(_Answer):
 
 
 class Model(_Answer):
-    """A published model: what it was trained on, and how it did."""
+    """A published model: what it was trained on, how it did, and what the registry says of it."""
 
     model_id: str
     preset: str
@@ -275,6 +275,9 @@ class Model(_Answer):
     seconds: float
     evaluations: list[Evaluation]
     trouble: str | None = None
+    status: str = Field(default="candidate", description="As in the registry: `candidate`, `promoted` …")
+    stale: bool = Field(default=False, description="Whether it was trained on items that were withdrawn since.")
+    images: int = Field(default=0, description="Images that it has made.")
 
 
 class QueryRequest(_Request):

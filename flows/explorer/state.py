@@ -51,6 +51,11 @@ class Explorer:
         """
         return stages.newest(self.settings, "encoders")
 
+    def model_in_use(self) -> str:
+        """The model that images are made with unless another one is named; see `stages.default_model`."""
+        with self.graph.reading():  # so that nobody writes to the store, which that function opens by itself
+            return stages.default_model(self.settings)
+
     def entity_labels(self, store: GraphStore) -> set[str]:
         """Labels of entities."""
         return set(store.labels_of_kind("entity"))

@@ -23,9 +23,9 @@ function figures(evaluation) {
 
 function card(model) {
   if (model.trouble) return el("section", { className: "card", id: model.model_id }, el("h2", {}, model.model_id), el("p", { className: "trouble" }, model.trouble));
-  const facts = { preset: model.preset, "trained on": `${plural(model.trained_items, "item")}, neighbors ${model.neighbors}`, "graph version": model.graph_version ?? "–", encoder: model.encoder, "image size": model.image_size ? `${model.image_size} px` : "–", parameters: number(model.parameters), "final loss": number(model.loss, 4), trained: `${number(model.seconds)} s on ${model.device}` };
+  const facts = { status: el("span", {}, model.status, model.stale ? el("span", { className: "tag" }, "stale: trained on what was withdrawn since") : ""), "images made": number(model.images), preset: model.preset, "trained on": `${plural(model.trained_items, "item")}, neighbors ${model.neighbors}`, "graph version": model.graph_version ?? "–", encoder: model.encoder, "image size": model.image_size ? `${model.image_size} px` : "–", parameters: number(model.parameters), "final loss": number(model.loss, 4), trained: `${number(model.seconds)} s on ${model.device}` };
   return el("section", { className: "card", id: model.model_id }, el("h2", {}, model.model_id),
-    el("div", { className: "split-2" }, el("dl", { className: "properties" }, Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, shortened(value))])), model.loss_curve.length > 1 ? curve(model.loss_curve) : ""),
+    el("div", { className: "split-2" }, el("dl", { className: "properties" }, Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, typeof value === "string" ? shortened(value) : value)])), model.loss_curve.length > 1 ? curve(model.loss_curve) : ""),
     ...model.evaluations.map(figures), model.evaluations.length ? "" : el("p", { className: "soft small-text" }, "Not evaluated yet: `graph2image evaluate`."));
 }
 
