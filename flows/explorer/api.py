@@ -20,6 +20,7 @@ from flows.explorer.guard import MAX_UPLOAD
 from flows.explorer.jobs import Job, Mix, Order
 from flows.explorer.state import Explorer
 from flows.report.wording import variant_name
+from flows.trained import trained_models
 from flows.upkeep import opt_out
 from graphstore.lineage import lineage, touched_by_opt_out
 from graphstore.registry import registered_models
@@ -316,7 +317,7 @@ def touched(held: Held, id: IdQuery) -> schemas.Touched:  # noqa: A002
     """What an item or entity is in: what an opt-out of it would touch. Nothing is changed."""
     catalog = held.catalogs.now()
     with held.graph.reading() as store:
-        report = touched_by_opt_out(store, held.data, id, stages.trained_models(held.data))
+        report = touched_by_opt_out(store, held.data, id, trained_models(held.data))
     return _touched(catalog, report.id, report.items, report.generated, report.models, is_withdrawn=not report.changed)
 
 
