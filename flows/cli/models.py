@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -84,6 +84,48 @@ def rollback(call: Call, reason: ReasonOption = None, allow_stale: StaleFlag = F
 
     report = roll_back(call.settings, reason, allow_stale=allow_stale)
     call.show(report, f"Promoted {report.model_id} again; {report.replaced} is rolled back.")
+
+
+@command(registry_app, "retrain")
+def retrain(
+    call: Call,
+    config: Annotated[str, typer.Argument(help="Configuration file, or a preset: mini, foundation, sd15, sdxl.")],
+    item_share: Annotated[
+        float, typer.Option(help="Retrain when this share of the training items is new, changed or gone.")
+    ] = 0.05,
+    neighbor_share: Annotated[
+        float, typer.Option(help="Retrain when this share of the training items has other neighbors.")
+    ] = 0.2,
+    force: Annotated[bool, typer.Option("--force", help="Retrain whatever has changed.")] = False,
+    items: Annotated[int, typer.Option(help="Number of held-out items that both models make images of.")] = 64,
+    split: Annotated[Literal["val", "test"], typer.Option(help="Split that the held-out items are of.")] = "val",
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Seed of the start noise; repeat it.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of denoising steps, by default the usual one.")] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEASURE=LOSS",
+            help="How much worse the candidate may be in copy, style, subject, both, image, text or neighbors; repeat "
+            "it. By default copy=0.02, style=0.05 and subject=0.05.",
+        ),
+    ] = None,
+) -> None:
+    """Train a candidate if enough has changed, and promote it if it is better.
+
+    Better by a paired test against the current model, and not worse on any guard; else the current one is kept.
+    """
+    from flows.cli.options import options_checked, shares
+    from flows.retrain import Retraining
+    from flows.retrain import retrain as run
+
+    given = {"guards": shares(guard, "MEASURE=LOSS")} if guard else {}
+    with options_checked():
+        gate = {"items": items, "split": split, "seeds": tuple(seeds or (0,)), "steps": steps, **given}
+        wanted = Retraining.model_validate(
+            {"config": config, "item_share": item_share, "neighbor_share": neighbor_share, "force": force, "gate": gate}
+        )
+    report = run(call.settings, wanted)
+    call.show(report, report.markdown.rstrip())
 
 
 def _listed(found: ModelList) -> str:

@@ -89,6 +89,16 @@ IMAGE_SCHEMA = pa.schema(
     ]
 )
 
+#: What a model was trained on, frozen: digests of each item's text and image, and of its neighbors.
+FROZEN_ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("content", pa.string(), nullable=False),
+        pa.field("neighbors", pa.string(), nullable=False),
+    ]
+)
+
 #: What became of every request for an image; the latest row of a URL counts.
 FETCH_SCHEMA = pa.schema(
     [
