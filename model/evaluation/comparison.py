@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from ingest.datasets.integrity import sealed
 from ingest.datasets.items import read_entities
 from ingest.datasets.root import DataRoot, digest
 from ingest.errors import Graph2ImageError, explain_validation
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 #: Another version of the method gives other figures.
 _VERSION = 1
+_RECORD = "comparison.json"
 #: Intervals that rest on fewer clusters are too narrow, which is said.
 FEW_CLUSTERS = 10
 #: A group of fewer items says nothing of its own.
@@ -166,11 +168,12 @@ def compare_entries(
         return before, False
     scores = score(data, entries, subjects, extractors)
     comparison = _summary(data, comparison_id, inputs, entries, subjects, scores)
+    files = {_RECORD: sealed(comparison.model_dump(mode="json"))}
     for name, rows in _tables(comparison, entries, subjects, scores).items():
         buffer = io.BytesIO()
         pq.write_table(rows, buffer, compression="zstd")
-        data.write_bytes(f"{comparison.folder}/{name}.parquet", buffer.getvalue())
-    data.write_json(f"{comparison.folder}/comparison.json", comparison.model_dump(mode="json"))
+        files[f"{name}.parquet"] = buffer.getvalue()
+    data.write_folder(comparison.folder, files, marker=_RECORD)
     log.info("Compared %d entries on %d items", len(entries), len(subjects.items))
     return comparison, True
 
@@ -183,7 +186,7 @@ def read_comparison(data: DataRoot, comparison_id: str) -> Comparison:
     Graph2ImageError
         If there is none, or it is damaged or of another version of this program.
     """
-    name = f"comparisons/{comparison_id}/comparison.json"
+    name = f"comparisons/{comparison_id}/{_RECORD}"
     if not data.exists(name):
         raise Graph2ImageError(
             f"there is no comparison {comparison_id!r} under {data.url}", "Run `graph2image compare` first."
@@ -196,10 +199,13 @@ def read_comparison(data: DataRoot, comparison_id: str) -> Comparison:
 
 
 def _recorded(data: DataRoot, comparison_id: str) -> Comparison | None:
+    """What an earlier run found; None if there is nothing that can be read whole."""
     try:
-        return read_comparison(data, comparison_id)
+        found = read_comparison(data, comparison_id)
+        data.check_folder(found.folder)
     except Graph2ImageError:
         return None
+    return found
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------

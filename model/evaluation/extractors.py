@@ -87,7 +87,7 @@ class PretrainedExtractor(FeatureExtractor):
 
     @cached_property
     def _processor(self) -> Any:
-        return self._checkpoint.load(AutoImageProcessor, self._part)
+        return self._checkpoint.load(AutoImageProcessor, self._part, trust_remote_code=False)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -175,7 +175,7 @@ def find_extractor(data: DataRoot, name: str, device: str | None = None) -> Feat
     """
     where = choose_device(device)
     folder = Path(name)
-    if folder.is_dir():
+    if name and folder.is_dir():
         return PretrainedExtractor(folder.resolve(), folder.resolve().name, where)
     if is_published(data, name):
         return EncoderExtractor(data, name, where)
