@@ -228,6 +228,8 @@ _REMEDIES: dict[str, _Remedy] = {
     "models": _Remedy(_train_command, None),
     "classifiers": _Remedy("the next `graph2image evaluate`", _remove_folder),
     "evaluations": _Remedy("the same `graph2image evaluate --model {name}` again", _removed, file_by_file=True),
+    "features": _Remedy("the next `graph2image compare`", _removed, file_by_file=True),
+    "comparisons": _Remedy("the same `graph2image compare` again", _remove_folder),
     "generated": _Remedy(
         "the records in the images; those whose files are lost: the same `generate` or `evaluate` again",
         _generated_rows,
@@ -236,4 +238,4 @@ _REMEDIES: dict[str, _Remedy] = {
 }
 
 #: Datasets that are only appended to.
-APPENDED = ("embeddings", "fetches", "generated", "images", "latents", "optouts", "text-embeddings")
+APPENDED = ("embeddings", "features", "fetches", "generated", "images", "latents", "optouts", "text-embeddings")

@@ -22,7 +22,7 @@ from ingest.datasets.schemas import GENERATED_SCHEMA, IMAGE_SCHEMA, ITEM_SCHEMA
 _PUBLISHED_NAME = re.compile(rf"[0-9a-f]{{{NAME_DIGITS}}}\.parquet")
 _SCHEMAS = {"images": IMAGE_SCHEMA, "generated": GENERATED_SCHEMA}
 #: Kinds of folders that have a list of their files.
-_LISTED_FOLDERS = ("autoencoders", "classifiers", "encoders", "models")
+_LISTED_FOLDERS = ("autoencoders", "classifiers", "comparisons", "encoders", "models")
 _IMAGE = re.compile(r"images/files/[0-9a-f]{2}/([0-9a-f]{64})\.\w+")
 
 

@@ -18,6 +18,7 @@ ARGUMENTS = {
     "query": ["MATCH (n) RETURN n"],
     "generate": ["art500k:1"],
     "evaluate": [],
+    "compare": ["a-model"],
     "similar": ["art500k:1"],
     "search": ["word"],
     "sample-data art500k": ["folder"],
