@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flows import stages
 from flows.repair import APPENDED, Outcome, repair, to_cases
 from flows.settings import Settings
+from graphstore import file_digest
 from graphstore.bookkeeping import count_differences
 from graphstore.connect import embedded_file
 from graphstore.store import NoGraphError
@@ -88,15 +89,20 @@ def verify(settings: Settings, *, repair_damage: bool = False) -> VerifyReport:
 
 
 def _examine_graph(settings: Settings, data: DataRoot, *, repair_damage: bool) -> list[Finding]:
-    """What is wrong with the graph: it is missing, cannot be read, or has other counts than it was loaded with."""
+    """What is wrong with the graph: it is missing or changed, cannot be read, or has other counts than were loaded."""
     sources = [name.removeprefix("items/") for name in data.names("items")]
     if not sources:
         return []
     url = settings.store_url
+    file = embedded_file(url)
+    changed = None if file is None else file_digest.find_problem(file)
     remedy = "`graph2image ingest` of the same files again"
     try:
-        with settings.open_store(read_only=True) as store:
-            problems = count_differences(store)
+        if changed is not None:  # the database could end the process
+            problems = [changed]
+        else:
+            with settings.open_store(read_only=True) as store:
+                problems = count_differences(store)
     except NoGraphError:
         outcome: Outcome = "damaged"
         if repair_damage:
@@ -111,7 +117,21 @@ def _examine_graph(settings: Settings, data: DataRoot, *, repair_damage: bool) -
     except Graph2ImageError as error:
         problems = [error.message]
     if not problems:
+        if file is not None and file_digest.read(file) is None:
+            _keep_digest(settings, url, repair_damage=repair_damage)
         return []
-    file = embedded_file(url)
-    aside = remedy if file is None else f"a backup; or move {file} away, and verify --repair"
+    aside = (
+        remedy
+        if file is None
+        else f"a backup, with {file}{file_digest.SUFFIX}; or move {file} away, and verify --repair"
+    )
     return [Finding(tuple(f"{url}: {problem}" for problem in problems), aside, "damaged")]
+
+
+def _keep_digest(settings: Settings, url: str, *, repair_damage: bool) -> None:
+    """Whoever wrote to the file was killed, or an earlier version: have a writer of today open and close it."""
+    if not repair_damage:
+        log.warning("%s has no digest: its bytes were not compared. The next command that writes to it keeps one.", url)
+        return
+    with settings.open_store():
+        pass

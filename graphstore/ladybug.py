@@ -12,6 +12,7 @@ What is notable about Ladybug, and handled here:
   off. So what a user asks is written anew from what `cypher.grammar` covers, in a read-only transaction, and the
   database's own plan of it is checked before it runs.
 - A failed statement rolls the whole transaction back.
+- Closing checkpoints, which changes the file whether or not anything was written: `_write_out` does it instead.
 - While a writer checkpoints, or after it was killed doing so, readers are refused: `_open_for_reading`.
 """
 
@@ -31,7 +32,9 @@ import ladybug
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphstore import file_digest
 from graphstore.cypher.grammar import Dialect, read_query
+from graphstore.file_digest import FileDigest
 from graphstore.schema import (
     ARROW_TYPES,
     SYSTEM_LABELS,
@@ -81,6 +84,8 @@ _ENDS = ["from_id", "to_id"]
 class _OpenDatabase:
     database: ladybug.Database
     read_only: bool
+    #: What the file's digest was, if it is open for writing.
+    digest: FileDigest | None
     users: int = 0
     writing: bool = False
 
@@ -98,7 +103,11 @@ def _acquire(path: str, read_only: bool) -> ladybug.Database:
                 "Close that store first, or pass it on.",
             )
         if shared is None:
-            shared = _open[path] = _OpenDatabase(_open_database(path, read_only), read_only)
+            if Path(path).exists():
+                file_digest.check(path)
+            database = _open_database(path, read_only)
+            shared = _OpenDatabase(database, read_only, None if read_only else file_digest.take(path))
+            _open[path] = shared
         shared.users += 1
         shared.writing |= not read_only
         return shared.database
@@ -112,7 +121,24 @@ def _release(path: str, read_only: bool) -> None:
             shared.writing = False
         if shared.users == 0:
             del _open[path]
+            if not shared.read_only:
+                _write_out(path, shared)
             shared.database.close()
+
+
+def _write_out(path: str, shared: _OpenDatabase) -> None:
+    """Bring what was written from the log into the file, and keep the file's digest, before the lock is given up."""
+    connection = ladybug.Connection(shared.database)
+    try:
+        if Path(f"{path}.wal").exists():
+            connection.execute("CHECKPOINT")
+        # Closing would checkpoint once more, which changes the file, even if nothing was written.
+        connection.execute("CALL force_checkpoint_on_close=false")
+        file_digest.put(path, shared.digest)
+    except (RuntimeError, OSError) as error:  # no space, for instance: what is committed is in the log
+        log.warning("%s has no digest now: %s", path, first_line(str(error)))
+    finally:
+        connection.close()
 
 
 def _open_database(path: str, read_only: bool) -> ladybug.Database:

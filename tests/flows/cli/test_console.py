@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from flows.cli.console import Call, command
 from flows.settings import load_settings
 from ingest.errors import Graph2ImageError
+
+Command = Callable[..., Result]
 
 #: A command line whose commands fail in ways that no command should.
 FAILING = """
@@ -89,18 +92,28 @@ def _environment(**changes: str) -> dict[str, str]:
         (("optout", "art500k:1"), "ingest"),
     ],
 )
-def test_a_users_mistake_is_two_lines_and_exit_code_1(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
-    result = run(*arguments, "--data", "data", cwd=tmp_path)
-    assert result.returncode == 1
+def test_a_users_mistake_is_two_lines_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph2image: Command, arguments: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = graph2image(*arguments, data="data")
+    assert result.exit_code == 1
     assert says in result.stderr
     assert "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 2
     assert not (tmp_path / "data").exists()
 
 
+def test_a_users_mistake_is_the_same_in_a_process_of_its_own(tmp_path: Path) -> None:
+    result = run("optout", "art500k:1", "--data", "data", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "ingest" in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+
+
 @pytest.mark.parametrize("arguments", [("no-such-command",), ("neighbors",), ("generate",), ("query",)])
-def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert run(*arguments, cwd=tmp_path).returncode == 2
+def test_wrong_usage_is_exit_code_2(graph2image: Command, arguments: tuple[str, ...]) -> None:
+    assert graph2image(*arguments, data="data").exit_code == 2
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
     return data
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """The same model in a data root that has none of the images of `data`."""
+    other = make_data(tmp_path_factory.mktemp("other"))
+    publish_model(other)
+    return other
+
+
 def neighbors_of(data: TinyData, *places: int) -> tuple[Neighbor, ...]:
     return tuple(Neighbor(data.item_ids[at], data.image_hashes[at], weight=0.5) for at in places)
 
@@ -106,10 +114,8 @@ def test_a_killed_run_keeps_its_finished_batches(data: TinyData, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_batches_do_not_change_images_of(data: TinyData, tmp_path: Path) -> None:
+def test_batches_do_not_change_images_of(data: TinyData, other: TinyData) -> None:
     together = images_of(data, generate(data.root, MODEL, requests(data), SETTINGS))
-    other = make_data(tmp_path)
-    publish_model(other)
     report = generate(other.root, MODEL, requests(other)[::-1], replace(SETTINGS, batch_size=1))
     single = images_of(other, report)[::-1]
     assert together.shape == (10, 32, 32, 3)
@@ -118,13 +124,12 @@ def test_batches_do_not_change_images_of(data: TinyData, tmp_path: Path) -> None
     assert np.abs(together[0] - together[5]).max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_batches_do_not_change_images_of_any_scheduler(data: TinyData, tmp_path: Path, scheduler: str) -> None:
+def test_batches_do_not_change_images_of_any_scheduler(data: TinyData, other: TinyData, scheduler: str) -> None:
     settings = replace(SETTINGS, scheduler=scheduler, guidance_interval=(0.0, 0.5), copy_check=None)
     wanted = [request for request in requests(data) if request.variant == GRAPH]
     together = images_of(data, generate(data.root, MODEL, wanted, settings))
-    other = make_data(tmp_path)
-    publish_model(other)
     single = images_of(other, generate(other.root, MODEL, wanted, replace(settings, batch_size=1)))
     assert np.isfinite(together).all()
     assert np.abs(together - single).max() <= 1
@@ -181,6 +186,7 @@ def test_neighbors_beyond_those_that_the_model_looks_at_are_not_told_of(data: Ti
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_settings_decide_the_image_and_its_id(data: TinyData, changed: dict[str, Any]) -> None:
     request = requests(data)[1]
     base = one_image(data, request)
@@ -301,10 +307,8 @@ def test_damaged_and_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["dpm++", "unipc", "euler"])
-def test_solvers_come_to_the_same_image(tmp_path: Path, scheduler: str) -> None:
+def test_solvers_come_to_the_same_image(data: TinyData, scheduler: str) -> None:
     """With many steps all of them follow the model's own path: prediction type, zero SNR and spacing are kept."""
-    data = make_data(tmp_path)
-    publish_model(data)
     request = GenerationRequest(data.item_ids[0], data.texts[0], Variant("graph", 1.0), (neighbors_of(data, 4, 5),))
     settings: dict[str, Any] = {"num_inference_steps": 60, "guidance_scale": 1.0, "copy_check": None}
     own = one_image(data, request, **settings)
