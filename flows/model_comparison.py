@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from flows.settings import Settings
 from ingest.errors import Graph2ImageError
 from model.evaluation.comparison import compare_entries
 from model.evaluation.extractors import find_extractor
+from model.evaluation.features import FeatureExtractor
 from model.evaluation.pairing import Entry
 from model.evaluation.record import EvaluationRecord, read_evaluation, write_evaluation
 from model.generation.variants import TEXT, Variant
@@ -125,8 +126,7 @@ def compare_models(
         read_model_record(settings.data_root, contender.model_id)
         if contender.evaluation_id is not None:
             read_evaluation(settings.data_root, contender.model_id, contender.evaluation_id)
-    for name in wanted.extractors:
-        find_extractor(settings.data_root, name)
+    extractors = [find_extractor(settings.data_root, name) for name in wanted.extractors]
     by_name: dict[str, list[EvaluationRecord]] = {}
     changed = False
     for contender in contenders:
@@ -134,15 +134,8 @@ def compare_models(
         by_name.setdefault(contender.name, []).extend(records)
         changed |= is_new
     entries = [entry for name, records in by_name.items() for entry in _entries(name, records)]
-    compared = compare_evaluations(
-        settings,
-        entries,
-        report,
-        title,
-        extractors=wanted.extractors,
-        cluster_label=wanted.cluster_label,
-    )
-    return compared if not changed else ModelComparisonReport(**{**vars(compared), "changed": True})
+    compared = _compare(settings, entries, extractors, wanted.cluster_label, report, title)
+    return replace(compared, changed=compared.changed or changed)
 
 
 def compare_evaluations(
@@ -168,16 +161,21 @@ def compare_evaluations(
     Graph2ImageError
         If there is no such extractor, or the entries do not pair.
     """
-    data = settings.data_root
-    names = extractors or _encoders(settings, entries)
-    withdrawn = stages.withdrawn_items(settings)
-    found, changed = compare_entries(
-        data,
-        entries,
-        [find_extractor(data, name) for name in names],
-        cluster_label=cluster_label,
-        withdrawn=withdrawn,
-    )
+    found = [find_extractor(settings.data_root, name) for name in extractors]
+    return _compare(settings, entries, found, cluster_label, report, title)
+
+
+def _compare(
+    settings: Settings,
+    entries: Sequence[Entry],
+    extractors: Sequence[FeatureExtractor],
+    cluster_label: str | None,
+    report: Path,
+    title: str,
+) -> ModelComparisonReport:
+    data, withdrawn = settings.data_root, stages.withdrawn_items(settings)
+    chosen = extractors or [find_extractor(data, encoder) for encoder in _encoders(settings, entries)]
+    found, changed = compare_entries(data, entries, chosen, cluster_label=cluster_label, withdrawn=withdrawn)
     headline = build_comparison_page(data, found, entries, report, title=title, withdrawn=withdrawn)
     sources = dict.fromkeys(metric.source for metric in found.metrics)
     rows = {

@@ -53,7 +53,7 @@ settings.load_profile("fixed")
 #: Fixtures that start a Neo4j server, or wait for the one of the session.
 SERVERS = {"neo4j_server", "neo4j_url", "both_urls", "other_url", "home_server"}
 #: Fixtures that take seconds: servers, the demo, a classifier that is trained.
-SLOW = SERVERS | {"demo", "evaluated"}
+SLOW = SERVERS | {"demo", "evaluated", "compared"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -43,6 +43,7 @@ def answer(result: Result) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_model_and_one_of_its_evaluations(tiny: TinyData, compare: Callable[..., Result], tmp_path: Path) -> None:
     """Both ways to name one; the second call makes no image, and the page needs nothing but itself."""
     named = f"new={MODEL}"
