@@ -16,7 +16,6 @@ from flows import tasks
 from flows.cli.console import Call
 from flows.cli.failures import run
 from flows.cli.ingestions import ingestion_commands
-from flows.settings import load_settings
 from ingest.errors import Graph2ImageError, first_line
 from ingest.ingestion import AnyIngestion
 
@@ -24,9 +23,9 @@ from ingest.ingestion import AnyIngestion
 @flow
 def prepare(ingestion: AnyIngestion, encoder: str = "mini", data: str | None = None, store: str | None = None) -> str:
     """From source files to neighbor samples; returns the digest that names the samples."""
-    settings = load_settings(data=data, store=store)
-    tasks.ingest(settings, ingestion)
-    return tasks.sample(settings, tasks.embed(settings, encoder))
+    with tasks.only_flow(data, store) as settings:
+        tasks.ingest(settings, ingestion)
+        return tasks.sample(settings, tasks.embed(settings, encoder))
 
 
 app = typer.Typer(

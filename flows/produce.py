@@ -12,7 +12,6 @@ from prefect import flow
 from flows import tasks
 from flows.cli.console import Call, command
 from flows.cli.failures import run
-from flows.settings import load_settings
 
 
 @flow
@@ -25,10 +24,10 @@ def produce(
     store: str | None = None,
 ) -> str:
     """From neighbor samples (by default the newest) to generated images with lineage; returns the model's id."""
-    settings = load_settings(data=data, store=store)
-    model_id = tasks.train(settings, config, neighbors)
-    tasks.generate(settings, model_id, split, limit)
-    return model_id
+    with tasks.only_flow(data, store) as settings:
+        model_id = tasks.train(settings, config, neighbors)
+        tasks.generate(settings, model_id, split, limit)
+        return model_id
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -8,26 +8,40 @@ reached. What a user has to mend fails at once.
 """
 
 import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prefect import State, Task, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRun
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from flows import requests, stages
-from flows.settings import Settings
+from flows.report.figures import image_url
+from flows.retrain import Retraining
+from flows.retrain import retrain as retrain_model
+from flows.runs import flatten, recorded
+from flows.settings import Settings, load_settings
+from flows.timing import Report
 from graphstore.sampling.settings import SamplerSettings
+from ingest.datasets.lock import writer_lock
 from ingest.errors import Graph2ImageError, TransientError, first_line
 from ingest.ingestion import AnyIngestion
 
 #: Seconds before the second try of a task, the third, and so on: a store that is written to is free within minutes, a
 #: server is back within an hour.
 RETRY_DELAYS_S = [10, 60, 300, 1800]
+#: Seconds that a flow waits for another one on the same data root to end.
+WAIT_S = 6 * 3600
+#: Generated images that a run shows.
+SHOWN = 4
 
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
@@ -82,57 +96,88 @@ def check_server(*, needed: bool) -> None:
         )
 
 
-def record_counts(key: str, report: Any) -> None:
-    """Keep the counts of a stage as a table artifact, to look at in the Prefect server."""
-    rows = [{"count": name, "value": str(value)} for name, value in _flatten(asdict(report))]
-    create_table_artifact(table=rows, key=key)
+def run_stage(settings: Settings, stage: str, call: Callable[[], Report]) -> Report:
+    """Call a stage; keep its row in `runs`, and its counts as a table artifact, to look at in the Prefect server."""
+    report = recorded(settings, str(flow_run.get_id() or ""), stage, call)
+    rows = [{"count": name, "value": str(value)} for name, value in flatten(asdict(report)).items()]  # type: ignore[call-overload]  # every report is a dataclass
+    create_table_artifact(table=rows, key=stage)
+    return report
 
 
-def _flatten(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, part in value.items():
-        rows += _flatten(part, f"{prefix}{name}.") if isinstance(part, dict) else [(prefix + name, part)]
-    return rows
+@contextmanager
+def only_flow(data: str | None, store: str | None) -> Iterator[Settings]:
+    """The settings, while no other flow runs on this data root.
+
+    Raises
+    ------
+    TransientError
+        If another one has not ended after `WAIT_S`; it names the process.
+    """
+    settings = load_settings(data=data, store=store)
+    with writer_lock(settings.data_root, "flow", wait_seconds=WAIT_S):
+        yield settings
 
 
-@task(**_STAGE)
+@task(task_run_name="ingest {ingestion.source}", **_STAGE)
 def ingest(settings: Settings, ingestion: AnyIngestion) -> str:
     """Ingest the files of a source; returns its name."""
-    outcome = stages.ingest(settings, ingestion)
-    record_counts("ingest", outcome)
-    return outcome.ingest.source
+    outcome = run_stage(settings, "ingest", lambda: stages.ingest(settings, ingestion))
+    report = outcome.ingest
+    if report.rejected or report.missing_images:
+        data = settings.data_root
+        rows = [
+            {"reason": reason, "rows": rows} for reason, rows in {**report.rejected, **report.missing_images}.items()
+        ]
+        create_table_artifact(
+            table=rows,
+            key=re.sub("[^a-z0-9]+", "-", f"rejects-{report.source}".lower()),
+            description=f"Each row, with what is wrong with it: {data.path('rejects', report.source)}, "
+            f"{data.path('missing-images', report.source)}",
+        )
+    return report.source
 
 
-@task(**_STAGE)
+@task(task_run_name="embed with {encoder}", **_STAGE)
 def embed(settings: Settings, encoder: str) -> str:
     """Embed what is new; returns the encoder's id."""
-    report = stages.embed(settings, encoder)
-    record_counts("embed", report)
-    return report.encoder
+    return run_stage(settings, "embed", lambda: stages.embed(settings, encoder)).encoder
 
 
 @task(**_STAGE)
 def sample(settings: Settings, encoder: str) -> str:
     """Sample neighbors for every item; returns the digest that names the dataset."""
-    report = stages.sample(settings, SamplerSettings(encoder=encoder))
-    record_counts("sample", report)
-    return report.digest
+    return run_stage(settings, "sample", lambda: stages.sample(settings, SamplerSettings(encoder=encoder))).digest
 
 
-@task(**_STAGE)
+@task(task_run_name="train {config}", **_STAGE)
 def train(settings: Settings, config: Path, neighbors: str | None) -> str:
     """Train a model; returns its id."""
-    report = stages.train(settings, config, neighbors)
-    record_counts("train", report)
-    return report.model_id
+    return run_stage(settings, "train", lambda: stages.train(settings, config, neighbors)).model_id
 
 
-@task(**_STAGE)
+@task(task_run_name="retrain {retraining.config}", **_STAGE)
+def retrain(settings: Settings, retraining: Retraining, encoder: str | None = None) -> str:
+    """Train a candidate if enough has changed, and promote it if it is better; returns what was decided."""
+    sampler = None if encoder is None else SamplerSettings(encoder=encoder)
+    report = run_stage(settings, "retrain", lambda: retrain_model(settings, retraining, sampler))
+    create_markdown_artifact(report.markdown, key="retrain-decision")
+    return report.decision
+
+
+@task(task_run_name="generate {limit} of {split}", **_STAGE)
 def generate(settings: Settings, model_id: str, split: str, limit: int) -> int:
     """Generate an image for items of a split; returns how many are new."""
     wanted = requests.for_split(settings, model_id, split, limit)
-    outcome = stages.generate(
-        settings, model_id, wanted.requests, stages.generation_settings(settings, model_id), wanted.notes
+    outcome = run_stage(
+        settings,
+        "generate",
+        lambda: stages.generate(
+            settings, model_id, wanted.requests, stages.generation_settings(settings, model_id), wanted.notes
+        ),
     )
-    record_counts("generate", outcome)
+    data = settings.data_root
+    shown = outcome.generate.generated_ids[:SHOWN]
+    for number, generated_id in enumerate(shown, 1):
+        image = data.read_bytes(f"generated/{model_id}/{generated_id}.png")
+        create_image_artifact(image_url(image), key=f"sample-{number}", description=generated_id)
     return outcome.generate.new

@@ -49,14 +49,14 @@ class StopWatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a block; inside it, pass the stage's report to `keep`."""
-        _reset_peak()
+        reset_peak()
         self._changed_stage = False
         started = time.perf_counter()
         yield
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
         if self._changed_stage or name not in self._kept:
-            self._kept[name] = StageTiming(name, round(elapsed, 2), round(_peak_mib()))
+            self._kept[name] = StageTiming(name, round(elapsed, 2), round(peak_mib()))
             self._file.write_bytes(orjson.dumps([asdict(t) for t in self._kept.values()], option=orjson.OPT_INDENT_2))
 
     def keep(self, report: Report) -> Report:
@@ -71,15 +71,16 @@ class StopWatch:
         return list(self._kept.values())
 
 
-def _reset_peak() -> None:
-    """Linux can forget the process's peak; elsewhere a stage reports the peak so far."""
+def reset_peak() -> None:
+    """Forget the process's peak memory; only Linux can, elsewhere it is the peak since the process began."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """Peak resident memory of the process in MiB, since `reset_peak`."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

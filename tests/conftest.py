@@ -68,6 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             group = group if "home_server" in fixtures else "neo4j"
         elif "demo" in fixtures:
             group = "demo"
+        elif item.get_closest_marker("prefect"):
+            group = "prefect"  # one Prefect server
         if fixtures & SLOW or item.get_closest_marker("neo4j"):
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group(group))

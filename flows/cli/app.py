@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.cli.backup import backup_app
 from flows.cli.console import Call, command
 from flows.cli.copy import copy_app
 from flows.cli.data import export_app, ingest_app, sample_data_app
@@ -32,6 +33,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(neo4j_app, name="neo4j")
 app.add_typer(models_app, name="models")
 app.add_typer(registry_app)
+app.add_typer(backup_app)
 app.add_typer(neighbors_app)
 app.add_typer(search_app)
 app.add_typer(generate_app)
@@ -149,6 +151,35 @@ def status(call: Call) -> None:
     from flows.status import read_state
 
     call.show_tree(read_state(call.settings))
+
+
+@command(app, "deploy")
+def deploy(
+    call: Call,
+    file: Annotated[Path, typer.Argument(help="Settings file of the deployments.")] = Path("deployments.toml"),
+    check: Annotated[bool, typer.Option("--check", help="Tell what would change; register nothing.")] = False,
+) -> None:
+    """Register the scheduled flows with the Prefect server.
+
+    Schedules and parameters are in one settings file, which is checked first.
+    """
+    from flows.cli import messages
+    from flows.deployments.deploy import deploy as register
+
+    call.show(report := register(file, check=check), messages.deployed(report, check=check))
+
+
+@command(app, "runs")
+def runs(
+    call: Call,
+    last: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many runs to show.")] = 20,
+    stage: Annotated[str | None, typer.Option(help="Only runs of this stage, such as ingest or retrain.")] = None,
+) -> None:
+    """List what the scheduled stages did last, how long they took, and what became slower."""
+    from flows.cli import messages
+    from flows.runs import list_runs
+
+    call.show(found := list_runs(call.settings, last, stage), messages.runs_listed(found))
 
 
 @command(app, "verify")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
+    from flows.deployments.deploy import DeployReport
     from flows.model_comparison import ModelComparisonReport
+    from flows.runs import RunList
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
     from flows.verify import VerifyReport
     from graphstore.sampling.dataset import SampleReport
@@ -217,3 +219,24 @@ def verified(report: VerifyReport) -> str:
     if not report.findings:
         lines.append("All are as they were published.")
     return "\n".join(lines)
+
+
+def runs_listed(found: RunList) -> str:
+    if not found.runs:
+        return "No scheduled run has kept anything yet."
+    lines = [
+        f"{run.started_at:%Y-%m-%d %H:%M:%S}  {run.stage:<9} {run.outcome:<9} {run.seconds:>9,.1f} s "
+        f"{run.peak_mib:>8,.0f} MiB" + (f"  {run.problem}" if run.problem else "")
+        for run in found.runs
+    ]
+    return "\n".join([*lines, *(f"Slower: {sentence}." for sentence in found.slower)])
+
+
+def deployed(report: DeployReport, *, check: bool) -> str:
+    lines = [f"{name}: {change}" for name, change in report.changes.items()]
+    if report.pool_is_new:
+        lines.append(f"work pool {report.pool}: new")
+    lines += [f"{name}: registered, and not in {report.file}; left alone" for name in report.others]
+    if check:
+        return "\n".join([*lines, "Nothing was registered."])
+    return "\n".join([*lines, f"Runs start when a worker does: prefect worker start --pool {report.pool}"])

@@ -99,6 +99,21 @@ FROZEN_ITEM_SCHEMA = pa.schema(
     ]
 )
 
+#: What every stage of a scheduled run took and did; `counts` is JSON.
+RUN_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("started_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("peak_mib", pa.float64(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("problem", pa.string()),
+        pa.field("counts", pa.string(), nullable=False),
+        pa.field("digest", pa.string()),
+    ]
+)
+
 #: What became of every request for an image; the latest row of a URL counts.
 FETCH_SCHEMA = pa.schema(
     [

@@ -1,5 +1,6 @@
 """What tests of several commands start from: one small run of the demo, and a tiny random model on a loaded graph."""
 
+import csv
 import logging
 import shutil
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from flows.cli.app import app
@@ -32,6 +34,25 @@ from ingest.encoders.mini_config import MiniClipConfig
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 from published import publish_model
 from tiny_data import DIM, ENCODER, NEIGHBORS, TinyData, make_data
+
+SHOP_SPEC = """
+source = "shop"
+[table]
+file = "shop.csv"
+[image]
+folder = "."
+path = "{id}.png"
+[item]
+label = "Product"
+id = "{id}"
+title = "{title}"
+[[entity]]
+label = "Brand"
+relation = "BY_BRAND"
+value = "{brand}"
+[split]
+column = "split"
+"""
 
 #: Every part of the main job, each as small as it can be.
 TINY = """
@@ -132,3 +153,28 @@ def tiny(shared_tiny: TinyData, tmp_path: Path) -> TinyData:
     """A copy of the same, to change."""
     shutil.copytree(shared_tiny.root.path(), tmp_path / "data")
     return replace(shared_tiny, root=DataRoot(str(tmp_path / "data")))
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 40 products by 4 brands, each brand of its own color."""
+    root = tmp_path_factory.mktemp("shop")
+    (root / "shop.toml").write_text(SHOP_SPEC)
+    with (root / "shop.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "title", "brand", "split"])
+        for index in range(40):
+            brand, kind = index % 4, ("cup", "plate", "bowl")[index % 3]
+            table.writerow([index, f"A {kind}", f"brand {brand}", "test" if index >= 36 else "train"])
+            picture = Image.effect_noise((48, 48), 40 + index).convert("RGB")
+            tint = Image.new("RGB", picture.size, ("red", "green", "blue", "gold")[brand])
+            Image.blend(picture, tint, 0.5).save(root / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # seconds, which other tests need not wait for
+
+    with prefect_test_harness(server_startup_timeout=600):
+        yield

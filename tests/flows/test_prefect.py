@@ -1,6 +1,5 @@
 """The flows in a real Prefect server: they run, show their task runs, try again what may pass, and leave the counts."""
 
-import csv
 import logging
 import os
 import re
@@ -8,12 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRun
@@ -26,51 +24,7 @@ from flows.settings import Settings
 from ingest.errors import Graph2ImageError
 from ingest.ingestion import Table
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow]
-
-SPEC = """
-source = "shop"
-[table]
-file = "shop.csv"
-[image]
-folder = "."
-path = "{id}.png"
-[item]
-label = "Product"
-id = "{id}"
-title = "{title}"
-[[entity]]
-label = "Brand"
-relation = "BY_BRAND"
-value = "{brand}"
-[split]
-column = "split"
-"""
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 40 products by 4 brands, each brand of its own color."""
-    root = tmp_path_factory.mktemp("shop")
-    (root / "shop.toml").write_text(SPEC)
-    with (root / "shop.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "title", "brand", "split"])
-        for index in range(40):
-            brand, kind = index % 4, ("cup", "plate", "bowl")[index % 3]
-            table.writerow([index, f"A {kind}", f"brand {brand}", "test" if index >= 36 else "train"])
-            picture = Image.effect_noise((48, 48), 40 + index).convert("RGB")
-            tint = Image.new("RGB", picture.size, ("red", "green", "blue", "gold")[brand])
-            Image.blend(picture, tint, 0.5).save(root / f"{index}.png")
-    return root
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness  # seconds, which other tests need not wait for
-
-    with prefect_test_harness(server_startup_timeout=600):
-        yield
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 
 def test_prepare_then_produce(shop: Path, tiny_config: Path, tmp_path: Path) -> None:
