@@ -13,7 +13,7 @@ from prefect.schedules import Cron
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, model_validator
 from tzlocal import get_localzone_name
 
-from flows import nightly, prepare, produce
+from flows import nightly
 from ingest.errors import Graph2ImageError, explain_validation, first_line
 
 #: The flows that can be deployed, by the name that a settings file gives them.
@@ -21,8 +21,6 @@ FLOWS: dict[str, Flow[Any, Any]] = {
     **{name: getattr(nightly, name) for name in ("nightly", "refresh", "sample", "retrain", "generate_batch")},
     **{f"ingest_{source}": getattr(nightly, f"ingest_{source}")
        for source in ("art500k", "amazon", "goodreads", "instructg2i", "table")},
-    "prepare": prepare.prepare,
-    "produce": produce.produce,
 }  # fmt: skip
 
 
