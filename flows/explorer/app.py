@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from flows.explorer.api import api
 from flows.explorer.catalog import NotFoundError
-from flows.explorer.guard import Access, Guard, refusal
+from flows.explorer.guard import Access, Guard, TooMuchError, refusal
 from flows.explorer.images import images
 from flows.explorer.pages import is_page, pages, trouble
 from flows.explorer.state import Explorer
@@ -61,7 +61,7 @@ def make_app(settings: Settings, access: Access, *, allows_optout: bool = False)
 def _warm(held: Explorer) -> None:
     """Read the graph before the first request; what is wrong, that request is told."""
     try:
-        held.catalogs.now()
+        held.warm()
     except Graph2ImageError as error:
         log.warning("%s", error.message)
     except Exception:
@@ -97,6 +97,8 @@ def _invalid(request: Request, error: Exception) -> Response:
 def _unknown(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = "there is no such page" if status == 404 else f"this cannot be asked so ({status})"
+    if isinstance(error, TooMuchError):
+        message = error.detail
     return _told(request, status, message, None)
 
 

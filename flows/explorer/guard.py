@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -130,13 +131,8 @@ def _without_port(host: str) -> str:
     return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
-class _TooMuchError(Exception):
-    """A body is larger than it may be, or does not come."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
+class TooMuchError(HTTPException):
+    """A body is larger than it may be, or does not come. The application answers it, as it does its own errors."""
 
 
 class Guard:
@@ -151,12 +147,9 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return  # no websockets
-        started = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
@@ -166,13 +159,8 @@ class Guard:
         refused = self._refused(scope)
         if refused is not None:
             await refused(scope, receive, send_guarded)
-            return
-        try:
+        else:
             await self._app(scope, self._bounded(scope, receive), send_guarded)
-        except _TooMuchError as error:
-            if started:
-                raise
-            await refusal(error.status, error.message)(scope, receive, send_guarded)
 
     def _refused(self, scope: Scope) -> Response | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
@@ -223,11 +211,11 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
             except TimeoutError as error:
-                raise _TooMuchError(408, "the request did not come in time") from error
+                raise TooMuchError(408, "the request did not come in time") from error
             size += len(message.get("body", b""))
             ended = not message.get("more_body", False)
             if size > limit:
-                raise _TooMuchError(413, f"more than {limit:,} bytes are not taken")
+                raise TooMuchError(413, f"more than {limit:,} bytes are not taken")
             return message
 
         return receive_bounded

@@ -22,8 +22,8 @@ from ingest.datasets.root import DataRoot
 
 #: Projections that are kept: of a graph with millions of edges, each takes a hundred megabytes.
 _KEPT = 6
-#: Nodes between the item and its neighbors that are drawn, those shared by the most first.
-_BETWEEN = 24
+#: Nodes between the item and its neighbors that are drawn.
+_BETWEEN = 14
 #: Edges of a node that are looked at: a hub's are too many to draw.
 _EDGES = 2_000
 
@@ -137,10 +137,9 @@ def _between(
     inside = set(shown)
     shared = Counter(other for other, _ in {(other, item) for item, other, _ in links} if other not in inside)
     named = {neighbor.via.partition(" ")[2] for neighbor in explanation.neighbors}
-    # What a path goes through first, then what the most share.
-    order = sorted(
-        (other for other, count in shared.items() if count > 1), key=lambda o: (o not in named, -shared[o], o)
-    )
+    degrees = {id_: _degree(projection, id_) for id_, count in shared.items() if count > 1}
+    # What a path goes through first; then what many share, and few others.
+    order = sorted(degrees, key=lambda id_: (id_ not in named, -shared[id_] / degrees[id_] ** 0.5, id_))
     drawn = inside | set(order[:_BETWEEN])
     nodes = []
     for id_ in [*shown, *order[:_BETWEEN]]:
@@ -158,6 +157,11 @@ def _between(
         if other in drawn and other != item_id:
             edges.setdefault((frozenset((item_id, other)), type_), {"from_id": item_id, "to_id": other, "type": type_})
     return nodes, list(edges.values())
+
+
+def _degree(projection: Projection, id_: str) -> int:
+    node = projection.node(id_)
+    return max(1, int(projection.offsets[node + 1] - projection.offsets[node]))
 
 
 def _shared(node: dict[str, Any]) -> str:

@@ -49,12 +49,17 @@ def serve(
             f"{host} can be reached from other machines, so the explorer needs a token there",
             "Write one to a file and give it: --token-file FILE. For this machine alone, leave out --host.",
         )
-    app = make_app(settings, Access.of(host, token), allows_optout=allows_optout)
-    listener = _listen(host, port)
+    server = make_server(settings, Access.of(host, token), allows_optout=allows_optout)
+    listener = listen(host, port)
     name = f"[{host}]" if ":" in host else host
     started(f"http://{name}:{listener.getsockname()[1]}/")
+    server.run(sockets=[listener])
+
+
+def make_server(settings: Settings, access: Access, *, allows_optout: bool = False) -> uvicorn.Server:
+    """The server, to run on a socket that listens."""
     config = uvicorn.Config(
-        app,
+        make_app(settings, access, allows_optout=allows_optout),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -65,7 +70,7 @@ def serve(
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=32 * 1024,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def read_token(file: Path) -> bytes:
@@ -88,7 +93,8 @@ def read_token(file: Path) -> bytes:
     return token
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows import stages
-from flows.explorer.catalog import Catalogs
+from flows.explorer.catalog import Catalogs, Choice
 from flows.explorer.graph import Graph
 from flows.explorer.jobs import Jobs
 from flows.explorer.neighborhood import Neighborhoods
@@ -33,6 +33,14 @@ class Explorer:
         self.queries = ImageQueries(self.data)
         self.jobs = Jobs(settings, self.graph)
         self._queries = threading.BoundedSemaphore(_QUERIES)
+
+    def warm(self) -> None:
+        """Read the graph, and sample once: what is compiled and mapped for it is there for the first request then."""
+        catalog = self.catalogs.now()
+        rows, _ = catalog.page(Choice(), None, 1)
+        if rows:
+            mode = {"mode": "ppr", "image_required": False} if self.encoder() is None else {}
+            self.neighborhoods.around(catalog, rows[0]["id"], stages.sampler_settings(self.settings, **mode))
 
     def encoder(self) -> str | None:
         """The newest encoder; None if there is none."""

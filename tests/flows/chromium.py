@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class Browser:
     commands: io.FileIO
     messages: io.FileIO
     requests: list[str]
+    errors: list[str] = field(default_factory=list)
     session: str | None = None
     _last: int = 0
     _buffer: bytes = b""
@@ -42,14 +44,41 @@ class Browser:
             answer = json.loads(raw)
             if answer.get("method") == "Network.requestWillBeSent":
                 self.requests.append(answer["params"]["request"]["url"])
+            self._note_error(answer)
             if answer.get("id") == self._last:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
 
+    def _note_error(self, answer: dict[str, Any]) -> None:
+        """Keep what a page's console shows in red, once `Runtime` and `Log` are enabled."""
+        params = answer.get("params", {})
+        match answer.get("method"):
+            case "Runtime.exceptionThrown":
+                self.errors.append(str(params["exceptionDetails"].get("exception", {}).get("description")))
+            case "Runtime.consoleAPICalled" if params["type"] == "error":
+                self.errors.append(str([argument.get("value") for argument in params["args"]]))
+            case "Log.entryAdded" if params["entry"]["level"] == "error":
+                self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+
+    def press(self, key: str) -> None:
+        """Press a key, such as `Tab`, `Enter` or `a`."""
+        code = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39, "ArrowDown": 40}.get(key, 0)
+        text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def wait_for(self, expression: str, seconds: float = 120.0) -> Any:
+        """The value of a JavaScript expression, once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, (expression, self.errors, self.evaluate("document.body.innerText"))
+            time.sleep(0.05)
+        return value
+
     def evaluate(self, expression: str) -> Any:
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result
-        return result["result"]["value"]
+        return result["result"].get("value")
 
 
 @contextmanager

@@ -13,8 +13,10 @@ function svg(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Positions by springs and repulsion, from a circle in the order of the nodes. */
-function layout(nodes, edges) {
+const RADIUS = { item: 52, neighbor: 40, entity: 11 };
+
+/** Positions by springs and repulsion, from a circle in the order of the nodes; stretched to the shape of the box. */
+function layout(nodes, edges, shape) {
   const at = new Map();
   const ring = nodes.filter((node) => node.kind === "neighbor");
   nodes.forEach((node) => { if (node.kind === "item") at.set(node.id, { x: 0, y: 0 }); });
@@ -30,7 +32,7 @@ function layout(nodes, edges) {
     const cool = 1 - round / 240, force = places.map(() => ({ x: 0, y: 0 }));
     for (let i = 0; i < places.length; i += 1) for (let j = i + 1; j < places.length; j += 1) {
       const x = places[i].x - places[j].x, y = places[i].y - places[j].y, square = Math.max(x * x + y * y, 60);
-      const push = 15000 / square, length = Math.sqrt(square);
+      const push = (nodes[i].kind === "entity" && nodes[j].kind === "entity" ? 9000 : 26000) / square, length = Math.sqrt(square);
       force[i].x += (push * x) / length; force[i].y += (push * y) / length; force[j].x -= (push * x) / length; force[j].y -= (push * y) / length;
     }
     for (const edge of edges) {
@@ -46,17 +48,27 @@ function layout(nodes, edges) {
       place.x += force[number].x * share * 1.4; place.y += force[number].y * share;
     });
   }
+  const widths = places.map((place) => Math.abs(place.x)), heights = places.map((place) => Math.abs(place.y));
+  const stretch = Math.min(Math.max((shape * (Math.max(...heights) || 1)) / (Math.max(...widths) || 1), 0.7), 2.2);
+  places.forEach((place) => { place.x *= stretch; });
+  for (let round = 0; round < 60; round += 1) for (let i = 0; i < places.length; i += 1) for (let j = i + 1; j < places.length; j += 1) {
+    const x = places[j].x - places[i].x || 0.1, y = places[j].y - places[i].y || 0.1, distance = Math.hypot(x, y);
+    const overlap = RADIUS[nodes[i].kind] + RADIUS[nodes[j].kind] + 16 - distance;
+    if (overlap <= 0) continue;
+    const first = nodes[i].kind === "item" ? 0 : nodes[j].kind === "item" ? 1 : 0.5, part = overlap / distance;
+    places[i].x -= x * part * first; places[i].y -= y * part * first; places[j].x += x * part * (1 - first); places[j].y += y * part * (1 - first);
+  }
   return at;
 }
 
 /** Draw `nodes` and `edges` into a box; `types` decides the colors, `only` the nodes that are marked. */
 export function drawGraph(box, { nodes, edges, types, only = new Set(), name }) {
-  const at = layout(nodes, edges), mine = (drawn += 1);
+  const at = layout(nodes, edges, (box.clientWidth || 800) / Math.max(340, Math.min(720, innerHeight * 0.52))), mine = (drawn += 1);
   const color = (type) => `var(--r${types.indexOf(type) % COLORS})`;
   const dash = (type) => DASHES[Math.floor(types.indexOf(type) / COLORS) % DASHES.length] || null;
   const lines = svg("g"), points = svg("g"), scene = svg("g", {}, lines, points);
   const image = svg("svg", { role: "group", "aria-label": name, tabindex: "0" }, scene);
-  const radius = (node) => ({ item: 46, neighbor: 34, entity: 11 })[node.kind];
+  const radius = (node) => RADIUS[node.kind];
   const edgeLines = edges.map((edge) => {
     const line = svg("line", { "stroke-dasharray": dash(edge.type) }, svg("title", {}, words(edge.type)));
     line.style.stroke = color(edge.type);

@@ -64,8 +64,9 @@ class Side {
     this.abort?.abort();
     this.abort = new AbortController();
     this.table.setAttribute("aria-busy", "true");
+    if (!this.answer) this.graph.replaceChildren(el("p", { className: "waiting soft" }, "Sampling neighbors …"));
     const answer = await attempt(() => ask("/neighbors", { body: { item_id: id, ...this.values }, signal: this.abort.signal }));
-    if (!answer) return;
+    if (!answer) { if (!this.answer && !this.abort.signal.aborted) this.graph.replaceChildren(el("p", { className: "waiting soft" }, "No neighbors: see above.")); return; }
     this.table.setAttribute("aria-busy", "false");
     this.answer = answer;
     if (!this.types.length) this.controls(answer.relation_types);
