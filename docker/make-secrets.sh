@@ -26,3 +26,4 @@ random | keep neo4j_password
 printf 'neo4j/%s' "$(cat "$folder/neo4j_password")" | keep neo4j_auth
 random | keep postgres_password
 printf 'graph2image:%s' "$(random)" | keep prefect_auth
+random | keep explorer_token

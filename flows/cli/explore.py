@@ -20,7 +20,12 @@ def explore(
     ),
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8765,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with a token, which every request must bring then.")
+        Path | None,
+        typer.Option(
+            envvar="GRAPH2IMAGE_EXPLORER_TOKEN_FILE",
+            show_envvar=False,
+            help="File with a token, which every request must bring then.",
+        ),
     ] = None,
     allow_optout: Annotated[
         bool, typer.Option("--allow-optout", help="Let works be withdrawn from the page, after a confirmation.")

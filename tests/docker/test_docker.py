@@ -32,7 +32,7 @@ from graphstore.neo4j.server.jars import NEO4J_VERSION
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
-LONG_RUNNING = ("neo4j", "postgres", "prefect-server", "worker")
+LONG_RUNNING = ("neo4j", "postgres", "prefect-server", "worker", "explorer")
 MEBI = 2**20
 
 
@@ -154,7 +154,7 @@ def test_services_wait_until_what_they_need_is_healthy() -> None:
 
 def test_ports_are_published_to_this_host_only(resolved: dict[str, Any]) -> None:
     ports = [port for service in resolved["services"].values() for port in service.get("ports", [])]
-    assert {int(port["published"]) for port in ports} == {4200, 7474, 7687}
+    assert {int(port["published"]) for port in ports} == {4200, 7474, 7687, 8765}
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
 
 
