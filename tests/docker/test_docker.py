@@ -171,7 +171,7 @@ def test_secrets_are_files(service: dict[str, Any]) -> None:
     mounted = {f"/run/secrets/{secret}" for secret in service.get("secrets", [])}
     named = {value for name, value in given.items() if name.endswith("_FILE")}
     assert named == mounted
-    assert not [name for name in given if re.search(r"PASSWORD$|AUTH(_STRING)?$|TOKEN|SECRET|_URL$.*@", name)]
+    assert not [name for name in given if re.search(r"PASSWORD$|AUTH(_STRING)?$|TOKEN$|SECRET|_URL$.*@", name)]
     assert not [value for value in given.values() if re.search(r"://[^/]*@", value)]
 
 
