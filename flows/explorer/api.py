@@ -433,6 +433,7 @@ def _touched(
     return schemas.Touched(
         id=id_,
         name=(item and item["title"]) or (entity and entity["name"]) or id_,
+        has_page=item is not None and not is_withdrawn,
         is_withdrawn=is_withdrawn,
         items=list(items[:MAX_LIST]),
         generated=list(generated[:MAX_LIST]),

@@ -219,6 +219,7 @@ class Touched(_Answer):
 
     id: str
     name: str
+    has_page: bool = Field(description="Whether it is an item that can be shown.")
     is_withdrawn: bool
     items: list[str]
     generated: list[str]

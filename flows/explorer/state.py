@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flows import stages
 from flows.explorer.catalog import Catalogs, Choice
@@ -39,7 +40,7 @@ class Explorer:
         catalog = self.catalogs.now()
         rows, _ = catalog.page(Choice(), None, 1)
         if rows:
-            mode = {"mode": "ppr", "image_required": False} if self.encoder() is None else {}
+            mode: dict[str, Any] = {"mode": "ppr", "image_required": False} if self.encoder() is None else {}
             self.neighborhoods.around(catalog, rows[0]["id"], stages.sampler_settings(self.settings, **mode))
 
     def encoder(self) -> str | None:

@@ -24,7 +24,7 @@ async function choose(id) {
 const suggest = later(async () => {
   const text = $("#pick").value.trim();
   if (!text) return $("#picked").replaceChildren();
-  const exact = await ask("/item", { parameters: { id: text } }).catch(() => null);
+  const exact = /^\S+:\S+$/.test(text) && await ask("/item", { parameters: { id: text } }).catch(() => null);
   const found = exact ? { items: [exact] } : await attempt(() => ask("/search", { parameters: { q: text, limit: 8 } }));
   if (!found || !$("#picked")) return undefined;
   $("#picked").replaceChildren(...found.items.map((one) => el("li", {}, el("button", { type: "button", onclick: () => choose(one.id) }, picture(one, 96, { className: "square" }), el("span", { className: "bidi", dir: "auto" }, shortened(titleOf(one), 90))))));
