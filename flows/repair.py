@@ -11,6 +11,7 @@ from typing import Literal
 
 from flows import stages
 from flows.settings import Settings
+from flows.train_again import retrain_encoder, retrain_model
 from graphstore.sampling.settings import SamplerSettings
 from ingest.datasets.root import DataRoot
 from ingest.datasets.verify import Damage
@@ -32,6 +33,8 @@ class Case:
 
     settings: Settings
     data: DataRoot
+    #: Whether what was trained may be trained again.
+    retrain: bool
     #: The first and the second part of their paths, such as `embeddings` and an encoder's id.
     kind: str
     name: str
@@ -78,10 +81,10 @@ class _Remedy:
     file_by_file: bool = False
 
 
-def to_cases(settings: Settings, data: DataRoot, damage: Iterable[Damage]) -> list[Case]:
+def to_cases(settings: Settings, data: DataRoot, damage: Iterable[Damage], *, retrain: bool) -> list[Case]:
     """The damage, sorted into what is made again together, in the order in which that can be done."""
     grouped = groupby(sorted(damage, key=lambda one: (*_kind(one.name), one.name)), key=lambda one: _kind(one.name))
-    cases = [Case(settings, data, kind, name, tuple(damages)) for (kind, name), damages in grouped]
+    cases = [Case(settings, data, retrain, kind, name, tuple(damages)) for (kind, name), damages in grouped]
     order = {kind: number for number, kind in enumerate(_REMEDIES)}
     return sorted(cases, key=lambda case: order.get(case.kind, len(order)))
 
@@ -189,21 +192,47 @@ def _autoencoder(case: Case) -> Outcome:
     return "removed"
 
 
+def _encoder(case: Case) -> Outcome:
+    """Not made again by itself: trained elsewhere it differs in the last bits, and its vectors with it."""
+    if not case.retrain:
+        return "damaged"
+    retrain_encoder(case.settings, case.name)
+    return "made again"
+
+
+def _model(case: Case) -> Outcome:
+    if not case.retrain:
+        return "damaged"
+    retrain_model(case.settings, case.name)
+    return "made again"
+
+
+def _retrain_option(seconds: object) -> str:
+    """What `--retrain` would do, given how many seconds the training took then."""
+    took = f" (the first time took {seconds:,.0f} s)" if isinstance(seconds, int | float) else ""
+    return f"a backup; or `graph2image verify --repair --retrain`, which trains it again{took}"
+
+
 def _embed_command(case: Case) -> str:
-    """No encoder is made again by itself: trained elsewhere it differs in the last bits, and its vectors with it."""
+    seconds = None
     try:
         record = case.data.read_json(f"{case.folder}/encoder.json")
         trained_here, origin = "config" in record, str(record["origin"])
+        seconds = record.get("seconds")
     except (Graph2ImageError, FileNotFoundError, KeyError, TypeError):
         trained_here, origin = case.name.startswith("mini-"), case.name
     options = ("" if trained_here else f" --encoder {origin}") + (" --pad" if is_padded(case.name) else "")
     vectors = f"embeddings/{case.name} and text-embeddings/{case.name}"
-    return f"a backup; or remove encoders/{case.name}, {vectors}, and embed again: `graph2image embed{options}`"
+    backup = "a backup" if seconds is None else _retrain_option(seconds)
+    return f"{backup}; or remove encoders/{case.name}, {vectors}, and embed again: `graph2image embed{options}`"
 
 
 def _train_command(case: Case) -> str:
     command = stages.train_command(case.settings, case.name)
-    return f"a backup; or remove models/{case.name}, and {command or 'train again'}"
+    if command is None:
+        return f"a backup; or remove models/{case.name}, and train again"
+    seconds = case.data.read_json(f"{case.folder}/model.json").get("seconds")
+    return f"{_retrain_option(seconds)}; or remove models/{case.name}, and {command}"
 
 
 _REMEDIES: dict[str, _Remedy] = {
@@ -216,7 +245,7 @@ _REMEDIES: dict[str, _Remedy] = {
     ),
     "items": _Remedy("`graph2image ingest` of all files of {name} again", _ingested, file_by_file=True),
     "optouts": _Remedy("the graph store; what it does not have: `graph2image optout` again", _opt_outs),
-    "encoders": _Remedy(_embed_command, None),
+    "encoders": _Remedy(_embed_command, _encoder),
     "embeddings": _Remedy("`graph2image embed --encoder {name}`", _embeddings, file_by_file=True),
     "text-embeddings": _Remedy("`graph2image embed --encoder {name}`", _embeddings, file_by_file=True),
     "unreadable": _Remedy("`graph2image embed --encoder {name}`", _remove_folder),
@@ -225,7 +254,7 @@ _REMEDIES: dict[str, _Remedy] = {
     "autoencoders": _Remedy("the next `graph2image train` of the same configuration", _autoencoder),
     "latents": _Remedy("the next `graph2image train` of the same configuration", _removed, file_by_file=True),
     "training-arrays": _Remedy("the next `graph2image train` of the same configuration", _remove_folder),
-    "models": _Remedy(_train_command, None),
+    "models": _Remedy(_train_command, _model),
     "classifiers": _Remedy("the next `graph2image evaluate`", _remove_folder),
     "evaluations": _Remedy("the same `graph2image evaluate --model {name}` again", _removed, file_by_file=True),
     "features": _Remedy("the next `graph2image compare`", _removed, file_by_file=True),

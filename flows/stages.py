@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from model.evaluation.record import EvaluationRecord
     from model.generation.generate import GenerateReport
     from model.generation.requests import GenerationRequest, GenerationSettings
+    from model.training.config import TrainConfig
     from model.training.train import TrainReport
 
 log = logging.getLogger(__name__)
@@ -218,16 +219,16 @@ def export_instructg2i(settings: Settings, folder: Path, neighbors: str | None =
 
 
 def train(
-    settings: Settings, config: str | Path, neighbors: str | None = None, encoder: str | None = None
+    settings: Settings, config: str | Path | TrainConfig, neighbors: str | None = None, encoder: str | None = None
 ) -> TrainReport:
     """Train the model that `config` describes on the neighbor samples `neighbors` (by default the newest).
 
-    `config` is a preset or a configuration file; `encoder` is that of the neighbors' images, by default the one that
-    the samples were ranked with.
+    `config` is a preset, a configuration file, or what one holds; `encoder` is that of the neighbors' images, by
+    default the one that the samples were ranked with.
     """
     from model.training.config import load_train_config
 
-    checked = load_train_config(config)
+    checked = load_train_config(config) if isinstance(config, str | Path) else config
     neighbors = neighbors or newest(settings, "neighbors")
     withdrawn = withdrawn_items(settings)
     # Last, since the import takes seconds: what is missing is told before.

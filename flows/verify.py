@@ -53,17 +53,20 @@ class VerifyReport:
         return all(finding.outcome != "damaged" for finding in self.findings)
 
 
-def verify(settings: Settings, *, repair_damage: bool = False) -> VerifyReport:
+def verify(settings: Settings, *, repair_damage: bool = False, retrain: bool = False) -> VerifyReport:
     """Compare all that is published under the data root with its digests, and the graph with its own counts.
 
     Parameters
     ----------
     repair_damage
         Make what is damaged again, where what it is made from is there.
+    retrain
+        Of that also encoders and models, which takes as long as their training. They are kept if they come out the
+        same.
     """
     data = DataRoot(settings.data)
     inspection = find_damage(data)
-    cases = to_cases(settings, data, inspection.damage)
+    cases = to_cases(settings, data, inspection.damage, retrain=retrain)
     remedies = [case.remedy() for case in cases]  # before what they are read from is removed
     outcomes: list[Outcome] = ["damaged"] * len(cases)
     left = inspection.damage

@@ -188,12 +188,17 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Make damaged files again, where what they are made from is there.")
     ] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="With --repair: also train damaged encoders and models again.")
+    ] = False,
 ) -> None:
     """Compare all published files with their digests; name what is damaged, and what makes it again."""
     from flows.cli import messages
     from flows.verify import verify as verify_root
 
-    report = verify_root(call.settings, repair_damage=repair)
+    if retrain and not repair:
+        raise typer.BadParameter("--retrain goes with --repair")
+    report = verify_root(call.settings, repair_damage=repair, retrain=retrain)
     call.show(report, messages.verified(report))
     if not report.sound:
         raise typer.Exit(1)

@@ -144,6 +144,32 @@ def test_commands_name_the_damaged_file_or_do_without_it(
             orjson.loads(result.stdout)
 
 
+@pytest.mark.parametrize("pattern", ["encoders/*/model.safetensors", "models/*/unet/*.safetensors"])
+def test_what_is_trained_again_must_be_the_same(root: Path, graph2image: Command, pattern: str) -> None:
+    file = published(root, pattern)
+    published_then = file.read_bytes()
+    (deleted if "encoders" in pattern else flipped)(file)
+    found = graph2image("verify", "--repair", data=root)
+    assert found.exit_code == 1
+    assert "`graph2image verify --repair --retrain`, which trains it again (the first time took" in found.stdout
+    result = graph2image("verify", "--repair", "--retrain", data=root)
+    assert result.exit_code == 0, result.output
+    assert file.read_bytes() == published_then
+
+    # One that comes out differently replaces nothing: its list tells other weights than are trained.
+    folder = root / Path(*file.relative_to(root).parts[:2])
+    data = DataRoot(str(root))
+    listed = data.read_json(f"{folder.relative_to(root)}/_files.json")
+    listed["files"][file.relative_to(folder).as_posix()] = "0" * 64
+    data.write_json(f"{folder.relative_to(root)}/_files.json", listed)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = graph2image("verify", "--repair", "--retrain", data=root)
+    assert result.exit_code == 1
+    assert "differs from what was published" in result.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not (root / ".damaged").exists()
+
+
 def test_generated_rows_come_back_from_the_images(root: Path, graph2image: Command) -> None:
     data = DataRoot(str(root))
     before = data.read("generated").sort_by("generated_id")
