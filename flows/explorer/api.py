@@ -297,6 +297,10 @@ def image_lineage(held: Held, generated_id: GeneratedId) -> schemas.Lineage:
     """What a generated image was made from, how much, and by which model."""
     with held.graph.reading() as store:
         told = lineage(store, generated_id)
+    catalog = held.catalogs.now()
+    for source in told["conditioned_on"]:
+        row = catalog.find(source["id"])
+        source["image_hash"] = row and row["image_hash"]  # not of one that was withdrawn
     return schemas.Lineage(**{key: to_jsonable_python(value) for key, value in told.items() if key != "image_path"})
 
 

@@ -9,8 +9,7 @@ async function image(id) {
   const told = await ask(`/lineage/${id}`);
   const most = Math.max(...told.conditioned_on.map((one) => one.weight), 0) || 1;
   const sum = told.conditioned_on.reduce((total, one) => total + one.weight, 0) || 1;
-  const items = await Promise.all(told.conditioned_on.map((one) => one.opted_out ? { id: one.id, image_hash: null } : ask("/item", { parameters: { id: one.id } }).catch(() => ({ id: one.id, image_hash: null }))));
-  const rows = told.conditioned_on.map((one, index) => el("tr", {}, el("td", { className: "pic" }, picture(items[index], 96)), el("td", {}, el("a", { className: "bidi cut", dir: "auto", href: itemUrl(one.id) }, shortened(one.title || one.id, 160)), one.opted_out ? el("span", { className: "tag" }, "withdrawn") : ""), el("td", { className: "number", "data-name": "part" }, bar(one.weight / most), `${number((100 * one.weight) / sum)}%`), el("td", { className: "number", "data-name": "weight" }, number(one.weight, 2)), el("td", {}, el("span", { className: "cut small-text" }, one.entities.slice(0, 6).map((entity) => shortened(entity.split(" ").pop().split("/").pop(), 40)).join(", ")))));
+  const rows = told.conditioned_on.map((one) => el("tr", {}, el("td", { className: "pic" }, picture(one, 96)), el("td", {}, el("a", { className: "bidi cut", dir: "auto", href: itemUrl(one.id) }, shortened(one.title || one.id, 160)), one.opted_out ? el("span", { className: "tag" }, "withdrawn") : ""), el("td", { className: "number", "data-name": "part" }, bar(one.weight / most), `${number((100 * one.weight) / sum)}%`), el("td", { className: "number", "data-name": "weight" }, number(one.weight, 2)), el("td", {}, el("span", { className: "cut small-text" }, one.entities.slice(0, 6).map((entity) => shortened(entity.split(" ").pop().split("/").pop(), 40)).join(", ")))));
   const facts = { "made for": told.item ? el("a", { href: itemUrl(told.item.id), className: "bidi", dir: "auto" }, shortened(told.item.title || told.item.id, 160)) : "–", prompt: shortened(told.settings.text ?? "", 600), variant: told.variant, seed: String(told.seed), steps: String(told.settings.num_inference_steps ?? "–"), "text scale": String(told.settings.guidance_scale ?? "–"), "graph scale": (told.settings.graph_guidance_scales ?? []).join(", ") || "0", model: told.model ? el("a", { href: `/models#${told.model.id}` }, told.model.id) : "–", "trained on": told.snapshot ? `graph ${told.snapshot.id}${told.snapshot.items ? `, ${plural(told.snapshot.items, "item")}` : ""}` : "–" };
   $("#out").replaceChildren(el("div", { className: "split-2" }, el("div", {}, el("div", { className: "frame" }, generatedImage(id, `Generated image ${id}`)), el("p", { className: "actions" }, el("a", { className: "button", href: `/images/generated/${id}.png`, download: `${id}.png` }, "Download"))),
     el("div", {}, el("h2", {}, "Generated image"), el("dl", { className: "properties" }, Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value ?? "–")])))),
@@ -31,6 +30,7 @@ async function back(id) {
 async function show(id) {
   $("#find").elements.id.value = id;
   $("#options").replaceChildren();
+  $("#out").replaceChildren(el("p", { className: "soft" }, "Looking it up …"));
   if (isGenerated(id)) return image(id);
   return back(id);
 }
