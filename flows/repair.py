@@ -259,6 +259,8 @@ _REMEDIES: dict[str, _Remedy] = {
     "evaluations": _Remedy("the same `graph2image evaluate --model {name}` again", _removed, file_by_file=True),
     "features": _Remedy("the next `graph2image compare`", _removed, file_by_file=True),
     "comparisons": _Remedy("the same `graph2image compare` again", _remove_folder),
+    "snapshots": _Remedy("the next `graph2image retrain`", _remove_folder),
+    "runs": _Remedy("a backup; without one, what is known of those runs is lost", _removed, file_by_file=True),
     "generated": _Remedy(
         "the records in the images; those whose files are lost: the same `generate` or `evaluate` again",
         _generated_rows,
@@ -267,4 +269,4 @@ _REMEDIES: dict[str, _Remedy] = {
 }
 
 #: Datasets that are only appended to.
-APPENDED = ("embeddings", "features", "fetches", "generated", "images", "latents", "optouts", "text-embeddings")
+APPENDED = ("embeddings", "features", "fetches", "generated", "images", "latents", "optouts", "runs", "text-embeddings")

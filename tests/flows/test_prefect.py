@@ -36,10 +36,11 @@ def test_prepare_then_produce(shop: Path, tiny_config: Path, tmp_path: Path) -> 
     assert len(list((tmp_path / "data" / "generated" / model_id).glob("*.png"))) == 4
 
     with get_client(sync_client=True) as client:
-        runs = {run.name.rsplit("-", 1)[0]: run for run in client.read_task_runs()}
         artifacts = {artifact.key for artifact in client.read_artifacts()}
-    assert {"ingest", "embed", "sample", "train", "generate"} <= set(runs)
-    assert all(run.state is not None and run.state.is_completed() for run in runs.values())
+    runs = [*task_runs("prepare"), *task_runs("produce")]
+    names = ["ingest table", "embed with mini", "sample", f"train {tiny_config}", "generate 4 of test"]
+    assert all(any(run.name.startswith(name) for run in runs) for name in names)
+    assert all(run.state is not None and run.state.is_completed() for run in runs)
     assert {"ingest", "embed", "sample", "train", "generate"} <= artifacts
 
     assert prepare(ingestion, data=data) == digest
