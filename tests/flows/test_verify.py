@@ -262,6 +262,7 @@ def test_a_graph_file_that_cannot_be_opened_is_named(
     assert "graph.lbug" in found.stdout
 
 
+@pytest.mark.slow
 def test_a_byte_that_flips_inside_the_graph_file_is_noticed(tiny: TinyData, graph2image: Command) -> None:
     data = tiny.root.path()
     file = Path(data) / "graph.lbug"

@@ -78,6 +78,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copycheck, "_BLOCK", 7)
 
 
+@pytest.mark.slow
 def test_copies_are_found_and_others_are_not(gallery: Gallery) -> None:
     neighbors = [gallery.hashes[4], gallery.hashes[9]]
     check = CopyCheck(gallery.data, ENCODER, neighbors, THRESHOLDS, "cpu")
