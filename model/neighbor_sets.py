@@ -28,6 +28,7 @@ class NeighborSet:
     neighbor_text_embeds: Tensor | None = None
     neighbor_weights: Tensor | None = None
     neighbor_types: Tensor | None = None
+    neighbor_detail: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are given, by name."""
@@ -43,11 +44,11 @@ class NeighborSet:
         return replace(self, **{name: value.repeat_interleave(times, 0) for name, value in self.tensors().items()})
 
     def to(self, encoder: GraphEncoder, device: torch.device) -> NeighborSet:
-        """On `device`; embeddings in the encoder's dtype, weights in their own."""
+        """On `device`; embeddings and detail in the encoder's dtype, weights in their own."""
         return replace(
             self,
             **{
-                name: value.to(device, encoder.dtype if name.endswith("embeds") else None)
+                name: value.to(device, encoder.dtype if name.endswith(("embeds", "detail")) else None)
                 for name, value in self.tensors().items()
             },
         )
@@ -78,8 +79,10 @@ class NeighborSet:
                     "one row per prompt, embedded by the encoder that the model was trained with"
                 )
             leading = leading or tuple(embeds.shape[:2])
+        _check_detail(self.neighbor_detail, encoder, leading)
         for name, value in given.items():
-            if tuple(value.shape[:2]) != leading or (not name.endswith("embeds") and value.ndim != 2):
+            flat = not name.endswith(("embeds", "detail"))
+            if tuple(value.shape[:2]) != leading or (flat and value.ndim != 2):
                 raise ValueError(f"{name} is {tuple(value.shape)}, expected {leading}")
         if self.neighbor_types is not None:
             known = len(encoder.config.relation_types)
@@ -93,8 +96,32 @@ class NeighborSet:
             raise ValueError("neighbor_weights has weights that are negative, infinite or NaN")
 
 
+def _check_detail(detail: Tensor | None, encoder: GraphEncoder, leading: tuple[int, ...] | None) -> None:
+    expected = getattr(encoder, "detail_shape", None)
+    if detail is None and expected is not None:
+        raise ValueError(
+            "this model needs neighbor_detail, which is not given: give the neighbors as images, or what the "
+            "pipeline's encode_detail makes of them"
+        )
+    if detail is None:
+        return
+    if expected is None:
+        raise ValueError("this model takes no neighbor_detail")
+    if tuple(detail.shape) != (*(leading or ()), *expected):
+        raise ValueError(
+            f"neighbor_detail is {tuple(detail.shape)}, expected {(*(leading or ()), *expected)}: "
+            "of latents of the autoencoder that the model was trained with"
+        )
+
+
 def neighbor_sets(
-    embeds: PerSet, masks: PerSet, text_embeds: PerSet, weights: PerSet, types: PerSet, scales: float | Sequence[float]
+    embeds: PerSet,
+    masks: PerSet,
+    text_embeds: PerSet,
+    weights: PerSet,
+    types: PerSet,
+    detail: PerSet,
+    scales: float | Sequence[float],
 ) -> tuple[list[NeighborSet], list[float]]:
     """One `NeighborSet` and one scale per set.
 
@@ -103,14 +130,14 @@ def neighbor_sets(
     ValueError
         If the arguments are of different numbers of sets.
     """
-    columns = [_per_set(argument) for argument in (embeds, masks, text_embeds, weights, types)]
+    columns = [_per_set(argument) for argument in (embeds, masks, text_embeds, weights, types, detail)]
     count = max((len(column) for column in (columns[0], columns[2]) if column is not None), default=0)
     scale_list = list(scales) if isinstance(scales, Sequence) else [float(scales)] * count
     lengths = {len(column) for column in columns if column is not None} | {len(scale_list), count}
     if lengths != {count}:
         raise ValueError(
-            f"{count} neighbor sets and {len(scale_list)} graph guidance scales, with masks, weights and types for "
-            f"{sorted({len(column) for column in columns if column is not None})} sets, do not fit together"
+            f"{count} neighbor sets and {len(scale_list)} graph guidance scales, with masks, weights, types and detail "
+            f"for {sorted({len(column) for column in columns if column is not None})} sets, do not fit together"
         )
     rows = zip(*([None] * count if column is None else column for column in columns), strict=True)
     return [NeighborSet(*row) for row in rows], scale_list

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.image_processor import VaeImageProcessor
@@ -30,11 +31,13 @@ from transformers import (
 # Named in a saved pipeline's `model_index.json`; diffusers loads only classes of modules that are imported already.
 import model.networks.autoencoder
 import model.networks.taef2  # noqa: F401
+from ingest.images.loading import Fit, square
 from model.guidance import Branch, combine, conditioned_weights, guidance_weights, rescale
 from model.neighbor_sets import NeighborImages, NeighborSet, PerSet, image_rows, neighbor_sets, pad
 from model.networks.backbones import Backbone, Condition, predict
 from model.networks.image_encoder import OpenClipImageEncoder
-from model.networks.latents import denormalize_latents, spatial_factor
+from model.networks.latents import denormalize_latents, encode_images, normalize_latents, spatial_factor
+from model.networks.neighbor_detail import latent_detail
 from model.networks.neighbor_tokens import GraphEncoder, graph_token_count
 from model.networks.text_encoders import EncodedTexts, TextEncoders
 
@@ -65,6 +68,9 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         Only so many neighbors of a set, the first, are looked at; None means all, and 0 is a text-only model.
     force_zeros_for_empty_prompt
         Whether an empty text is all zeros to the network, as in Stable Diffusion XL.
+    detail_image_size, detail_image_fit
+        Side in pixels of the squares that the detail of neighbors' images is taken from, and how they are made so; of
+        a model that looks at detail.
     """
 
     model_cpu_offload_seq = "image_encoder->text_encoder->text_encoder_2->graph_encoder->unet->vae"
@@ -87,6 +93,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         feature_extractor: CLIPImageProcessor | None = None,
         max_neighbors: int | None = None,
         force_zeros_for_empty_prompt: bool = False,
+        detail_image_size: int | None = None,
+        detail_image_fit: Fit = "crop",
     ) -> None:
         super().__init__()
         if max_neighbors is not None and max_neighbors < 0:
@@ -103,7 +111,12 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             image_encoder=image_encoder,
             feature_extractor=feature_extractor,
         )
-        self.register_to_config(max_neighbors=max_neighbors, force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        self.register_to_config(
+            max_neighbors=max_neighbors,
+            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
+            detail_image_size=detail_image_size,
+            detail_image_fit=detail_image_fit,
+        )
         self.image_processor = VaeImageProcessor(vae_scale_factor=spatial_factor(vae))
         self._interrupt = False
         self._num_timesteps = 0
@@ -163,6 +176,22 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         return embeds
 
     @torch.no_grad()
+    def encode_detail(self, images: Sequence[Image.Image]) -> Tensor:
+        """Detail `(images, tokens, numbers)` float32 of neighbors' images, by the pipeline's own autoencoder.
+
+        Raises
+        ------
+        ValueError
+            If the model looks at no detail.
+        """
+        kind, size = getattr(self.graph_encoder.config, "neighbor_detail", None), self.config.detail_image_size
+        if kind is None or size is None:
+            raise ValueError("this model does not look at the detail of neighbors' images")
+        squares = [np.asarray(square(image.convert("RGB"), size, self.config.detail_image_fit)) for image in images]
+        latents = normalize_latents(self.vae, encode_images(self.vae, np.stack(squares)))
+        return latent_detail(kind, latents.half())  # as the training's latents are kept
+
+    @torch.no_grad()
     def __call__(
         self,
         prompt: str | Sequence[str],
@@ -173,6 +202,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         neighbor_text_embeds: PerSet = None,
         neighbor_weights: PerSet = None,
         neighbor_types: PerSet = None,
+        neighbor_detail: PerSet = None,
         negative_prompt: str | Sequence[str] | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -205,8 +235,8 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             that looks at the neighbors' images only.
         neighbor_embeds
             Instead of `neighbors`: embeddings `(batch, neighbors, neighbor_dim)`. Neither of them: text only.
-        neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types
-            See `GraphQFormer.forward`.
+        neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types, neighbor_detail
+            See `GraphQFormer.forward`; detail is from `encode_detail`.
         negative_prompt
             What the unconditional prediction sees instead of the empty text; one, or one per prompt.
         height, width
@@ -249,14 +279,26 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         if output_type not in _OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}, expected one of {', '.join(_OUTPUT_TYPES)}")
         if neighbors is not None:
-            if neighbor_embeds is not None or neighbor_mask is not None:
-                raise ValueError("give neighbors, or neighbor_embeds and neighbor_mask, not both")
+            if not all(given is None for given in (neighbor_embeds, neighbor_mask, neighbor_detail)):
+                raise ValueError("give neighbors, or neighbor_embeds, neighbor_mask and neighbor_detail, not both")
             several = isinstance(graph_guidance_scale, Sequence)
             image_sets = list(neighbors) if several else [neighbors]
-            encoded = [self._encode_images(image_rows(images, len(prompts))) for images in image_sets]
+            rows = [image_rows(images, len(prompts)) for images in image_sets]
+            encoded = [self._encode_images(row) for row in rows]
             neighbor_embeds, neighbor_mask = [embeds for embeds, _ in encoded], [mask for _, mask in encoded]
+            if (shape := getattr(self.graph_encoder, "detail_shape", None)) is not None:
+                neighbor_detail = [
+                    self._of_images(row, self.encode_detail, torch.zeros(shape)).to(embeds.device)
+                    for row, embeds in zip(rows, neighbor_embeds, strict=True)
+                ]
         sets, scales = neighbor_sets(
-            neighbor_embeds, neighbor_mask, neighbor_text_embeds, neighbor_weights, neighbor_types, graph_guidance_scale
+            neighbor_embeds,
+            neighbor_mask,
+            neighbor_text_embeds,
+            neighbor_weights,
+            neighbor_types,
+            neighbor_detail,
+            graph_guidance_scale,
         )
         _check_numbers(
             num_inference_steps,
@@ -306,15 +348,24 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         dim = self.graph_encoder.config.neighbor_dim
         if dim is None:
             raise ValueError("this model does not look at neighbors' images")
-        # What is not looked at is not encoded, and counts as an embedding: weights and the like are given for it.
+        embeds = self._of_images(rows, self.encode_neighbors, torch.zeros(dim))
+        counts = torch.tensor([len(row) for row in rows], device=embeds.device)
+        return embeds, torch.arange(embeds.shape[1], device=embeds.device) < counts[:, None]
+
+    def _of_images(
+        self, rows: list[list[Image.Image]], encode: Callable[[Sequence[Image.Image]], Tensor], absent: Tensor
+    ) -> Tensor:
+        """What `encode` makes of each prompt's images, padded with `absent`, which is zero."""
+        # What is not looked at is not encoded, and counts as a neighbor: weights and the like are given for it.
         seen = {id(image): image for row in rows for image in row[: self.config.max_neighbors]}
         if not seen:
-            return torch.zeros(len(rows), 0, dim), torch.zeros(len(rows), 0)
-        embeds = dict(zip(seen, self.encode_neighbors(list(seen.values())), strict=True))
-        unseen = torch.zeros_like(next(iter(embeds.values())))
-        return pad(
-            [torch.stack([embeds.get(id(image), unseen) for image in row] or [unseen])[: len(row)] for row in rows]
+            return torch.zeros(len(rows), 0, *absent.shape)
+        values = dict(zip(seen, encode(list(seen.values())), strict=True))
+        unseen = torch.zeros_like(next(iter(values.values())))
+        padded, _ = pad(
+            [torch.stack([values.get(id(image), unseen) for image in row] or [unseen])[: len(row)] for row in rows]
         )
+        return padded
 
     def _encode_branches(
         self, branches: Iterable[Branch], prompts: list[str], negatives: list[str], sets: list[NeighborSet], times: int

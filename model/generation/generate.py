@@ -29,6 +29,7 @@ from ingest.datasets.vectors import image_vectors, missing_embeddings
 from ingest.encoders.checkpoint import DTYPES
 from ingest.encoders.vectors import choose_device, choose_precision
 from ingest.errors import Graph2ImageError
+from ingest.images.loading import load_squares
 from model.generation.copycheck import CopyCheck, CopyScores
 from model.generation.png import encode_image
 from model.generation.requests import SCHEDULERS, GenerationRequest, GenerationSettings, Job, make_job
@@ -40,6 +41,9 @@ from model.record import ModelRecord, read_model_record
 from model.storage import local_folder, quiet_libraries
 
 logger = logging.getLogger(__name__)
+
+#: Neighbors' images whose detail is computed at a time.
+_IMAGES_AT_A_TIME = 256
 
 #: Gives a published model, ready to sample with some settings.
 PipelineLoader: TypeAlias = Callable[[DataRoot, str, GenerationSettings], Graph2ImagePipeline]
@@ -172,6 +176,7 @@ class _Run:
         if use.images:
             self._embeddings = _embeddings(data, record.encoder, images)
         self._pipeline = load(data, record.model_id, settings)
+        self._detail = _detail(data, self._pipeline, images)
         texts = list(dict.fromkeys(neighbor.text for neighbor in neighbors)) if use.texts else []
         self._texts = dict(zip(texts, self._pipeline.encode_prompt(texts).summary.cpu(), strict=True)) if texts else {}
         self._check = None
@@ -247,6 +252,13 @@ class _Run:
                     for neighbors in sets
                 ]
             )
+            if self._detail is not None:
+                arguments["neighbor_detail"], _ = pad(
+                    [
+                        self._detail[[self._rows[str(neighbor.image_hash)] for neighbor in neighbors]]
+                        for neighbors in sets
+                    ]
+                )
         if use.texts:
             arguments["neighbor_text_embeds"], _ = pad(
                 [torch.stack([self._texts[neighbor.text] for neighbor in neighbors]) for neighbors in sets]
@@ -309,6 +321,19 @@ def _embeddings(data: DataRoot, encoder: str, image_hashes: Sequence[str]) -> Te
     if missing := vectors.missing():
         raise missing_embeddings(encoder, missing)
     return torch.from_numpy(vectors.matrix)
+
+
+def _detail(data: DataRoot, pipeline: Graph2ImagePipeline, image_hashes: Sequence[str]) -> Tensor | None:
+    """Detail of the neighbors' images, `(n, tokens, numbers)`; None for a model that looks at none."""
+    shape = getattr(pipeline.graph_encoder, "detail_shape", None)
+    if shape is None:
+        return None
+    size, fit = pipeline.config.detail_image_size, pipeline.config.detail_image_fit
+    parts = [torch.zeros(0, *shape)]
+    for start in range(0, len(image_hashes), _IMAGES_AT_A_TIME):
+        squares = load_squares(data, image_hashes[start : start + _IMAGES_AT_A_TIME], size, fit)
+        parts.append(pipeline.encode_detail([Image.fromarray(pixels) for pixels in squares]))
+    return torch.cat(parts)
 
 
 def load_pipeline(data: DataRoot, model_id: str, settings: GenerationSettings) -> Graph2ImagePipeline:

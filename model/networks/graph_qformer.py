@@ -6,7 +6,8 @@ tokens. Its layers carry a CLIP text model's weights at the start, so the querie
 The output has one graph token per prompt token; the UNet sees them beside the text tokens.
 
 Beyond the paper, and off unless asked for: neighbors known by their texts too, or by their texts only; neighbors that
-weigh more than others; and, for heterogeneous graphs, an embedding of the relation that a neighbor was reached by.
+weigh more than others; detail of their images beside the embeddings; and, for heterogeneous graphs, an embedding of
+the relation that a neighbor was reached by.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 from transformers.activations import ACT2FN
+
+from model.networks.neighbor_detail import detail_shape
 
 
 class NeighborProjection(nn.Module):
@@ -156,6 +159,10 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Size of a graph token; None for `hidden_size`. Another size costs a linear map after the last layer.
     standardize_neighbors
         Whether embeddings are standardized before they are projected; see `NeighborProjection`.
+    neighbor_detail
+        Kind of a neighbor's detail, see `model.networks.neighbor_detail`; None if the model does not look at any.
+    latent_channels
+        Channels of the latents that the detail is of.
     """
 
     _supports_gradient_checkpointing = True
@@ -178,6 +185,8 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         relation_types: Sequence[str] = (),
         output_dim: int | None = None,
         standardize_neighbors: bool = False,
+        neighbor_detail: str | None = None,
+        latent_channels: int = 4,
     ) -> None:
         super().__init__()
         if neighbor_dim is None and neighbor_text_dim is None:
@@ -194,6 +203,12 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if relation_types:  # row 0 is "of none of them", and stays zero
             self.relation_embedding = nn.Embedding(len(relation_types) + 1, hidden_size, padding_idx=0)
             nn.init.zeros_(self.relation_embedding.weight)
+        self.detail_projection, self.detail_position = None, None
+        if neighbor_detail is not None:
+            count, size = detail_shape(neighbor_detail, latent_channels)
+            self.detail_projection = NeighborProjection(size, hidden_size, 1, standardize=standardize_neighbors)
+            self.detail_position = nn.Embedding(count, hidden_size)
+            nn.init.normal_(self.detail_position.weight, std=0.02)
         self.token_embedding = nn.Embedding(vocab_size, hidden_size)
         self.position_embedding = nn.Embedding(max_position_embeddings, hidden_size)
         self.layers = nn.ModuleList(
@@ -215,6 +230,12 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def token_size(self) -> int:
         """Size of a graph token."""
         return int(self.config.output_dim or self.config.hidden_size)
+
+    @property
+    def detail_shape(self) -> tuple[int, int] | None:
+        """Tokens of a neighbor's detail, and numbers of each; None if the model does not look at any."""
+        kind = self.config.neighbor_detail
+        return None if kind is None else detail_shape(kind, self.config.latent_channels)
 
     @classmethod
     def from_text_encoder(
@@ -271,6 +292,7 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         neighbor_text_embeds: Tensor | None = None,
         neighbor_weights: Tensor | None = None,
         neighbor_types: Tensor | None = None,
+        neighbor_detail: Tensor | None = None,
     ) -> Tensor:
         """Encode.
 
@@ -289,6 +311,9 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             as if it were not there. None means all weigh the same.
         neighbor_types
             `(batch, neighbors)` int64, places in `relation_types` counted from 1; 0 means none of them.
+        neighbor_detail
+            `(batch, neighbors, *detail_shape)`, of the neighbors' images; for a model that looks at it. Its tokens are
+            attended to as those of the embeddings are.
 
         Returns
         -------
@@ -299,9 +324,10 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If the model's kind of embeddings is missing, or another kind is given.
+            If the model's kind of embeddings or its detail is missing, or another kind is given.
         """
         tokens = self._neighbor_tokens(neighbor_embeds, neighbor_text_embeds, neighbor_types)
+        detail = self._detail_tokens(neighbor_detail, neighbor_types)
         batch, _, neighbors, _, _ = tokens.shape
         if neighbors == 0:
             return tokens.new_zeros(batch, input_ids.shape[1], self.token_size)
@@ -320,6 +346,10 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         token_mask = attended[:, None, :, None].expand(-1, contents, -1, per_neighbor).flatten(1)[:, None, None, :]
 
         neighbor_tokens = tokens.flatten(1, 3)
+        if detail is not None:
+            neighbor_tokens = torch.cat([neighbor_tokens, detail.flatten(1, 2)], dim=1)
+            detail_mask = attended.repeat_interleave(detail.shape[2], dim=1)[:, None, None, :]
+            token_mask = torch.cat([token_mask, detail_mask], dim=-1)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         x: Tensor = self.token_embedding(input_ids) + self.position_embedding(positions)
         for layer in self.layers:
@@ -352,4 +382,19 @@ class GraphQFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]
             if self.relation_embedding is None:
                 raise ValueError("this model takes no neighbor_types: it was made without relation_types")
             tokens = tokens + self.relation_embedding(types)[:, None, :, None, :]
+        return tokens
+
+    def _detail_tokens(self, detail: Tensor | None, types: Tensor | None) -> Tensor | None:
+        """Tokens `(batch, neighbors, detail tokens, hidden_size)`; None for a model that looks at no detail."""
+        if (detail is None) != (self.detail_projection is None):
+            raise ValueError(
+                "this model needs neighbor_detail, which is not given"
+                if detail is None
+                else "this model takes no neighbor_detail"
+            )
+        if detail is None or self.detail_projection is None or self.detail_position is None:
+            return None
+        tokens: Tensor = self.detail_projection(detail)[..., 0, :] + self.detail_position.weight
+        if types is not None and self.relation_embedding is not None:
+            tokens = tokens + self.relation_embedding(types)[:, :, None, :]
         return tokens

@@ -27,6 +27,7 @@ from ingest.datasets.vectors import missing_embeddings, vector_dataset
 from ingest.errors import Graph2ImageError
 from model.neighbor_sets import NeighborSet
 from model.neighbors import neighbor_weights, relation_numbers
+from model.networks.neighbor_detail import detail_shape, latent_detail
 from model.networks.text_encoders import TextEncoders
 from model.training.array_files import ArrayWriter, make_folder, map_folder
 from model.training.config import GraphEncoderConfig
@@ -120,6 +121,8 @@ class TrainingArrays:
         Rows of `(images + 1, dim)` float32 image embeddings, the last of which is zero; None if they are not looked at.
     neighbor_text_index, text_summary
         Rows of `(neighbors' texts + 1, hidden_size)` float32 summaries of texts, the last of which is zero; or None.
+    detail
+        `(images + 1, tokens, numbers)` float32, of the same images as `embeddings`; or None.
     neighbor_weights, neighbor_types
         float32 and int16, see `GraphQFormer.forward`; or None.
     """
@@ -139,6 +142,7 @@ class TrainingArrays:
     text_summary: Tensor | None
     neighbor_weights: Tensor | None
     neighbor_types: Tensor | None
+    detail: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -181,6 +185,7 @@ class TrainingArrays:
                 _rows(self.text_summary, self.neighbor_text_index, indices, mask),
                 None if self.neighbor_weights is None else self.neighbor_weights[indices].masked_fill(~mask, 0.0),
                 None if self.neighbor_types is None else self.neighbor_types[indices].long().masked_fill(~mask, 0),
+                _rows(self.detail, self.neighbor_index, indices, mask),
             ),
         )
 
@@ -241,7 +246,8 @@ def build_arrays(
     encoder
         Encoder of the embeddings of the neighbors' images.
     latents, coarse_latents
-        Datasets of the items' latents, and of those at half the side.
+        Datasets of the items' latents, and of those at half the side; the first has those of the neighbors too, if
+        their detail is looked at.
 
     Raises
     ------
@@ -253,7 +259,7 @@ def build_arrays(
 
     def write(unfinished: Path) -> None:
         _write_items(unfinished, data, items, latents, coarse_latents)
-        _write_neighbors(unfinished, data, items, config, encoder)
+        _write_neighbors(unfinished, data, items, config, encoder, latents)
         if config.texts:
             _write_neighbor_texts(unfinished, items, config, text_arrays, texts)
 
@@ -302,7 +308,7 @@ def _write_latents(
 
 
 def _write_neighbors(
-    folder: Path, data: DataRoot, items: TrainingItems, config: GraphEncoderConfig, encoder: str
+    folder: Path, data: DataRoot, items: TrainingItems, config: GraphEncoderConfig, encoder: str, latents: str
 ) -> None:
     places = items.neighbor_places()
     shape = (len(items), config.max_neighbors)
@@ -318,6 +324,8 @@ def _write_neighbors(
         if (rows < 0).any():
             raise missing_embeddings(encoder, hashes.filter(pa.array(rows < 0)).unique().to_pylist())
         np.save(folder / "neighbor_index.npy", _scatter(shape, places, rows, np.int32))
+        if config.neighbor_detail != "none":
+            _write_detail(folder, data, config.neighbor_detail, index, row_of, latents)
     if config.neighbor_weights:
         ppr = items.neighbors["ppr"].to_numpy()
         np.save(folder / "neighbor_weights.npy", _scatter(shape, places, neighbor_weights(ppr, places[0]), np.float32))
@@ -325,6 +333,30 @@ def _write_neighbors(
         relations = items.neighbors["relation"].combine_chunks()
         numbers = relation_numbers(relations.dictionary_decode(), items.relation_types)
         np.save(folder / "neighbor_types.npy", _scatter(shape, places, numbers, np.int16))
+
+
+def _write_detail(
+    folder: Path, data: DataRoot, kind: str, index: StringIndex, row_of: npt.NDArray[np.int64], latents: str
+) -> None:
+    """Write the detail of the indexed images, in the rows that `row_of` says."""
+    dataset, path = data.dataset(latents), folder / "neighbor_latents.npy"
+    shape = orjson.loads(dataset.schema.metadata[b"shape"])
+    with ArrayWriter(path, shape, np.float16) as writer:
+        latent_row_of = _copy_rows(dataset, "latent", index, writer)
+    if missing := int((latent_row_of < 0).sum()):
+        raise Graph2ImageError(
+            f"{missing} neighbors' images have no latents in {latents}",
+            f"Delete {data.path(latents)} to have them computed again.",
+        )
+    source = np.zeros(len(row_of), np.int64)
+    source[row_of] = latent_row_of
+    values = np.load(path, mmap_mode="r")
+    with ArrayWriter(folder / "detail.npy", detail_shape(kind, shape[0]), np.float32) as writer:
+        for start in range(0, len(source), _ROWS_AT_A_TIME):
+            part = torch.from_numpy(values[source[start : start + _ROWS_AT_A_TIME]])
+            writer.append(latent_detail(kind, part).numpy())
+        writer.append(np.zeros((1, *writer.shape), np.float32))
+    path.unlink()
 
 
 def _write_neighbor_texts(

@@ -100,7 +100,12 @@ def check_coarse_size(config: TrainConfig, parts: ModelParts) -> None:
 
 
 def build_graph_encoder(
-    config: TrainConfig, parts: ModelParts, embeddings: Tensor | None, relation_types: tuple[str, ...], encoder_id: str
+    config: TrainConfig,
+    parts: ModelParts,
+    embeddings: Tensor | None,
+    relation_types: tuple[str, ...],
+    encoder_id: str,
+    detail: Tensor | None = None,
 ) -> GraphEncoder:
     """The base model's Graph-QFormer if it fits, else one that starts as the text encoder.
 
@@ -113,6 +118,8 @@ def build_graph_encoder(
         `(n, neighbor_dim)`, of the neighbors' images; None if the model does not look at them.
     encoder_id
         The encoder that they are of.
+    detail
+        `(n, tokens, numbers)`, of the neighbors' images; None if the model looks at no detail.
     """
     settings, text_config = config.graph_encoder, parts.texts.encoder.config
     neighbor_dim = None if embeddings is None else embeddings.shape[1]
@@ -136,6 +143,8 @@ def build_graph_encoder(
         neighbor_text_dim=text_config.hidden_size if settings.texts else None,
         relation_types=relation_types,
         standardize_neighbors=settings.standardize,
+        neighbor_detail=None if settings.neighbor_detail == "none" else settings.neighbor_detail,
+        latent_channels=parts.vae.config.latent_channels if settings.neighbor_detail != "none" else 4,
     )
     if parts.graph_encoder is not None:
         fits = _sizes(parts.graph_encoder) == _sizes(encoder)
@@ -146,6 +155,8 @@ def build_graph_encoder(
             "read embeddings of another encoder" if fits else "other sizes than the configured ones",
         )
     _standardize(encoder, embeddings, config)
+    if detail is not None and encoder.detail_projection is not None and settings.standardize:
+        encoder.detail_projection.set_statistics(detail[:_STATISTICS_EMBEDDINGS].flatten(0, 1))
     return encoder
 
 

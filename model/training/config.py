@@ -98,7 +98,10 @@ class GraphEncoderConfig(_Section):
     relation_types
         Whether it is told the type of the first relation on the way to a neighbor.
     standardize
-        Whether the neighbors' embeddings are standardized, by those of the training.
+        Whether the neighbors' embeddings, and their detail, are standardized by those of the training.
+    neighbor_detail
+        What it knows of a neighbor's image beside the embedding, from the autoencoder's latents: nothing; the mean and
+        standard deviation of each channel; or the latents, pooled to a 4x4 grid.
     tokens_per_neighbor, cross_attention_freq
         Of `GraphQFormer`.
     num_hidden_layers
@@ -111,6 +114,10 @@ class GraphEncoderConfig(_Section):
     neighbor_weights: bool = False
     relation_types: bool = False
     standardize: bool = False
+    # Left out where it is off, so that models keep their ids.
+    neighbor_detail: Literal["none", "statistics", "latents"] = Field(
+        default="none", exclude_if=lambda value: value == "none"
+    )
     tokens_per_neighbor: int = Field(ge=1, le=1_000)
     cross_attention_freq: int = Field(ge=1, le=1_024)
     num_hidden_layers: int = Field(ge=1, le=1_024)
@@ -124,6 +131,14 @@ class GraphEncoderConfig(_Section):
     def texts(self) -> bool:
         """Whether the neighbors' texts are looked at."""
         return self.max_neighbors > 0 and self.neighbor_content != "images"
+
+    @model_validator(mode="after")
+    def _detail_is_of_images(self) -> GraphEncoderConfig:
+        if self.neighbor_detail != "none" and (self.kind == "projection" or not self.images):
+            raise ValueError(
+                f'neighbor_detail = "{self.neighbor_detail}" needs a Graph-QFormer that looks at neighbors\' images'
+            )
+        return self
 
     @model_validator(mode="after")
     def _projection_knows_contents_only(self) -> GraphEncoderConfig:

@@ -109,6 +109,7 @@ class SampleGrid:
                 neighbor_text_embeds=neighbors.neighbor_text_embeds,
                 neighbor_weights=neighbors.neighbor_weights,
                 neighbor_types=neighbors.neighbor_types,
+                neighbor_detail=neighbors.neighbor_detail,
                 guidance_scale=guidance_scale,
                 num_inference_steps=GRID_STEPS,
                 generator=[torch.Generator().manual_seed(seed + row) for row in range(len(self.texts))],

@@ -144,7 +144,8 @@ def train(
     with explain_out_of_memory(config.optimization, config.image_size):
         parts, arrays = _prepare(run, accelerator.device)
         embeddings = None if arrays.embeddings is None else arrays.embeddings[:-1]  # the last one is "no neighbor"
-        graph_encoder = build_graph_encoder(config, parts, embeddings, run.items.relation_types, run.encoder)
+        detail = None if arrays.detail is None else arrays.detail[:-1]
+        graph_encoder = build_graph_encoder(config, parts, embeddings, run.items.relation_types, run.encoder, detail)
         choose_trainable(parts.unet, graph_encoder, config)
         trainer = Trainer(parts.unet, graph_encoder, parts.scheduler, config.optimization, config.seed, accelerator)
         logger.info(
@@ -209,7 +210,10 @@ def _prepare(run: _Run, device: torch.device) -> tuple[ModelParts, TrainingArray
             _move(parts, device)
             latents = []
             for size in _latent_sizes(config):
-                compute_latents(data, parts.vae, run.vae_id, items.image_hashes, size, config.image_fit)
+                hashes = items.image_hashes
+                if size == config.image_size and config.graph_encoder.neighbor_detail != "none":
+                    hashes = hashes + items.neighbors["image_hash"].unique().to_pylist()
+                compute_latents(data, parts.vae, run.vae_id, hashes, size, config.image_fit)
                 latents.append(latents_dataset(run.vae_id, size, config.image_fit))
             arrays = build_arrays(
                 folder,
@@ -254,6 +258,8 @@ def _pipeline(run: _Run, parts: ModelParts, trainer: Trainer) -> Graph2ImagePipe
         image_encoder,
         max_neighbors=config.max_neighbors,
         force_zeros_for_empty_prompt=texts.zero_empty,
+        detail_image_size=None if config.neighbor_detail == "none" else run.config.image_size,
+        detail_image_fit=run.config.image_fit,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from model.networks.graph_qformer import GraphQFormer
+from model.networks.neighbor_detail import DETAILS, detail_shape, latent_detail
 
 
 def text_encoder(layers: int = 3) -> CLIPTextModel:
@@ -266,3 +267,40 @@ def test_standardized_neighbors() -> None:
     copy = GraphQFormer.from_config(model.config).eval()
     copy.load_state_dict(model.state_dict())  # the statistics are among the weights
     torch.testing.assert_close(copy(ids, moved), before, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", DETAILS)
+def test_detail_of_neighbors(kind: str) -> None:
+    """Detail has a say, that of an absent neighbor has none, and without detail the model is what it was."""
+    model = GraphQFormer.from_text_encoder(text_encoder(), 7, neighbor_detail=kind, latent_channels=3).eval()
+    generator = torch.Generator().manual_seed(0)
+    ids, embeds = torch.randint(50, (2, 9), generator=generator), torch.randn(2, 3, 7, generator=generator)
+    detail = latent_detail(kind, torch.randn(6, 3, 8, 8, generator=generator)).unflatten(0, (2, 3))
+    assert tuple(detail.shape[2:]) == model.detail_shape
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    seen = model(ids, embeds, mask, neighbor_detail=detail)
+    absent, present = detail.clone(), detail.clone()
+    absent[:, 2] += 1.0
+    present[:, 1] *= -1.0
+    torch.testing.assert_close(model(ids, embeds, mask, neighbor_detail=absent), seen)
+    assert not torch.allclose(model(ids, embeds, mask, neighbor_detail=present)[0], seen[0], atol=1e-4)
+    assert not seen[1].any()
+    weights = mask.float()
+    torch.testing.assert_close(model(ids, embeds, neighbor_detail=absent, neighbor_weights=weights), seen)
+    with pytest.raises(ValueError, match="needs neighbor_detail"):
+        model(ids, embeds)
+    plain = GraphQFormer.from_text_encoder(text_encoder(), 7)
+    assert not [name for name in plain.state_dict() if "detail" in name]
+    with pytest.raises(ValueError, match="takes no neighbor_detail"):
+        plain(ids, embeds, neighbor_detail=detail)
+
+
+def test_what_detail_is() -> None:
+    latents = torch.zeros(1, 2, 8, 8)
+    latents[0, 0, :4] = 2.0  # the upper half, of the first channel
+    torch.testing.assert_close(latent_detail("statistics", latents), torch.tensor([[[1.0, 0.0, 1.0, 0.0]]]))
+    grid = latent_detail("latents", latents)
+    assert grid[0, :, 0].tolist() == [2.0] * 8 + [0.0] * 8
+    assert not grid[..., 1].any()
+    with pytest.raises(ValueError, match="expected one of statistics, latents"):
+        detail_shape("outline", 4)

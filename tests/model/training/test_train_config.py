@@ -46,6 +46,8 @@ def test_a_file_changes_its_preset(tmp_path: Path) -> None:
         ("image_size = 60", "image_size: .*multiple of 8"),
         ("seed = = 3", "cannot read"),
         ('[graph_encoder]\nneighbor_content = "sounds"', r"graph_encoder\.neighbor_content: .*'images'"),
+        ('[graph_encoder]\nneighbor_detail = "latents"\nkind = "projection"', "needs a Graph-QFormer that looks"),
+        ('[graph_encoder]\nneighbor_detail = "latents"\nneighbor_content = "texts"', "looks at neighbors' images"),
         ('[optimization]\nschedule = "linear"', r"optimization\.schedule: .*'cosine'"),
         ('[optimization]\noptimizer = "sgd"', r"optimization\.optimizer: .*'adamw'"),
         ("[optimization]\ngradient_accumulation = 0", r"optimization\.gradient_accumulation: .*greater"),
