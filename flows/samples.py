@@ -68,12 +68,19 @@ def split_samples(
     if with_image:
         pictured = read_items(data, ["item_id"], where=of_split & pc.field("image_hash").is_valid())
         ids = set(ids) & set(pictured["item_id"].to_pylist())
-    ids = sorted(set(ids) - withdrawn, key=lambda item_id: (zlib.crc32(item_id.encode()), item_id))
+    ids = _shuffled(set(ids) - withdrawn)
     found: list[Sample] = []
     while ids and len(found) < limit:  # a sampled item may be gone from the items by now
         chosen, ids = ids[: limit - len(found)], ids[limit - len(found) :]
         found += _samples(settings, data, record, dataset, chosen, withdrawn)
     return found
+
+
+def picked_items(settings: Settings, split: str, limit: int) -> list[str]:
+    """Ids of `limit` items of a split that have an image, in the order of `split_samples`; none is withdrawn."""
+    where = (pc.field("split") == split) & pc.field("image_hash").is_valid()
+    ids = read_items(DataRoot(settings.data), ["item_id"], where=where)["item_id"].to_pylist()
+    return _shuffled(set(ids) - withdrawn_items(settings))[:limit]
 
 
 def item_samples(
@@ -124,6 +131,11 @@ def with_neighbors(settings: Settings, model_id: str, sample: Sample, item_ids: 
         row: dict[str, Any] = rows[item_id]
         known[item_id] = Neighbor(item_id, row["image_hash"], text=row["text"] or "")
     return replace(sample, neighbors=tuple(known[item_id] for item_id in item_ids))
+
+
+def _shuffled(item_ids: Collection[str]) -> list[str]:
+    """Always in the same order, which is none of the source."""
+    return sorted(item_ids, key=lambda item_id: (zlib.crc32(item_id.encode()), item_id))
 
 
 def _dataset_name(data: DataRoot, record: ModelRecord, neighbors: str | None) -> str | None:

@@ -16,6 +16,7 @@ from flows.cli.models import models_app, registry_app
 from flows.cli.neighbors import neighbors_app
 from flows.cli.neo4j import neo4j_app
 from flows.cli.search import search_app
+from flows.cli.study import study_app
 from flows.cli.tables import TableFormat, write_table
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.add_typer(neighbors_app)
 app.add_typer(search_app)
 app.add_typer(generate_app)
 app.add_typer(explore_app)
+app.add_typer(study_app)
 app.add_typer(copy_app)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from flows.timing import duration
+
 if TYPE_CHECKING:
     from flows.comparison import ComparisonReport
     from flows.demo import DemoReport
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from flows.model_comparison import ModelComparisonReport
     from flows.runs import RunList
     from flows.stages import EmbedOutcome, GenerateOutcome, IngestOutcome
+    from flows.study.run import StudyPlan, StudyReport
     from flows.verify import VerifyReport
     from graphstore.sampling.dataset import SampleReport
     from graphstore.sampling.explanation import NeighborExplanation
@@ -199,6 +202,29 @@ def models_compared(report: ModelComparisonReport) -> str:
         f"{count(report.items, 'item')} in {count(report.clusters, 'cluster')}, {seeds}."
     )
     return "\n".join([*lines, f"Page: {report.report}"])
+
+
+def study_planned(plan: StudyPlan) -> str:
+    lines = []
+    for step in plan.steps:
+        took = "" if step.seconds is None else f"  {'' if step.finished else 'about '}{duration(step.seconds)}"
+        lines.append(f"{'done' if step.finished else 'left'}  {step.title}{took}")
+    if not plan.left:
+        return "\n".join([*lines, "All is finished."])
+    left = "nothing alike was made yet to tell how long it takes"
+    if plan.seconds_left is not None:
+        left = f"about {duration(plan.seconds_left)}"
+    return "\n".join([*lines, f"{count(len(plan.left), 'step')} of {len(plan.steps):,} left: {left}."])
+
+
+def studied(report: StudyReport) -> str:
+    lines = [f"{report.headline}.", f"{count(report.made, 'step')} made, {report.existing:,} finished before."]
+    lines += [f"Failed: {name}: {reason}" for name, reason in report.failed.items()]
+    if report.missing:
+        lines.append(f"Not made yet: {', '.join(report.missing)}.")
+    if report.report is not None:
+        lines.append(f"Page: {report.report}   ({report.seconds:.0f} s, {report.overhead:.1f} s of them overhead)")
+    return "\n".join(lines)
 
 
 def demonstrated(report: DemoReport) -> str:

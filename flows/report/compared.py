@@ -8,7 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -74,26 +76,34 @@ def build_comparison_page(
     str
         The headline: the first entry against each other one.
     """
-    lead = comparison.metrics[_lead(comparison.metrics)]
-    claim = _claim(comparison, lead)
-    page = template("compared.html.j2").render(
-        title=title,
-        comparison=comparison,
-        claim=claim,
-        lead=lead,
-        sections=_sections(comparison),
-        figure=wording.figure,
-        groups=_groups(comparison),
-        group_entries=[entry.name for entry in entries],
-        sheets=_sheets(data, comparison, entries, withdrawn),
-        hero=[],
-        neighbors=NEIGHBORS,
-        question_notes=[wording.question_note(question) for question in comparison.questions.values()],
-        reach=_reach(comparison),
-        provenance=_provenance(data, comparison),
-    )
+    values = page_values(data, comparison, entries, title=title, withdrawn=withdrawn)
+    page = template("compared.html.j2").render(values)
     DataRoot(str(out.parent)).write_bytes(out.name, page.encode())
-    return claim
+    return str(values["claim"])
+
+
+def page_values(
+    data: DataRoot, comparison: Comparison, entries: Sequence[Entry], *, title: str, withdrawn: Collection[str] = ()
+) -> dict[str, Any]:
+    """What the template of a comparison, and those that extend it, are rendered with."""
+    lead = comparison.metrics[_lead(comparison.metrics)]
+    return {
+        "title": title,
+        "comparison": comparison,
+        "claim": _claim(comparison, lead),
+        "lead": lead,
+        "sections": _sections(comparison),
+        "figure": wording.figure,
+        "difference_name": attrgetter("baseline"),
+        "groups": _groups(comparison),
+        "group_entries": [entry.name for entry in entries],
+        "sheets": _sheets(data, comparison, entries, withdrawn),
+        "hero": [],
+        "neighbors": NEIGHBORS,
+        "question_notes": [wording.question_note(question) for question in comparison.questions.values()],
+        "reach": _reach(comparison),
+        "provenance": _provenance(data, comparison),
+    }
 
 
 def _lead(metrics: Sequence[Metric]) -> int:

@@ -8,6 +8,7 @@ the preset that it excludes.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -322,8 +323,15 @@ def preset_names() -> list[str]:
     )
 
 
-def load_train_config(config: str | Path) -> TrainConfig:
-    """Read a configuration file, or a preset by its name.
+def load_train_config(config: str | Path, *changes: Mapping[str, Any], changed_by: str = "") -> TrainConfig:
+    """Read a configuration file, or a preset by its name, with further changes by the same rules.
+
+    Parameters
+    ----------
+    changes
+        What else differs, as a configuration file would say it; the last one counts.
+    changed_by
+        What messages call these changes.
 
     Raises
     ------
@@ -331,8 +339,16 @@ def load_train_config(config: str | Path) -> TrainConfig:
         If there is no such file or preset, the file is no TOML, or a key is unknown or has a wrong value; the message
         names the file and the key.
     """
+    source, values = _read(config)
+    for change in changes:
+        values = _change(values, change)
+    return _validate(changed_by if any(changes) else source, values)
+
+
+def _read(config: str | Path) -> tuple[str, dict[str, Any]]:
+    """What messages call a configuration, and its keys."""
     if str(config) in preset_names():
-        return _validate(f"preset {config}", _read_preset(str(config)))
+        return f"preset {config}", _read_preset(str(config))
     path = Path(config)
     try:
         changes = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -347,8 +363,11 @@ def load_train_config(config: str | Path) -> TrainConfig:
         raise Graph2ImageError(
             f"{path}: preset is {preset!r}", f"Write `preset = ...` with one of: {', '.join(preset_names())}."
         )
-    base = _read_preset(preset)
-    return _validate(str(path), _merge({key: base[key] for key in base if key not in _replaced(changes)}, changes))
+    return str(path), _change(_read_preset(preset), changes)
+
+
+def _change(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return _merge({key: base[key] for key in base if key not in _replaced(changes)}, changes)
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -356,7 +375,7 @@ def _read_preset(name: str) -> dict[str, Any]:
     return {"preset": name, **tomllib.loads(text)}
 
 
-def _replaced(changes: dict[str, Any]) -> set[str]:
+def _replaced(changes: Mapping[str, Any]) -> set[str]:
     """Keys of a preset that a file excludes by giving what stands in their place."""
     if "base_model" in changes:
         return set(_SCRATCH)
@@ -366,7 +385,7 @@ def _replaced(changes: dict[str, Any]) -> set[str]:
     return set()
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         inner = base.get(key)
