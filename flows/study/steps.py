@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ValidationError
 
 from flows import stages
 from flows.samples import item_samples, picked_items
@@ -73,6 +75,14 @@ class PlannedStep:
     seconds: float | None
 
 
+class _Finished(BaseModel):
+    """The record of a finished step."""
+
+    step: str
+    result: str
+    seconds: float
+
+
 class Steps:
     """The steps of a study on a data root, and their results.
 
@@ -123,9 +133,9 @@ class Steps:
     def find(self, step: Step) -> str | None:
         """The result of a step if it is finished: the neighbors' name, the model's id or the evaluation's."""
         if step.identity not in self._results and (name := self._record_name(step)) is not None:
-            record = self._data.read_json(name) if self._data.exists(name) else None
-            if record is not None and self._is_there(step, record["result"]):
-                self._note(step, record["result"], record["seconds"])
+            record = self._read(name)
+            if record is not None and self._is_there(step, record.result):
+                self._note(step, record.result, record.seconds)
         return self._results.get(step.identity)
 
     def make(self, step: Step) -> bool:
@@ -145,7 +155,7 @@ class Steps:
             raise Graph2ImageError(f"cannot {step.title}: what it is made from is not there")
         seconds = round(time.monotonic() - started, 2)
         self._note(step, result, seconds)
-        self._data.write_json(name, {"step": step.title, "result": result, "seconds": seconds})
+        self._data.write_json(name, _Finished(step=step.title, result=result, seconds=seconds).model_dump())
         return True
 
     def evaluations(self, variant: Variant) -> tuple[EvaluationRecord, ...]:
@@ -222,6 +232,15 @@ class Steps:
             return self.find(step) is not None
         except Graph2ImageError:  # what it is made from is not there, which is told when it is made
             return False
+
+    def _read(self, name: str) -> _Finished | None:
+        """The record of a step; one that is damaged is as if it were not there."""
+        if not self._data.exists(name):
+            return None
+        try:
+            return _Finished.model_validate_json(self._data.read_bytes(name))
+        except ValidationError:
+            return None
 
     def _is_there(self, step: Step, result: str) -> bool:
         data = self._data
@@ -302,8 +321,3 @@ def image_requests(samples: Sequence[Sample], settings: ImageSettings) -> list[G
         GenerationRequest(sample.item_id, sample.text, variant, chosen)
         for sample, chosen in zip(samples, sets, strict=True)
     ]
-
-
-def as_rows(plan: Sequence[PlannedStep]) -> list[dict[str, Any]]:
-    """The plan for a machine."""
-    return [asdict(step) for step in plan]
