@@ -126,7 +126,8 @@ def _examine_graph(settings: Settings, data: DataRoot, *, repair_damage: bool) -
     aside = (
         remedy
         if file is None
-        else f"a backup, with {file}{file_digest.SUFFIX}; or move {file} away, and verify --repair"
+        else f"a backup; or move {file} away, and verify --repair; or, if you have put that file there, remove "
+        f"{file}{file_digest.SUFFIX}"
     )
     return [Finding(tuple(f"{url}: {problem}" for problem in problems), aside, "damaged")]
 

@@ -31,7 +31,7 @@ from transformers import (
 # Named in a saved pipeline's `model_index.json`; diffusers loads only classes of modules that are imported already.
 import model.networks.autoencoder
 import model.networks.taef2  # noqa: F401
-from ingest.images.loading import Fit, square
+from ingest.images.loading import square
 from model.guidance import Branch, combine, conditioned_weights, guidance_weights, rescale
 from model.neighbor_sets import NeighborImages, NeighborSet, PerSet, image_rows, neighbor_sets, pad
 from model.networks.backbones import Backbone, Condition, predict
@@ -94,7 +94,7 @@ class Graph2ImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         max_neighbors: int | None = None,
         force_zeros_for_empty_prompt: bool = False,
         detail_image_size: int | None = None,
-        detail_image_fit: Fit = "crop",
+        detail_image_fit: str = "crop",
     ) -> None:
         super().__init__()
         if max_neighbors is not None and max_neighbors < 0:

@@ -80,7 +80,7 @@ def assert_same_graph(stores: list[GraphStore]) -> None:
         assert embedded.equals(server), label.name
     for relation in told.relations:
         names = ["rank", "weight"] if relation.type == "CONDITIONED_ON" else ["role", "weight"]
-        if relation.type in ("GENERATED_FOR", "GENERATED_BY", "TRAINED_ON"):
+        if relation.type in ("GENERATED_FOR", "GENERATED_BY", "TRAINED_ON", "PROMOTED", "REPLACED_BY"):
             names = []
         order = [("from_id", "ascending"), ("to_id", "ascending")]
         key = (relation.type, relation.from_label, relation.to_label)
