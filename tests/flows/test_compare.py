@@ -77,7 +77,7 @@ def test_a_model_and_one_of_its_evaluations(tiny: TinyData, compare: Callable[..
     inspection = find_damage(tiny.root)
     cases = [
         case
-        for case in to_cases(Settings(data=tiny.root.url), tiny.root, inspection.damage)
+        for case in to_cases(Settings(data=tiny.root.url), tiny.root, inspection.damage, retrain=False)
         if case.kind in ("features", "comparisons")
     ]
     assert [case.remedy() for case in cases] == [
