@@ -15,6 +15,7 @@ from sources import HOKUSAI, LANDSCAPE, MONET, entity, item, publish, publish_ar
 from graphstore.bookkeeping import check_complete
 from graphstore.connect import open_store
 from graphstore.loading.load import load_source
+from graphstore.schema import SYSTEM_LABELS
 from graphstore.store import GraphStore
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -24,7 +25,7 @@ def _relations(store: GraphStore) -> set[tuple[str, str, str, float]]:
     return {
         (type_, row["a"], row["b"], row["w"])
         for type_, start, end in store.relation_types()
-        if type_ not in ("CONDITIONED_ON", "GENERATED_FOR", "GENERATED_BY", "TRAINED_ON")
+        if start not in SYSTEM_LABELS
         for row in store.read(
             f"MATCH (a:`{start}`)-[r:`{type_}`]->(b:`{end}`) RETURN a.id AS a, b.id AS b, r.weight AS w"
         ).to_pylist()
