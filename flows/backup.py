@@ -181,11 +181,12 @@ def _names(settings: Settings, data: DataRoot) -> Iterator[str]:
     root = data.path()
     if not data.fs.exists(root):
         raise Graph2ImageError(f"there is no data root {data.url}", "Name one with --data.")
-    graph = embedded_file(settings.store_url)
+    file = embedded_file(settings.store_url)
+    graph = None if file is None else str(Path(file).resolve())
     for path in sorted(data.fs.find(root)):
         name = path[len(root) :].lstrip("/")
         unfinished = name.endswith((".tmp", ".lock")) or name == _RESTORING
-        if not unfinished and not (graph is not None and str(Path(path)).startswith(str(Path(graph).resolve()))):
+        if not unfinished and not (graph is not None and str(Path(path).resolve()).startswith(graph)):
             yield name
 
 

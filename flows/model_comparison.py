@@ -1,7 +1,4 @@
-"""Compare several models on the same items and seeds: generate what is missing, judge all of it, and write a page.
-
-`compare_models` takes models by name, and makes their evaluations; `compare_evaluations` takes those that there are.
-"""
+"""Compare several models on the same items and seeds: generate what is missing, judge all of it, and write a page."""
 
 from __future__ import annotations
 
@@ -116,7 +113,7 @@ def compare_models(
     Raises
     ------
     Graph2ImageError
-        If there is no such model or evaluation, or what is named does not pair; and as `compare_evaluations`.
+        If there is no such model, evaluation or extractor, or what is named does not pair.
     """
     if not contenders:
         raise Graph2ImageError("there is no model to compare", "Name one or more.")
@@ -136,33 +133,6 @@ def compare_models(
     entries = [entry for name, records in by_name.items() for entry in _entries(name, records)]
     compared = _compare(settings, entries, extractors, wanted.cluster_label, report, title)
     return replace(compared, changed=compared.changed or changed)
-
-
-def compare_evaluations(
-    settings: Settings,
-    entries: Sequence[Entry],
-    report: Path,
-    title: str,
-    *,
-    extractors: Sequence[str] = (),
-    cluster_label: str | None = None,
-) -> ModelComparisonReport:
-    """Compare evaluations that there are, and write the page `report`.
-
-    Parameters
-    ----------
-    entries
-        The rows of the comparison. The first is compared with each other one.
-    extractors, cluster_label
-        As of `ModelComparison`.
-
-    Raises
-    ------
-    Graph2ImageError
-        If there is no such extractor, or the entries do not pair.
-    """
-    found = [find_extractor(settings.data_root, name) for name in extractors]
-    return _compare(settings, entries, found, cluster_label, report, title)
 
 
 def _compare(

@@ -186,12 +186,13 @@ def prune(
     freed = sum(listed[model_id].weights_bytes or 0 for model_id in chosen)
     if chosen and not dry_run:
         data = settings.data_root
+        for model_id in chosen:
+            # Without its record a folder is no model, and is removed by the next call if this one is killed.
+            if data.exists(f"models/{model_id}/{RECORD_FILE}"):
+                data.fs.rm(data.path("models", model_id, RECORD_FILE))
         with settings.open_graph() as store:
-            # First, so that a run that is killed amid the removal is finished by the next one.
             mark_pruned(store, chosen)
         for model_id in chosen:
-            # Without its record a folder is no model: what is half removed is taken for none.
-            data.fs.rm(data.path("models", model_id, RECORD_FILE))
             data.fs.rm(data.path("models", model_id), recursive=True)
     return PruneReport(tuple(chosen), freed, kept, bool(chosen) and not dry_run)
 

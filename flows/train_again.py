@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from flows import stages
 from flows.settings import Settings
 from ingest.datasets.integrity import FOLDER_LIST, file_sha256
+from ingest.datasets.lock import writer_lock
 from ingest.datasets.root import DataRoot
 from ingest.encoders.identity import is_padded
 from ingest.encoders.mini_config import MiniClipConfig
@@ -59,6 +60,29 @@ def retrain_model(settings: Settings, model_id: str) -> None:
     )
 
 
+def interrupted(data: DataRoot) -> list[str]:
+    """Folders that a run which was killed has moved away."""
+    found = []
+    for kind in ("encoders", "models"):
+        aside = data.path(_ASIDE, kind)
+        paths = data.fs.ls(aside, detail=False) if data.fs.isdir(aside) else []
+        found += [f"{kind}/{path.rpartition('/')[2]}" for path in paths]
+    return found
+
+
+def put_back(data: DataRoot) -> None:
+    """Put the folders back that a run which was killed had moved away: all is as it was before that run."""
+    if not data.exists(_ASIDE):
+        return
+    with writer_lock(data, "ingest"):
+        for folder in interrupted(data):
+            log.warning("%s is put back: training it again was interrupted", folder)
+            if data.fs.isdir(data.path(folder)):  # what that run has published and not compared
+                data.fs.rm(data.path(folder), recursive=True)
+            data.fs.mv(data.path(_ASIDE, folder), data.path(folder), recursive=True)
+        data.fs.rm(data.path(_ASIDE), recursive=True)
+
+
 def _retrain(data: DataRoot, folder: str, train: Callable[[], str]) -> None:
     """Replace `folder` by what `train` publishes under the same name, if its weights are the same."""
     kind, _, name = folder.partition("/")
@@ -84,8 +108,6 @@ def _retrain(data: DataRoot, folder: str, train: Callable[[], str]) -> None:
 def _aside(data: DataRoot, folder: str) -> Iterator[str]:
     """Move `folder` away, and remove it in the end; after an exception it is where it was."""
     damaged = f"{_ASIDE}/{folder}"
-    if data.exists(damaged):  # of a run that was killed
-        data.fs.rm(data.path(damaged), recursive=True)
     data.fs.makedirs(data.path(damaged).rpartition("/")[0], exist_ok=True)
     data.fs.mv(data.path(folder), data.path(damaged), recursive=True)
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flows import stages
 from flows.repair import APPENDED, Outcome, repair, to_cases
 from flows.settings import Settings
+from flows.train_again import interrupted, put_back
 from graphstore import file_digest
 from graphstore.bookkeeping import count_differences
 from graphstore.connect import embedded_file
@@ -65,6 +66,8 @@ def verify(settings: Settings, *, repair_damage: bool = False, retrain: bool = F
         same.
     """
     data = DataRoot(settings.data)
+    if repair_damage:
+        put_back(data)
     inspection = find_damage(data)
     cases = to_cases(settings, data, inspection.damage, retrain=retrain)
     remedies = [case.remedy() for case in cases]  # before what they are read from is removed
@@ -87,6 +90,14 @@ def verify(settings: Settings, *, repair_damage: bool = False, retrain: bool = F
             "damaged" if any(damage.name in lost for damage in case.damage) else outcome,
         )
         for case, remedy, outcome in zip(cases, remedies, outcomes, strict=True)
+    ]
+    findings += [
+        Finding(
+            (f"{folder} was moved away by a training that was interrupted",),
+            "`graph2image verify --repair`, which puts it back",
+            "damaged",
+        )
+        for folder in interrupted(data)
     ]
     return VerifyReport(inspection.files, inspection.bytes, (*graph, *findings))
 

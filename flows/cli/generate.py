@@ -49,6 +49,10 @@ SubjectOption = Annotated[
         "and texts tell best.",
     ),
 ]
+ItemsOption = Annotated[int, typer.Option(min=2, max=1_000_000, help="Number of held-out items to compare on.")]
+SplitOption = Annotated[
+    Literal["val", "test"], typer.Option(help="Split of the items: val for choosing a model, test for reporting.")
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="ID", help="Model id, by default the promoted one or the newest."),
@@ -194,10 +198,8 @@ def generate(
 def evaluate(
     call: Call,
     model: ModelOption = None,
-    items: Annotated[int, typer.Option(min=2, max=1_000_000, help="Number of held-out items to compare on.")] = 64,
-    split: Annotated[
-        Literal["val", "test"], typer.Option(help="Split of the items: val for choosing a model, test for reporting.")
-    ] = "test",
+    items: ItemsOption = 64,
+    split: SplitOption = "test",
     neighbors: Annotated[
         str | None,
         typer.Option(
@@ -263,10 +265,8 @@ def compare_command(
             "one model, trained or evaluated with several seeds.",
         ),
     ],
-    items: Annotated[int, typer.Option(min=2, max=1_000_000, help="Number of held-out items to compare on.")] = 64,
-    split: Annotated[
-        Literal["val", "test"], typer.Option(help="Split of the items: val for choosing a model, test for reporting.")
-    ] = "test",
+    items: ItemsOption = 64,
+    split: SplitOption = "test",
     neighbors: Annotated[
         str | None,
         typer.Option(

@@ -24,6 +24,11 @@ from flows.deployments.settings import FLOWS, DeploymentSettings, read_deploymen
 #: Tells our deployments from others in the server.
 TAG = "graph2image"
 AUTOMATION = "graph2image-failed-or-late"
+#: What the webhook is sent, as JSON whatever is in a message.
+PAYLOAD = (
+    '{"run": {{ flow_run.name | tojson }}, "state": {{ flow_run.state.name | tojson }}, '
+    '"message": {{ flow_run.state.message | tojson }}}'
+)
 _EVENTS = {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut", "Late")}
 
 
@@ -65,7 +70,7 @@ def deploy(file: Path, *, check: bool = False) -> DeployReport:
     with get_client(sync_client=True) as client:
         pool_is_new = _pool_is_new(client, settings.pool)
         wanted = {name: _wanted(settings, name, folder) for name in settings.deployment}
-        there = {f"{deployment.name}": deployment for deployment in client.read_deployments() if TAG in deployment.tags}
+        there = {deployment.name: deployment for deployment in client.read_deployments() if TAG in deployment.tags}
         changes = {name: _difference(there.get(name), values) for name, values in wanted.items()}
         if not check and pool_is_new:
             client.create_work_pool(WorkPoolCreate(name=settings.pool, type="process"))
@@ -164,8 +169,7 @@ def _tell_of_failures(settings: DeploymentSettings) -> None:
         actions=[
             CallWebhook(
                 block_document_id=block,
-                payload='{"run": "{{ flow_run.name }}", "state": "{{ flow_run.state.name }}", '
-                '"message": "{{ flow_run.state.message }}"}',
+                payload=PAYLOAD,
             )
         ],
     )

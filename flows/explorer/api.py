@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
-from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -15,11 +11,20 @@ from pydantic_core import to_jsonable_python
 
 from flows import stages
 from flows.explorer import schemas
-from flows.explorer.catalog import Catalog, Choice, NotFoundError
+from flows.explorer.answers import (
+    MAX_LIST,
+    ids_in,
+    items_of,
+    job_answer,
+    known_recipes,
+    model_answer,
+    plain,
+    touched_answer,
+)
+from flows.explorer.catalog import Choice, NotFoundError
 from flows.explorer.guard import MAX_UPLOAD
 from flows.explorer.jobs import Job, Mix, Order
 from flows.explorer.state import Explorer
-from flows.report.wording import variant_name
 from flows.trained import trained_models
 from flows.upkeep import opt_out
 from graphstore.lineage import lineage, touched_by_opt_out
@@ -29,12 +34,10 @@ from ingest.datasets.items import among
 from ingest.datasets.names import CONDITIONED_ON, GENERATED_FOR, GENERATED_IMAGE
 from ingest.datasets.schemas import GENERATED_SCHEMA
 from ingest.errors import Graph2ImageError, explain_validation
-from model.evaluation.metrics import Estimate, read_metrics
-from model.evaluation.record import evaluation_ids, read_evaluation
 from model.record import model_ids, read_model_record
 
-#: Items of a page, ids of a list, and characters of a text that are sent at most.
-MAX_PAGE, MAX_LIST = 500, 200
+#: Items of a page, at most.
+MAX_PAGE = 500
 
 #: Labels of a node in Cypher: `A|B` of `(n:A|B)`.
 _LABELS = re.compile(r"\(\w*:([\w|]+)")
@@ -101,7 +104,7 @@ def items(
     """List items in the order of their ids; `after` is the `next` of the page before."""
     rows, total = held.catalogs.now().page(chosen, after or None, limit)
     more = rows[-1]["id"] if len(rows) == limit else None
-    return schemas.ItemPage(items=_items(rows), next=more, total=total)
+    return schemas.ItemPage(items=items_of(rows), next=more, total=total)
 
 
 @api.get("/search", tags=["search"])
@@ -120,14 +123,14 @@ def search(
         raise Graph2ImageError("give either words (q) or an item (like)")
     if q is not None:
         rows, total = catalog.with_words(q, chosen, limit)
-        return schemas.ItemPage(items=_items(rows), next=None, total=total)
+        return schemas.ItemPage(items=items_of(rows), next=None, total=total)
     item = catalog.item(like or "")
     if item["image_hash"] is None:
         raise Graph2ImageError(f"item {item['id']} has no image to compare", "Search for words instead.")
     encoder = held.needed_encoder()
     query = catalog.vector(held.data, encoder, item["image_hash"])
     rows = catalog.like(held.data, encoder, query, chosen, limit, but=item["id"])
-    return schemas.ItemPage(items=_items(rows), next=None, total=len(rows))
+    return schemas.ItemPage(items=items_of(rows), next=None, total=len(rows))
 
 
 @api.post(
@@ -150,7 +153,7 @@ async def search_image(request: Request, held: Held, chosen: Chosen, limit: Limi
         encoder = held.needed_encoder()
         query = held.queries.vector(content, encoder)
         rows = held.catalogs.now().like(held.data, encoder, query, chosen, limit, but=None)
-        return schemas.ItemPage(items=_items(rows), next=None, total=len(rows))
+        return schemas.ItemPage(items=items_of(rows), next=None, total=len(rows))
 
     return await run_in_threadpool(find)
 
@@ -179,9 +182,9 @@ def item(held: Held, id: IdQuery) -> schemas.ItemDetail:  # noqa: A002
         names = [name for name in store.node_labels()[label].names if name not in ("id", "title", "text", "opted_out")]
         columns = ", ".join(f"n.`{name}` AS `{name}`" for name in ["text", *names])
         (found,) = store.read(f"MATCH (n:`{label}` {{id: $id}}) RETURN {columns}", {"id": id}).to_pylist() or [{}]
-        related = []
+        entity_labels, related = store.labels_of_kind("entity"), []
         for type_, start, end in store.relation_types():
-            if start == label and end in held.entity_labels(store):
+            if start == label and end in entity_labels:
                 cypher = f"MATCH (n:`{label}` {{id: $id}})-[:`{type_}`]->(e:`{end}`) RETURN e.id AS id"
                 related += [(type_, other) for other in store.read(cypher, {"id": id})["id"].to_pylist()]
         cypher = (
@@ -191,7 +194,7 @@ def item(held: Held, id: IdQuery) -> schemas.ItemDetail:  # noqa: A002
         generated = store.read(cypher, {"id": id})["id"].to_pylist()
     named = [(type_, catalog.find_entity(other)) for type_, other in related]
     return schemas.ItemDetail(
-        **_items([row])[0].model_dump(),
+        **items_of([row])[0].model_dump(),
         text=found.pop("text", None),
         properties={key: to_jsonable_python(value) for key, value in found.items() if value is not None},
         entities=[schemas.Related(type=type_, **entity) for type_, entity in named if entity is not None],
@@ -260,16 +263,23 @@ def generate(held: Held, wanted: schemas.GenerateRequest) -> schemas.JobStatus:
         guidance_scale=wanted.guidance_scale,
         fast=wanted.fast,
     )
-    return _job_status(held, held.jobs.add(order))
+    return job_answer(held, held.jobs.add(order))
 
 
 JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
 
+def _job(held: Explorer, job_id: str) -> Job:
+    job = held.jobs.find(job_id)
+    if job is None:
+        raise NotFoundError("there is no such job any more", "Its images are kept: see the item's page.")
+    return job
+
+
 @api.get("/jobs/{job_id}", tags=["images"])
 def job_status(held: Held, job_id: JobId) -> schemas.JobStatus:
     """How far a job is."""
-    return _job_status(held, _job(held, job_id))
+    return job_answer(held, _job(held, job_id))
 
 
 @api.get("/jobs/{job_id}/preview", tags=["images"], response_class=Response)
@@ -286,7 +296,7 @@ def cancel_job(held: Held, job_id: JobId) -> schemas.JobStatus:
     """Cancel a job; one that runs ends after its present step, and keeps its finished images."""
     job = _job(held, job_id)
     held.jobs.cancel(job)
-    return _job_status(held, job)
+    return job_answer(held, job)
 
 
 # -- lineage -----------------------------------------------------------------------------------------------------------
@@ -322,7 +332,7 @@ def touched(held: Held, id: IdQuery) -> schemas.Touched:  # noqa: A002
     catalog = held.catalogs.now()
     with held.graph.reading() as store:
         report = touched_by_opt_out(store, held.data, id, trained_models(held.data))
-    return _touched(catalog, report.id, report.items, report.generated, report.models, is_withdrawn=not report.changed)
+    return touched_answer(catalog, report, is_withdrawn=not report.changed)
 
 
 @api.post("/optout", tags=["lineage"])
@@ -337,7 +347,7 @@ def withdraw(held: Held, wanted: schemas.OptOutRequest) -> schemas.Touched:
     catalog = held.catalogs.now()
     with held.graph.released():
         report = opt_out(held.settings, wanted.id, wanted.reason)
-    return _touched(catalog, report.id, report.items, report.generated, report.models, is_withdrawn=True)
+    return touched_answer(catalog, report, is_withdrawn=True)
 
 
 # -- models ------------------------------------------------------------------------------------------------------------
@@ -352,7 +362,7 @@ def models(held: Held) -> list[schemas.Model]:
     with held.graph.reading() as store:
         registered = {model.model_id: model for model in registered_models(store)}
     found = []
-    for model in (_model(held, model_id) for model_id in ids):
+    for model in (model_answer(held, model_id) for model_id in ids):
         entry = registered.get(model.model_id)
         if entry is not None:
             model.status, model.stale, model.images = entry.status, entry.stale, entry.images
@@ -369,13 +379,13 @@ def query(held: Held, wanted: schemas.QueryRequest) -> schemas.QueryAnswer:
     with held.querying(), held.graph.reading() as store:
         table = store.query(wanted.cypher, row_limit=wanted.limit, timeout_s=wanted.timeout)
     catalog = held.catalogs.now()
-    rows = [[_plain(value) for value in row.values()] for row in table.to_pylist()]
+    rows = [[plain(value) for value in row.values()] for row in table.to_pylist()]
     found: dict[str, schemas.Item] = {}
     for row in rows:
         for value in row:
-            for id_ in _ids(value):
+            for id_ in ids_in(value):
                 if id_ not in found and len(found) < MAX_LIST and (known := catalog.find(id_)) is not None:
-                    found[id_] = _items([known])[0]
+                    found[id_] = items_of([known])[0]
     return schemas.QueryAnswer(columns=table.column_names, rows=rows, truncated=is_truncated(table), items=found)
 
 
@@ -386,138 +396,6 @@ def recipes(held: Held) -> list[schemas.Recipe]:
         labels = set(store.labels())
     return [
         schemas.Recipe(**recipe)
-        for recipe in _recipes()
+        for recipe in known_recipes()
         if labels.issuperset(label for names in _LABELS.findall(recipe["cypher"]) for label in names.split("|"))
     ]
-
-
-# -- parts of answers --------------------------------------------------------------------------------------------------
-
-
-def _items(rows: Sequence[dict[str, Any]]) -> list[schemas.Item]:
-    keys = schemas.Item.model_fields
-    return [schemas.Item(**{key: row[key] for key in keys if key in row}) for row in rows]
-
-
-def _job(held: Explorer, job_id: str) -> Job:
-    job = held.jobs.find(job_id)
-    if job is None:
-        raise NotFoundError("there is no such job any more", "Its images are kept: see the item's page.")
-    return job
-
-
-def _job_status(held: Explorer, job: Job) -> schemas.JobStatus:
-    return schemas.JobStatus(
-        job_id=job.job_id,
-        state=job.state,
-        created_at=job.created_at,
-        position=held.jobs.position(job),
-        image=job.image,
-        total=job.order.images,
-        step=job.step,
-        steps=job.steps,
-        previews=job.previews,
-        images=[schemas.MadeImage(**asdict(image)) for image in job.images],
-        notes=list(job.notes),
-        message=job.message,
-        hint=job.hint,
-    )
-
-
-def _touched(
-    catalog: Catalog,
-    id_: str,
-    items: Sequence[str],
-    generated: Sequence[str],
-    models: Sequence[str],
-    *,
-    is_withdrawn: bool,
-) -> schemas.Touched:
-    item, entity = catalog.find(id_), catalog.find_entity(id_)
-    return schemas.Touched(
-        id=id_,
-        name=(item and item["title"]) or (entity and entity["name"]) or id_,
-        has_page=item is not None and not is_withdrawn,
-        is_withdrawn=is_withdrawn,
-        items=list(items[:MAX_LIST]),
-        generated=list(generated[:MAX_LIST]),
-        models=list(models),
-        item_count=len(items),
-        generated_count=len(generated),
-    )
-
-
-def _model(held: Explorer, model_id: str) -> schemas.Model:
-    try:
-        record = read_model_record(held.data, model_id)
-    except Graph2ImageError as error:
-        return schemas.Model(
-            model_id=model_id, preset="unknown", trained_items=0, encoder="", neighbors="", graph_version=None,
-            image_size=None, loss=0.0, loss_curve=[], parameters=0, device="", seconds=0.0, evaluations=[],
-            trouble=error.message,
-        )  # fmt: skip
-    return schemas.Model(
-        model_id=model_id,
-        preset=record.config.preset,
-        trained_items=record.items,
-        encoder=record.encoder,
-        neighbors=record.neighbors,
-        graph_version=record.graph_version,
-        image_size=getattr(record.config, "image_size", None),
-        loss=record.loss,
-        loss_curve=list(record.loss_curve),
-        parameters=record.network_parameters + record.graph_parameters,
-        device=record.device,
-        seconds=record.seconds,
-        evaluations=[
-            one for one in (_evaluation(held, model_id, id_) for id_ in evaluation_ids(held.data, model_id)) if one
-        ],
-    )
-
-
-def _evaluation(held: Explorer, model_id: str, evaluation_id: str) -> schemas.Evaluation | None:
-    """An evaluation with its figures; None if it was not finished, or is of another version."""
-    try:
-        record = read_evaluation(held.data, model_id, evaluation_id)
-        metrics = read_metrics(held.data, model_id, evaluation_id)
-    except Graph2ImageError:
-        return None
-    variants = [
-        schemas.VariantFigures(
-            variant=variant_name(row.variant),
-            n=row.n,
-            similarity=_estimate(row.similarity),
-            palette_distance=_estimate(row.palette_distance),
-            copy_rate=_estimate(row.copy_rate),
-            accuracy={aspect: _estimate(value) for aspect, value in row.accuracy.items()},
-        )
-        for row in metrics.variants
-    ]
-    return schemas.Evaluation(evaluation_id=evaluation_id, split=record.split, n=metrics.n, variants=variants)
-
-
-def _estimate(value: Estimate | None) -> schemas.Estimate:
-    return schemas.Estimate(mean=value and value.mean, se=value and value.se)
-
-
-def _plain(value: Any) -> Any:
-    """A value of a row as JSON has it; bytes in hex."""
-    return value.hex() if isinstance(value, bytes) else to_jsonable_python(value, fallback=str)
-
-
-def _ids(value: Any) -> list[str]:
-    """What in a value may be the id of an item."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [value["id"]] if isinstance(value.get("id"), str) else []
-    if isinstance(value, list):
-        return [id_ for part in value[:MAX_LIST] for id_ in _ids(part)]
-    return []
-
-
-@cache
-def _recipes() -> list[dict[str, str]]:
-    text = resources.files("flows.explorer").joinpath("recipes.toml").read_text(encoding="utf-8")
-    found: list[dict[str, str]] = tomllib.loads(text)["recipe"]
-    return found

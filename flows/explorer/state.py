@@ -14,7 +14,6 @@ from flows.explorer.jobs import Jobs
 from flows.explorer.neighborhood import Neighborhoods
 from flows.explorer.thumbnails import ImageQueries, Thumbnails
 from flows.settings import Settings
-from graphstore.store import GraphStore
 from ingest.errors import Graph2ImageError, TransientError
 
 #: Cypher queries that run at a time, and seconds that another one waits.
@@ -64,10 +63,6 @@ class Explorer:
         """The model that images are made with unless another one is named; see `stages.default_model`."""
         with self.graph.reading():  # so that nobody writes to the store, which that function opens by itself
             return stages.default_model(self.settings)
-
-    def entity_labels(self, store: GraphStore) -> set[str]:
-        """Labels of entities."""
-        return set(store.labels_of_kind("entity"))
 
     @contextmanager
     def querying(self) -> Iterator[None]:

@@ -52,6 +52,15 @@ def test_what_is_restored_is_what_was_backed_up(tiny: TinyData, graph2image: Com
     assert called(graph2image("backup", str(tmp_path / "again"), "--json", data=url))["digest"] == made["digest"]
 
 
+def test_a_data_root_by_another_name(tiny: TinyData, tmp_path: Path) -> None:
+    """The embedded graph is no file of the data root, whatever the path leads through."""
+    (tmp_path / "link").symlink_to(tiny.root.url)
+    backup(Settings(data=str(tmp_path / "link")), tmp_path / "backup")
+    assert not list((tmp_path / "backup" / "data").glob("graph*"))
+    restore(Settings(data=str(tmp_path / "new")), tmp_path / "backup")
+    assert graph_digest(tmp_path / "new") == graph_digest(tiny.root.url)
+
+
 def test_what_is_no_whole_backup_is_not_restored(tiny: TinyData, tmp_path: Path) -> None:
     settings, folder = Settings(data=tiny.root.url), tmp_path / "backup"
     new = Settings(data=str(tmp_path / "new"))

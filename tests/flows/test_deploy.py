@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
+from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.settings import PREFECT_API_URL
 from typer.testing import Result
 
-from flows.deployments.deploy import AUTOMATION
+from flows.deployments.deploy import AUTOMATION, PAYLOAD
 from flows.deployments.settings import read_deployments
 from ingest.datasets.root import DataRoot
 from ingest.errors import Graph2ImageError
@@ -42,6 +43,13 @@ flow = "nightly"
 [deployment.nightly.parameters]
 retraining = {{ config = "mini", gate = {{ items = 8 }} }}
 """
+
+
+@pytest.mark.parametrize("message", ["plain", 'file "a\\b.csv":\nrow 3', None])
+def test_a_webhook_is_sent_json_whatever_failed(message: str | None) -> None:
+    run = {"name": "ingest shop", "state": {"name": "Failed", "message": message}}
+    sent = json.loads(render_user_template_sync(PAYLOAD, {"flow_run": run}))
+    assert sent == {"run": "ingest shop", "state": "Failed", "message": message}
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,16 @@ def test_what_is_trained_again_must_be_the_same(root: Path, graph2image: Command
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not (root / ".damaged").exists()
 
+    # A run that was killed amid the training: the folder is away, and the next call puts it back first.
+    aside = root / ".damaged" / folder.relative_to(root)
+    aside.parent.mkdir(parents=True)
+    folder.rename(aside)
+    found = graph2image("verify", data=root)
+    assert (found.exit_code, "was moved away by a training that was interrupted" in found.stdout) == (1, True)
+    graph2image("verify", "--repair", data=root)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not (root / ".damaged").exists()
+
 
 def test_generated_rows_come_back_from_the_images(root: Path, graph2image: Command) -> None:
     data = DataRoot(str(root))

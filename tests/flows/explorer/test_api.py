@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 from typer.testing import Result
 
-from flows.explorer.api import _recipes
+from flows.explorer.answers import known_recipes
 from flows.explorer.app import make_app
 from flows.explorer.guard import Access
 from flows.settings import Settings
@@ -158,7 +158,7 @@ def test_cypher_reads(served: Served) -> None:
 
 def test_recipes_are_those_of_the_page() -> None:
     page = (Path(__file__).parents[3] / "docs" / "cypher.md").read_text(encoding="utf-8")
-    for recipe in _recipes():
+    for recipe in known_recipes():
         assert f"{recipe['title']}:\n\n```cypher\n{recipe['cypher'].strip()}\n```" in page
 
 
