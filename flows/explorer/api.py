@@ -311,6 +311,11 @@ def image_lineage(held: Held, generated_id: GeneratedId) -> schemas.Lineage:
     for source in told["conditioned_on"]:
         row = catalog.find(source["id"])
         source["image_hash"] = row and row["image_hash"]  # not of one that was withdrawn
+        related = [entity.split(" ", 1) for entity in source["entities"]]
+        source["entities"] = [
+            {"type": type_, "id": id_, "name": (catalog.find_entity(id_) or {"name": id_})["name"]}
+            for type_, id_ in related
+        ]
     return schemas.Lineage(**{key: to_jsonable_python(value) for key, value in told.items() if key != "image_path"})
 
 

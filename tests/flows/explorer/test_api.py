@@ -175,6 +175,7 @@ def test_images_are_those_of_the_command_line(served: Served, own: TinyData, gra
         assert same_by_command(image, served, own, graph2image) == made
         lineage = served.api.get(f"lineage/{image['generated_id']}").json()
         assert [source["id"] for source in lineage["conditioned_on"]] == ["toy:09", "toy:05"]
+        assert lineage["conditioned_on"][0]["entities"] == [{"type": "MADE_BY", "id": "toy/Maker/one", "name": "one"}]
         assert lineage["item"]["id"] == "toy:03"
     assert job["images"][0]["generated_id"] in served.api.get("item", params={"id": "toy:09"}).json()["generated"]
     touched = served.api.get("touched", params={"id": "toy/Maker/one"}).json()
